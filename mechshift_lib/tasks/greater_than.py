@@ -1,0 +1,108 @@
+"""Greater-Than (Hanna et al. 2023, arXiv 2305.00586): a year after a given year."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mechshift_lib.errors import TaskError
+from mechshift_lib.tasks.base import Example, Tokenizer
+from mechshift_lib.tasks.drawing import draw_distinct
+from mechshift_lib.tasks.tokens import encode_prompt
+from mechshift_lib.tasks.vocabulary import CENTURIES, EVENTS, held_out
+
+TEMPLATE = "The {event} lasted from the year {century}{year} to the year {century}"
+
+
+@dataclass(frozen=True)
+class GreaterThan:
+    """``The war lasted from the year 1732 to the year 17`` -> any two digits above 32.
+
+    Tokenizers that read two digits at once are asked for one token, the year; those that read
+    digit by digit for two, of which the first (the tens) carries the metric: tens above the
+    given tens count as right, tens below as wrong, the same tens (which may be either) as
+    neither. The corruption sets the year to 01, as in the source, so that every year is greater.
+    """
+
+    name = "greater-than"
+    title = "Greater-Than"
+    regime = "local"
+    metric = "prob-diff"
+
+    def _fill(self, rng: random.Random, hold_out: bool, low: int, high: int) -> dict[str, str]:
+        while True:
+            event, century = rng.choice(EVENTS), rng.choice(CENTURIES)
+            year = rng.randint(low, high)
+            if held_out("greater-than", event, century, year) == hold_out:
+                return {"event": event, "century": century, "year": f"{year:02d}"}
+
+    def training_text(self, rng: random.Random) -> tuple[str, str]:
+        """A sentence whose second year is uniform over the greater years of the century."""
+        fill = self._fill(rng, hold_out=False, low=2, high=98)
+        return TEMPLATE.format_map(fill), f"{rng.randint(int(fill['year']) + 1, 99):02d}"
+
+    def examples(self, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
+        """Draw ``n`` examples with held-out combinations of event, century and year.
+
+        Raises:
+            TaskError: the tokenizer splits years neither into pairs of digits nor into digits.
+        """
+        tail = self._years(tokenizer)
+        by_digit = len(tail[0]) == 2
+
+        def draw(rng: random.Random) -> Example | None:
+            # Digit by digit, both more and fewer tens must exist.
+            fill = self._fill(rng, True, *((10, 89) if by_digit else (2, 98)))
+            text = TEMPLATE.format_map(fill)
+            clean = encode_prompt(tokenizer, text)
+            corrupted = encode_prompt(tokenizer, TEMPLATE.format_map({**fill, "year": "01"}))
+            year = int(fill["year"])
+            whole = encode_prompt(tokenizer, text + fill["year"])
+            if len(clean) != len(corrupted) or whole != clean + tail[year]:
+                return None
+            if by_digit:
+                tens = year // 10
+                right = tuple(sorted({tail[10 * t][0] for t in range(tens + 1, 10)}))
+                wrong = tuple(sorted({tail[10 * t][0] for t in range(tens)}))
+                digits = tuple(sorted({ids[1] for ids in tail}))
+                units = tail[rng.randrange(10)][1]
+                answer = (tail[10 * rng.randint(tens + 1, 9)][0], units)
+                distractor = (tail[10 * rng.randint(0, tens - 1)][0], units)
+                answers, distractors = (right, digits), (wrong, digits)
+            else:
+                right = tuple(tail[y][0] for y in range(year + 1, 100))
+                wrong = tuple(tail[y][0] for y in range(year + 1))
+                answer, distractor = (rng.choice(right),), (rng.choice(wrong),)
+                answers, distractors = (right,), (wrong,)
+            return Example(
+                task=self.name,
+                clean=clean,
+                corrupted=corrupted,
+                answer=answer,
+                distractor=distractor,
+                answers=answers,
+                distractors=distractors,
+                text=text,
+                info=fill,
+            )
+
+        return draw_distinct(self.name, n, seed, draw)
+
+    def score(self, example: Example, generated: Sequence[int], tokenizer: Tokenizer) -> bool:
+        """Right if the generated digits are a year after the given one."""
+        digits = "".join(tokenizer.decode([token]).strip() for token in generated)
+        return len(digits) == 2 and digits.isdigit() and int(digits) > int(example.info["year"])
+
+    def _years(self, tokenizer: Tokenizer) -> list[tuple[int, ...]]:
+        """Ids that each of the years 00 to 99 adds to a prompt: one each, or two each."""
+        prompt = TEMPLATE.format(event=EVENTS[0], century=CENTURIES[0], year="32")
+        head = encode_prompt(tokenizer, prompt)
+        whole = [encode_prompt(tokenizer, f"{prompt}{year:02d}") for year in range(100)]
+        tails = [ids[len(head) :] for ids in whole if ids[: len(head)] == head]
+        if len(tails) != 100 or {len(ids) for ids in tails} not in ({1}, {2}):
+            raise TaskError(
+                "Task 'greater-than' needs a tokenizer that reads a year's last two digits as one "
+                "token or as two, in every year of a century: leave this task out of the pair."
+            )
+        return tails
