@@ -96,6 +96,7 @@ class Pair(Strict):
     title: str
     description: str
     tasks: tuple[str, ...] = Field(min_length=1)
+    task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
     arm: ModelSpec
     mdm: ModelSpec
     continued: ModelSpec | None = None

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+from dataclasses import fields, replace
+from typing import Any
 
+from mechshift_lib.config import Pair
 from mechshift_lib.errors import TaskError
 from mechshift_lib.tasks.base import Example, Task, Tokenizer
 from mechshift_lib.tasks.countdown import Countdown
@@ -17,15 +20,33 @@ TASKS: dict[str, Task] = {
 }
 
 
-def get_task(name: str) -> Task:
-    """The task of this name.
+def get_task(name: str, **options: Any) -> Task:
+    """The task of this name, with its options (``corruption`` of IOI, ``count`` of Countdown...).
 
     Raises:
-        TaskError: there is none.
+        TaskError: there is no such task, or it has no such option.
     """
     if name not in TASKS:
         raise TaskError(f"Unknown task {name!r}: choose one of {', '.join(TASKS)}.")
-    return TASKS[name]
+    try:
+        return replace(TASKS[name], **options)  # type: ignore[type-var]
+    except TypeError as error:
+        known = [field.name for field in fields(TASKS[name])]  # type: ignore[arg-type]
+        raise TaskError(
+            f"Task {name!r} has no option {', '.join(sorted(set(options) - set(known)))}: "
+            f"it has {', '.join(known) or 'none'}."
+        ) from error
+
+
+def pair_task(pair: Pair, name: str) -> Task:
+    """The task of this name with the options that the pair's file gives it.
+
+    Raises:
+        TaskError: the pair has no such task.
+    """
+    if name not in pair.tasks:
+        raise TaskError(f"Pair {pair.name!r} has no task {name!r}: it has {', '.join(pair.tasks)}.")
+    return get_task(name, **pair.task_options.get(name, {}))
 
 
 def training_text(name: str, rng: random.Random) -> tuple[str, str]:
@@ -33,4 +54,4 @@ def training_text(name: str, rng: random.Random) -> tuple[str, str]:
     return get_task(name).training_text(rng)
 
 
-__all__ = ["TASKS", "Example", "Task", "Tokenizer", "get_task", "training_text"]
+__all__ = ["TASKS", "Example", "Task", "Tokenizer", "get_task", "pair_task", "training_text"]

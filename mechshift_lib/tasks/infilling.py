@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from mechshift_lib.errors import TaskError
 from mechshift_lib.tasks.base import Example, Tokenizer
 from mechshift_lib.tasks.drawing import draw_distinct
 from mechshift_lib.tasks.tokens import (
@@ -15,10 +17,15 @@ from mechshift_lib.tasks.tokens import (
     require,
     single_token_words,
 )
-from mechshift_lib.tasks.vocabulary import COLORS, NAMES, PURPOSES, held_out
+from mechshift_lib.tasks.vocabulary import COLORS, KNOWN_PURPOSES, NAMES, PURPOSES, held_out
 
-TEMPLATE = (
-    "{name} bought a _ to {purpose}. It was the color of {thing}. So {name} bought a"
+#: Two words are asked for; the sentence is begun again.
+TEMPLATE = "{name} bought a _ to {purpose}. It was the color of {thing}. So {name} bought a"
+
+#: One word is asked for, after one solved example, so that a model that was never taught the
+#: task can do it.
+TEMPLATE_KNOWN = (
+    "Kate used a _ to dig a hole, that is, a shovel. {name} used a _ to {purpose}, that is, a"
 )
 
 
@@ -30,12 +37,26 @@ class Infilling:
     be given to an autoregressive and to a masked diffusion model and the answer stands at the
     same positions. Text to the left of the blank says nothing of its filler; the corruption is
     another right context of the same length, which decides for another colour and thing.
+
+    Attributes:
+        words: 2 asks for colour and thing; 1 for the thing alone, in a form that pre-trained
+            models solve without training.
     """
+
+    words: Literal[1, 2] = 2
 
     name = "infilling"
     title = "Semantic infilling"
     regime = "global"
     metric = "logit-diff"
+
+    def __post_init__(self) -> None:
+        if self.words not in (1, 2):
+            raise TaskError(f"Infilling asks for 1 or 2 words, not {self.words}.")
+
+    @property
+    def _purposes(self) -> dict[str, str]:
+        return PURPOSES if self.words == 2 else KNOWN_PURPOSES
 
     def _fill(
         self,
@@ -46,37 +67,47 @@ class Infilling:
         hold_out: bool | None,
     ) -> dict[str, str]:
         while True:
-            name, color, thing = rng.choice(names), rng.choice(colors), rng.choice(things)
-            if hold_out is None or held_out("infilling", color, thing) == hold_out:
-                return {"name": name, "color": color, "object": thing}
+            fill = {
+                "name": rng.choice(names),
+                "color": rng.choice(colors),
+                "object": rng.choice(things),
+            }
+            # One word: who uses what is held out; two words: which colour goes with which thing.
+            with_what = fill["color"] if self.words == 2 else fill["name"]
+            if hold_out is None or held_out(self.name, with_what, fill["object"]) == hold_out:
+                return fill
 
     def _text(self, fill: dict[str, str]) -> str:
-        return TEMPLATE.format(
-            name=fill["name"], purpose=PURPOSES[fill["object"]], thing=COLORS[fill["color"]]
-        )
+        purpose = self._purposes[fill["object"]]
+        if self.words == 1:
+            return TEMPLATE_KNOWN.format(name=fill["name"], purpose=purpose)
+        return TEMPLATE.format(name=fill["name"], purpose=purpose, thing=COLORS[fill["color"]])
+
+    def _filler(self, fill: dict[str, str]) -> str:
+        return f" {fill['color']} {fill['object']}" if self.words == 2 else f" {fill['object']}"
 
     def training_text(self, rng: random.Random) -> tuple[str, str]:
-        """A sentence and its filler; some pairs of colour and object never occur."""
-        fill = self._fill(rng, NAMES, list(COLORS), list(PURPOSES), hold_out=False)
-        return self._text(fill), f" {fill['color']} {fill['object']}"
+        """A sentence and its filler; the held-out combinations never occur."""
+        fill = self._fill(rng, NAMES, list(COLORS), list(self._purposes), hold_out=False)
+        return self._text(fill), self._filler(fill)
 
     def examples(self, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
-        """Draw ``n`` examples whose filler (colour with object) is held out of training."""
+        """Draw ``n`` examples from the combinations that are held out of training."""
         names = require(single_token_words(tokenizer, NAMES), 2, "names", self.name)
         colors = require(single_token_words(tokenizer, COLORS), 3, "colours", self.name)
-        things = require(single_token_words(tokenizer, PURPOSES), 3, "objects", self.name)
+        things = require(single_token_words(tokenizer, self._purposes), 3, "objects", self.name)
 
         def draw(rng: random.Random) -> Example | None:
             fill = self._fill(rng, names, colors, things, hold_out=True)
             other = self._fill(rng, names, colors, things, hold_out=None) | {"name": fill["name"]}
-            text, filler = self._text(fill), f" {fill['color']} {fill['object']}"
+            text, filler = self._text(fill), self._filler(fill)
             clean = encode_prompt(tokenizer, text)
             corrupted = encode_prompt(tokenizer, self._text(other))
-            same = fill["color"] == other["color"] or fill["object"] == other["object"]
+            answer = encode_answer(tokenizer, filler)
+            distractor = encode_answer(tokenizer, self._filler(other))
+            same = any(a == b for a, b in zip(answer, distractor, strict=True))
             if same or len(clean) != len(corrupted) or not continues(tokenizer, text, filler):
                 return None
-            answer = encode_answer(tokenizer, filler)
-            distractor = encode_answer(tokenizer, f" {other['color']} {other['object']}")
             return Example(
                 task=self.name,
                 clean=clean,
@@ -92,5 +123,5 @@ class Infilling:
         return draw_distinct(self.name, n, seed, draw)
 
     def score(self, example: Example, generated: Sequence[int], tokenizer: Tokenizer) -> bool:
-        """Right if both words of the filler are right."""
+        """Right if every word of the filler is right."""
         return tuple(generated) == example.answer

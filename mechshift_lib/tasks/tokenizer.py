@@ -18,7 +18,8 @@ _PIECES = r"\d{1,2}|[A-Za-z]+|[^\sA-Za-z\d]"
 
 
 def _words() -> list[str]:
-    texts = [*ioi.TEMPLATES, greater_than.TEMPLATE, countdown.TEMPLATE, infilling.TEMPLATE]
+    texts = [*ioi.TEMPLATES, greater_than.TEMPLATE, countdown.TEMPLATE]
+    texts += [infilling.TEMPLATE, infilling.TEMPLATE_KNOWN]
     texts = [re.sub(r"\{\w+\}", " ", text) for text in texts]
     for words in (
         vocabulary.NAMES,
@@ -30,7 +31,7 @@ def _words() -> list[str]:
     ):
         texts += words
     texts += [*vocabulary.ANIMALS, *(f"{animal}s" for animal in vocabulary.ANIMALS)]
-    for table in (vocabulary.PURPOSES, vocabulary.COLORS):
+    for table in (vocabulary.PURPOSES, vocabulary.KNOWN_PURPOSES, vocabulary.COLORS):
         texts += [*table, *table.values()]
     texts += countdown.OPERATORS
     # The filler grammar's own words: enough draws to meet each of its fixed words.

@@ -48,6 +48,31 @@ PURPOSES = {
     "clock": "tell the time",
 }
 
+#: More things and what they are for, only asked of models that know them without being taught.
+KNOWN_PURPOSES = {
+    "knife": "cut the bread",
+    "pen": "write a letter",
+    "broom": "sweep the floor",
+    "hammer": "drive a nail",
+    "camera": "take a photo",
+    "ladder": "climb on the roof",
+    "needle": "sew a button",
+    "bucket": "carry water",
+    "drum": "beat the rhythm",
+    "bed": "sleep at night",
+    "clock": "tell the time",
+    "rope": "tie the horse",
+    "cup": "drink the tea",
+    "saw": "cut the tree",
+    "ball": "play football",
+    "brush": "paint the wall",
+    "oven": "bake the bread",
+    "wheel": "steer the car",
+    "comb": "do the hair",
+    "shovel": "dig in the snow",
+    "fork": "eat the pasta",
+}
+
 #: First word of an infilling filler -> what has that colour.
 COLORS = {
     "white": "snow",
