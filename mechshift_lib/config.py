@@ -155,11 +155,15 @@ def load_pair(name: str, root: Path = ROOT) -> Pair:
     try:
         pair = Pair.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(
+            f"{path.name} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(f"{path.name}: {where}: {first['msg']} (got {first['input']!r}).") from error
+        raise ConfigError(
+            f"{path.name}: {where}: {first['msg']} (got {first['input']!r})."
+        ) from error
     if pair.name != name:
         raise ConfigError(f"{path.name} names its pair {pair.name!r}: the two must agree.")
     return pair

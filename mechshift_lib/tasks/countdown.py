@@ -150,8 +150,7 @@ class Countdown:
         equation = _spaced(tokenizer.decode(list(generated)))
         used = sorted(int(part) for part in equation.split() if part.isdigit())
         return (
-            used == sorted(example.info["numbers"])
-            and evaluate(equation) == example.info["target"]
+            used == sorted(example.info["numbers"]) and evaluate(equation) == example.info["target"]
         )
 
 
