@@ -61,20 +61,17 @@ class GreaterThan:
             whole = encode_prompt(tokenizer, text + fill["year"])
             if len(clean) != len(corrupted) or whole != clean + tail[year]:
                 return None
+            right = [ids for y, ids in enumerate(tail) if y > year]
+            wrong = [ids for y, ids in enumerate(tail) if y <= year]
             if by_digit:
-                tens = year // 10
-                right = tuple(sorted({tail[10 * t][0] for t in range(tens + 1, 10)}))
-                wrong = tuple(sorted({tail[10 * t][0] for t in range(tens)}))
-                digits = tuple(sorted({ids[1] for ids in tail}))
-                units = tail[rng.randrange(10)][1]
-                answer = (tail[10 * rng.randint(tens + 1, 9)][0], units)
-                distractor = (tail[10 * rng.randint(0, tens - 1)][0], units)
-                answers, distractors = (right, digits), (wrong, digits)
-            else:
-                right = tuple(tail[y][0] for y in range(year + 1, 100))
-                wrong = tuple(tail[y][0] for y in range(year + 1))
-                answer, distractor = (rng.choice(right),), (rng.choice(wrong),)
-                answers, distractors = (right,), (wrong,)
+                # The same tens may be either, so they count as neither.
+                right = [ids for ids in right if ids[0] != tail[year][0]]
+                wrong = [ids for ids in wrong if ids[0] != tail[year][0]]
+            answer, distractor = rng.choice(right), rng.choice(wrong)
+            # Only the first token carries the metric: the units are set equal.
+            distractor = distractor[:1] + answer[1:]
+            answers = tuple(tuple(dict.fromkeys(column)) for column in zip(*right, strict=True))
+            distractors = tuple(tuple(dict.fromkeys(column)) for column in zip(*wrong, strict=True))
             return Example(
                 task=self.name,
                 clean=clean,
