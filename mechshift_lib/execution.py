@@ -1,0 +1,326 @@
+"""Notebooks executed with parameters: strictly, by this very Python, whole or not at all.
+
+papermill only warns where a notebook has no ``parameters`` cell (and then the notebook's own
+defaults win) or where a parameter is unknown. Both would put a wrong page into the book, so both
+are errors here.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mechshift_lib.config import ROOT
+from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.results.provenance import provenance
+from mechshift_lib.results.store import USED, read_provenance
+
+#: Name under which this Python is offered to papermill.
+KERNEL = "mechshift-this-python"
+
+
+class NotebookError(MechshiftError):
+    """A cell failed, or the kernel died. The message names notebook, cell and error."""
+
+    exit_code = 2
+
+
+def known_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """Names assigned in the notebook's one cell tagged ``parameters``.
+
+    Args:
+        notebook: the notebook, not yet executed.
+        name: what to call it in an error.
+
+    Raises:
+        ConfigError: there is no such cell, more than one, or it isn't plain assignments.
+    """
+    tagged = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", [])
+    ]
+    if len(tagged) != 1:
+        raise ConfigError(
+            f"{name} has {len(tagged)} code cells tagged 'parameters': give exactly one cell that "
+            "tag, and let it hold the defaults."
+        )
+    names = []
+    try:
+        body = ast.parse(tagged[0].source).body
+    except SyntaxError as error:
+        raise ConfigError(f"{name}: the 'parameters' cell is not Python: {error.msg}.") from error
+    for statement in body:
+        if isinstance(statement, ast.Assign):
+            targets: list[ast.expr] = statement.targets
+        elif isinstance(statement, ast.AnnAssign):
+            targets = [statement.target]
+        else:
+            targets = []
+        if not targets or not all(isinstance(target, ast.Name) for target in targets):
+            raise ConfigError(
+                f"{name}: the 'parameters' cell may hold only assignments such as `pair = ...`."
+            )
+        names += [target.id for target in targets if isinstance(target, ast.Name)]
+    return names
+
+
+def check_parameters(
+    notebook: nbformat.NotebookNode, parameters: Mapping[str, Any], name: str
+) -> None:
+    """Refuse parameters that the notebook doesn't have.
+
+    Raises:
+        ConfigError: the ``parameters`` cell is missing or doesn't assign one of ``parameters``.
+    """
+    known = known_parameters(notebook, name)
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{name} has no parameter {', '.join(map(repr, unknown))}: its parameters are "
+            f"{', '.join(known)}."
+        )
+
+
+@contextlib.contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def this_kernel() -> Iterator[str]:
+    """Offer the running Python as a kernel, whatever kernels the machine has registered.
+
+    Yields:
+        The kernel's name, valid inside the ``with`` block.
+    """
+    with tempfile.TemporaryDirectory(prefix="mechshift-kernel-") as folder:
+        spec = Path(folder) / "kernels" / KERNEL
+        spec.mkdir(parents=True)
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        description = {"argv": command, "display_name": "mechshift", "language": "python"}
+        (spec / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
+        path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
+        with _environment(JUPYTER_PATH=path, PYDEVD_DISABLE_FILE_VALIDATION="1"):
+            yield KERNEL
+
+
+def _retitle(notebook: nbformat.NotebookNode, suffix: str) -> None:
+    """Add the pair to the first heading: pages of different pairs need different titles."""
+    heading = re.compile(r"^(# .*?)[ \t]*$", re.M)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and heading.search(cell.source):
+            cell.source = heading.sub(lambda match: f"{match[1]}: {suffix}", cell.source, count=1)
+            return
+
+
+def _tidy(notebook: nbformat.NotebookNode) -> None:
+    """Drop what differs from run to run or names this machine."""
+    notebook.metadata.pop("papermill", None)
+    notebook.metadata["kernelspec"] = {
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
+    }
+    for cell in notebook.cells:
+        for field in ("papermill", "execution"):
+            cell.metadata.pop(field, None)
+        tags = cell.metadata.get("tags", [])
+        if "injected-parameters" in tags and "hide-input" not in tags:
+            cell.metadata["tags"] = [*tags, "hide-input"]
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 120 else f"{seconds / 60:.1f} min"
+
+
+def _gigabytes(count: float | None) -> str:
+    return "unknown" if not count else f"{count / 2**30:.2f} GiB"
+
+
+def provenance_cell(
+    source: Path, parameters: Mapping[str, Any], used: list[Path], seconds: float, peak: int | None
+) -> str:
+    """The collapsed note at the foot of a page: code, versions, machine, results used.
+
+    Args:
+        source: the notebook.
+        parameters: those it ran with.
+        used: folders of the stored results that it used.
+        seconds: how long it ran.
+        peak: largest resident memory of the kernel, in bytes.
+
+    Returns:
+        MyST markdown.
+    """
+    record = provenance(root=ROOT)
+    commit = record["commit"] or "not a git checkout"
+    dirty = " (with uncommitted changes)" if record["dirty"] else ""
+    machine = record["hardware"]
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    rows = [
+        ("Notebook", f"`{_relative(source)}`, sha256 `{digest[:16]}`"),
+        ("Parameters", ", ".join(f"`{k} = {v!r}`" for k, v in parameters.items()) or "none"),
+        ("Commit", f"`{commit}`{dirty}"),
+        ("Executed", f"{record['created']}, in {_minutes(seconds)}"),
+        ("Peak memory", _gigabytes(peak)),
+        (
+            "Machine",
+            f"{machine['processor']}, {machine['cores']} cores, "
+            f"{_gigabytes(machine['memory_bytes'])}, GPU: {machine['gpu'] or 'none'}",
+        ),
+        ("Versions", ", ".join(f"{name} {v}" for name, v in record["versions"].items())),
+    ]
+    lines = ["````{admonition} Where this page's numbers come from", ":class: dropdown note", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in rows]
+    if used:
+        lines += ["", "Stored results used by this page, each with its own provenance:", ""]
+        lines += [
+            "| result | computed | at commit | took | seed | models |",
+            "|---|---|---|---|---|---|",
+        ]
+    for folder in dict.fromkeys(used):
+        result = read_provenance(folder)
+        models = result["models"] or {}
+        cells = (
+            f"`{folder.parent.name}/{folder.name}`",
+            str(result["created"]),
+            f"`{str(result['commit'])[:10]}`" + (" (modified)" if result["dirty"] else ""),
+            _minutes(float(result["wall_seconds"] or 0)),
+            str(result["seed"]),
+            ", ".join(f"{role} `{str(value)[:10]}`" for role, value in models.items()) or "none",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "````"])
+
+
+def _relative(path: Path) -> str:
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
+
+
+def _peak_of_children() -> int | None:
+    try:
+        import resource
+    except ImportError:
+        return None
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * scale
+
+
+def _failure(source: Path, error: Exception, kept: Path) -> NotebookError:
+    """One sentence out of papermill's report of a failed cell, or of a dead kernel."""
+    name, partial = _relative(source), f"the partial notebook is {_relative_or_full(kept)}"
+    if hasattr(error, "ename"):
+        number = getattr(error, "exec_count", None) or getattr(error, "cell_index", "?")
+        first = str(getattr(error, "evalue", "")).strip().splitlines()
+        message = (first[0] if first else "no message").rstrip(".")
+        return NotebookError(f"{name}, cell [{number}]: {error.ename}: {message} ({partial}).")
+    return NotebookError(
+        f"{name}: the kernel ended early, perhaps for want of memory "
+        f"({type(error).__name__}; {partial})."
+    )
+
+
+def _relative_or_full(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def run_notebook(
+    source: Path,
+    output: Path,
+    parameters: Mapping[str, Any],
+    *,
+    title: str | None = None,
+    failed: Path = ROOT / "results" / "failed",
+    progress: bool | None = None,
+) -> Path:
+    """Execute a notebook with parameters and put the executed copy in its place.
+
+    Args:
+        source: the notebook, with a cell tagged ``parameters``.
+        output: where the executed copy goes; an older one stays until the new one is whole.
+        parameters: values for the parameters; each must exist in the notebook.
+        title: added to the first heading, usually the pair's title.
+        failed: folder that keeps the partial notebook when a cell fails.
+        progress: a progress bar over the cells; by default where standard error is a terminal.
+
+    Returns:
+        ``output``.
+
+    Raises:
+        ConfigError: the notebook is missing or isn't one, or doesn't have these parameters.
+        NotebookError: a cell failed or the kernel died.
+    """
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    name = _relative(source)
+    if not source.is_file():
+        raise ConfigError(f"There is no notebook {name}: look into the folder notebooks/.")
+    try:
+        notebook = nbformat.read(source, as_version=4)
+    except Exception as error:  # nbformat fails in as many ways as there are files
+        raise ConfigError(f"{name} is not a Jupyter notebook: save it as .ipynb again.") from error
+    check_parameters(notebook, parameters, name)
+    if title:
+        _retitle(notebook, title)
+
+    failed.mkdir(parents=True, exist_ok=True)
+    label = "-".join([*(str(v) for k, v in parameters.items() if k == "pair"), source.stem])
+    partial = failed / f"{label}.ipynb"
+    progress = sys.stderr.isatty() if progress is None else progress
+    logging.getLogger("papermill").setLevel(logging.WARNING)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="mechshift-run-") as scratch, this_kernel() as kernel:
+        noted = Path(scratch) / "used"
+        try:
+            with _environment(**{USED: str(noted)}):
+                papermill.execute_notebook(
+                    notebook,
+                    re.sub(r"([{}])", r"\1\1", str(partial)),
+                    parameters=dict(parameters),
+                    kernel_name=kernel,
+                    language="python",
+                    cwd=str(ROOT),
+                    progress_bar={"desc": label} if progress else False,
+                )
+        except (PapermillExecutionError, DeadKernelError) as error:
+            raise _failure(source, error, partial) from error
+        seconds = time.perf_counter() - began
+        used = [Path(line) for line in noted.read_text().splitlines()] if noted.exists() else []
+
+    executed = nbformat.read(partial, as_version=4)
+    _tidy(executed)
+    note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
+    cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"]})
+    cell["id"] = "provenance"
+    executed.cells.append(cell)
+    write_atomic(output, nbformat.writes(executed) + "\n")
+    partial.unlink()
+    return output
