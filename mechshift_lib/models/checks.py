@@ -1,0 +1,128 @@
+"""What is asserted whenever a model is loaded: its anatomy and the direction of its attention."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from mechshift_lib.errors import ModelError
+from mechshift_lib.models.anatomy import SPLITS, Anatomy, at, norm_parts, rows
+from mechshift_lib.models.grouping import d_head, n_kv_heads
+
+Attention = Literal["causal", "full"]
+
+
+def set_attention(model: PreTrainedModel, anatomy: Anatomy, attention: Attention) -> None:
+    """Make a model attend as declared.
+
+    ``config.is_causal`` is what transformers builds its masks from; the modules' own flag alone
+    changes nothing there, but it is what remote code may look at.
+
+    Raises:
+        ModelError: the checkpoint itself says that it attends in both directions.
+    """
+    if attention == "causal":
+        if getattr(model.config, "is_causal", None) is False:
+            raise ModelError(
+                "The checkpoint's config says is_causal=false but attention 'causal' is declared: "
+                "declare attention 'full'."
+            )
+        return
+    model.config.is_causal = False
+    for index in range(model.config.num_hidden_layers):
+        at(anatomy.layer(model, index), anatomy.attn).is_causal = False
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """Number of ids that the embedding knows."""
+    embedding: Any = model.get_input_embeddings()
+    return int(embedding.weight.shape[0])
+
+
+@torch.no_grad()
+def check_attention(model: PreTrainedModel, attention: Attention) -> None:
+    """Prove the attention: does changing the last token move the first token's logits?
+
+    It must for ``"full"``, and by exactly 0 for ``"causal"``.
+
+    Raises:
+        ModelError: the model attends otherwise than declared.
+    """
+    vocabulary = embedding_rows(model)
+    ids = torch.arange(4, device=model.device)[None] % vocabulary
+    changed = ids.clone()
+    changed[0, -1] = (ids[0, -1] + 1) % vocabulary
+    first, other = (_logits(model, x)[0, 0] for x in (ids, changed))
+    sees = not torch.equal(first, other)
+    if sees and attention == "causal":
+        raise ModelError(
+            "Attention 'causal' is declared, but the first token sees the last: declare 'full'."
+        )
+    if not sees and attention == "full":
+        raise ModelError(
+            "Attention 'full' is declared, but the first token doesn't see the last: this model "
+            "can't be made bidirectional by its config, so declare 'causal' or use other code."
+        )
+
+
+@torch.no_grad()
+def check_anatomy(model: PreTrainedModel, anatomy: Anatomy) -> None:
+    """Check that the parts are where the anatomy says and have the declared widths.
+
+    Raises:
+        ModelError: a part is missing or of the wrong shape, or the logits aren't the unembedding
+            of the final norm's output.
+    """
+    config = model.config
+    width, heads, kv, head = (
+        config.hidden_size,
+        config.num_attention_heads,
+        n_kv_heads(model),
+        d_head(model),
+    )
+    try:
+        for name in (anatomy.embed, anatomy.final_norm, anatomy.unembed):
+            at(model, name)
+        norm_parts(at(model, anatomy.final_norm))
+        for index in range(config.num_hidden_layers):
+            layer = anatomy.layer(model, index)
+            at(layer, anatomy.mlp)
+            norm_parts(at(layer, anatomy.attn_norm))
+            norm_parts(at(layer, anatomy.mlp_norm))
+            _check_shape(rows(at(layer, anatomy.o)), (width, heads * head), anatomy.o)
+            if anatomy.fused:
+                expected = ((heads + 2 * kv) * head, width)
+                _check_shape(rows(at(layer, anatomy.fused)), expected, anatomy.fused)
+            else:
+                for part, count in zip(SPLITS, (heads, kv, kv), strict=True):
+                    path = getattr(anatomy, part)
+                    _check_shape(rows(at(layer, path)), (count * head, width), path)
+    except (AttributeError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"The {anatomy.model_type} anatomy doesn't fit this model ({error}): correct it in "
+            "mechshift_lib/models/anatomy.py."
+        ) from error
+    ids = torch.zeros((1, 2), dtype=torch.long, device=model.device)
+    output = model(input_ids=ids, use_cache=False, output_hidden_states=True)
+    again = at(model, anatomy.unembed)(output.hidden_states[-1])
+    if not torch.allclose(output.logits, again, rtol=1e-3, atol=1e-3):
+        raise ModelError(
+            "The logits aren't the unembedding of the final norm's output (scaled or capped?): "
+            "correct the anatomy in mechshift_lib/models/anatomy.py."
+        )
+
+
+def _check_shape(weight: Tensor, expected: tuple[int, int], path: str) -> None:
+    if tuple(weight.shape) != expected:
+        raise ModelError(
+            f"{path} has shape {tuple(weight.shape)} instead of {expected}: correct the anatomy "
+            "in mechshift_lib/models/anatomy.py."
+        )
+
+
+def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
+    logits: Tensor = model(input_ids=ids, use_cache=False).logits
+    return logits
