@@ -1,0 +1,197 @@
+"""One look for all figures: colours, names, the light card they stand on, and their header.
+
+Colours are of the Okabe-Ito palette, which people with any form of colour blindness can tell
+apart; markers differ too. Figures have a light background of their own, so that they are legible
+on a dark page.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+#: Width of every figure in inches: 11-point type is still legible when a phone shrinks it.
+WIDTH = 5.2
+CARD = "#fbfbf9"
+INK = "#1f2328"
+MUTED = "#6b7280"
+GRID = "#d9dce1"
+
+BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
+PURPLE, SKY, ORANGE, YELLOW = "#CC79A7", "#56B4E9", "#E69F00", "#F0E442"
+
+#: Colour of each circuit or model.
+ROLE_COLORS = {
+    "arm": BLUE,
+    "mdm": VERMILLION,
+    "mdm-own": ORANGE,
+    "continued": GREEN,
+}
+#: Colour of each comparison of circuits: what was asked in vermillion, yardsticks in cool colours.
+COMPARISON_COLORS = {
+    "arm-mdm": VERMILLION,
+    "arm-mdm-own": ORANGE,
+    "mdm-mdm-own": PURPLE,
+    "arm-continued": GREEN,
+    "arm-halves": BLUE,
+    "mdm-halves": SKY,
+    "arm-mdm-halves": "#8c3d00",
+    "arm-seeds": "#4d4d4d",
+    "mdm-seeds": "#8a8a8a",
+}
+MARKERS = {"arm": "o", "mdm": "s", "mdm-own": "D", "continued": "^"}
+
+LABELS = {
+    "arm": "ARM",
+    "mdm": "MDM",
+    "mdm-own": "MDM, own order",
+    "continued": "continued ARM",
+    "arm-mdm": "ARM ↔ MDM",
+    "arm-mdm-own": "ARM ↔ MDM, own order",
+    "mdm-mdm-own": "MDM ↔ MDM, own order",
+    "arm-continued": "ARM ↔ continued ARM",
+    "arm-halves": "ARM ↔ ARM, halves",
+    "mdm-halves": "MDM ↔ MDM, halves",
+    "arm-mdm-halves": "ARM ↔ MDM, halves",
+    "arm-seeds": "ARM ↔ ARM, other seed",
+    "mdm-seeds": "MDM ↔ MDM, other seed",
+    "ioi": "IOI",
+    "greater-than": "Greater-Than",
+    "countdown": "Countdown",
+    "infilling": "Infilling",
+    "logit-diff": "logit difference",
+    "prob-diff": "probability difference",
+    "left-to-right": "left to right",
+    "random": "random",
+    "maskgit_plus": "maskgit_plus",
+    "topk_margin": "topk_margin",
+    "entropy": "entropy",
+}
+
+
+def label(name: str) -> str:
+    """What people read for the name of a role, task, order or comparison."""
+    return LABELS.get(name, name)
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Settings that hold while a figure is drawn."""
+    settings: dict[str, Any] = {
+        "figure.facecolor": CARD,
+        "savefig.facecolor": CARD,
+        "figure.dpi": 144,
+        "axes.facecolor": CARD,
+        "axes.edgecolor": MUTED,
+        "axes.labelcolor": INK,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.titlecolor": INK,
+        "axes.labelsize": 10.5,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "grid.color": GRID,
+        "grid.linewidth": 0.8,
+        "text.color": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.labelsize": 10,
+        "ytick.labelsize": 10,
+        "legend.fontsize": 10,
+        "legend.frameon": False,
+        "font.size": 10.5,
+        "font.family": "DejaVu Sans",
+        "svg.hashsalt": "mechshift",
+    }
+    with sns.axes_style("ticks"), mpl.rc_context(settings):  # type: ignore[arg-type]
+        yield
+
+
+def figure(height: float, width: float = WIDTH) -> Figure:
+    """An empty figure on a card, to be closed with :func:`header`. Sizes in inches.
+
+    It isn't registered with pyplot, so it is shown once, by whoever displays it.
+    """
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def header(
+    fig: Figure,
+    title: str,
+    subtitle: str,
+    handles: Sequence[Line2D] = (),
+    columns: int = 2,
+) -> Figure:
+    """Put title, subtitle (unit, n, interval) and legend above the axes; the figure grows."""
+    width, height = fig.get_size_inches()
+    subtitle = subtitle.replace("n = ", "n\u00a0=\u00a0").replace(" %", "\u00a0%")  # keep together
+    titles = textwrap.wrap(title, int(width * 9.6))
+    subtitles = [
+        line for part in subtitle.split("\n") for line in textwrap.wrap(part, int(width * 12.6))
+    ]
+    rows = -(-len(handles) // columns) if handles else 0
+    top, line_title, line_subtitle, line_legend = 0.1, 0.22, 0.175, 0.215
+    room = (
+        top + line_title * len(titles) + line_subtitle * len(subtitles) + line_legend * rows + 0.12
+    )
+    total = height + room
+    fig.set_size_inches(width, total)
+    fig.get_layout_engine().set(rect=(0, 0, 1, height / total))  # type: ignore[union-attr, call-arg]
+    y = total - top
+    fig.text(
+        0.02,
+        y / total,
+        "\n".join(titles),
+        va="top",
+        fontsize=12,
+        fontweight="bold",
+        linespacing=1.15,
+    )
+    y -= line_title * len(titles) + 0.02
+    fig.text(
+        0.02, y / total, "\n".join(subtitles), va="top", fontsize=9.5, color=MUTED, linespacing=1.2
+    )
+    y -= line_subtitle * len(subtitles) + 0.03
+    if handles:
+        fig.legend(
+            handles=list(handles),
+            loc="upper left",
+            bbox_to_anchor=(0.005, y / total),
+            ncols=columns,
+            borderaxespad=0,
+            handletextpad=0.4,
+            columnspacing=1.2,
+            labelspacing=0.25,
+        )
+    return fig
+
+
+def handle(name: str, color: str, marker: str = "o", **kwargs: Any) -> Line2D:
+    """A legend entry: a marker, and a line where ``linestyle`` is given."""
+    options: dict[str, Any] = {"linestyle": "none", "markersize": 6.5, **kwargs}
+    return Line2D([], [], color=color, marker=marker, label=name, **options)
+
+
+def role_handles(roles: Sequence[str]) -> list[Line2D]:
+    """Legend entries of models or circuits."""
+    return [handle(label(r), ROLE_COLORS.get(r, INK), MARKERS.get(r, "o")) for r in roles]
+
+
+def present(values: Sequence[str], order: Sequence[str]) -> list[str]:
+    """The distinct values, those of ``order`` first and in its order, then others as they come."""
+    seen = list(dict.fromkeys(values))
+    return [v for v in order if v in seen] + [v for v in seen if v not in order]
+
+
+def count_text(n: pd.Series) -> str:
+    """One number, or the range of several: ``500`` or ``96–100``."""
+    low, high = int(n.min()), int(n.max())
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
