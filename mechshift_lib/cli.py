@@ -1,0 +1,275 @@
+"""The command line. Every user error is one sentence on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mechshift_lib import __version__
+from mechshift_lib.errors import ConfigError, MechshiftError
+
+# Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
+# so that --help answers at once.
+
+
+class _Group(TyperGroup):
+    """Turns a :class:`MechshiftError` into its sentence; a traceback means a defect."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MechshiftError as error:
+            typer.echo(f"mechshift: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    help="""What happens inside a language model when it is turned from autoregressive into
+    masked diffusion.
+
+    A **pair** is an autoregressive model (role `arm`), the masked diffusion model post-trained
+    from it (`mdm`) and a control trained on without diffusion (`continued`); each is one file in
+    data/pairs. A **task** is ioi, greater-than, countdown or infilling.
+
+    Start with `mechshift run tiny-qwen`, then `mechshift book`.""",
+)
+
+
+class Budget(enum.StrEnum):
+    """How much an analysis does."""
+
+    book = "book"
+    full = "full"
+
+
+class Method(enum.StrEnum):
+    """Attribution methods."""
+
+    eap = "eap"
+    eap_ig = "eap-ig"
+
+
+class Attention(enum.StrEnum):
+    """What a token sees."""
+
+    causal = "causal"
+    full = "full"
+
+
+class KV(enum.StrEnum):
+    """How key and value edges are counted under grouped-query attention."""
+
+    ungrouped = "ungrouped"
+    grouped = "grouped"
+
+
+class Role(enum.StrEnum):
+    """Models of a pair."""
+
+    arm = "arm"
+    mdm = "mdm"
+    continued = "continued"
+
+
+Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
+Batch = Annotated[int, typer.Option(help="Examples at once; the scores don't depend on it.", min=1)]
+Jobs = Annotated[int, typer.Option(help="Notebooks at once, one thread each.", min=1)]
+HowMuch = Annotated[
+    Budget,
+    typer.Option(
+        help="How much each analysis does: numbers of examples and IG steps per pair file."
+    ),
+]
+
+
+@app.command()
+def run(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PAIR]...", help="Names of files in data/pairs; none: the book's."),
+    ] = None,
+    analysis: Annotated[
+        list[str] | None,
+        typer.Option(help="behaviour, circuits or overlap; give it again for more; none: all."),
+    ] = None,
+    budget: HowMuch = Budget.book,
+    jobs: Jobs = 2,
+) -> None:
+    """Run the analyses of pairs, only those whose inputs changed.
+
+    Each analysis is a notebook in notebooks/, executed for each pair to
+    book/executed/PAIR/ANALYSIS.ipynb. Tables are kept in results/ and never computed twice.
+
+    Example: mechshift run tiny-qwen --analysis circuits --jobs 1
+    """
+    from mechshift_lib.workflow import run_workflow
+
+    run_workflow(pairs or [], analysis or [], budget=budget.value, jobs=jobs)
+
+
+@app.command()
+def book(
+    jobs: Jobs = 2,
+    execute: Annotated[
+        bool, typer.Option(help="Bring the notebooks up to date first, or take them as they are.")
+    ] = True,
+) -> None:
+    """Run what is out of date and build the book into _build/html.
+
+    Nothing is computed that is already there; a second call takes seconds. Any warning of the
+    build is an error.
+    """
+    from mechshift_lib.book import build_book
+    from mechshift_lib.workflow import run_workflow
+
+    if execute:
+        run_workflow(jobs=jobs, paper=True)
+    page = build_book()
+    typer.echo(f"The book is ready: {page}")
+
+
+@app.command()
+def train(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
+    seed: Seed = 0,
+) -> None:
+    """Train the models of a pair: the ARM, the MDM made from it and the continued control.
+
+    What is trained, and for how long, stands under training: in the pair's file. The checkpoints
+    go to data/models/PAIR/seedS. A killed training goes on where it was when called again.
+    """
+    from mechshift_lib.config import load_pair
+
+    chosen = load_pair(pair)
+    from mechshift_lib.diffusion.train import train_pair
+
+    train_pair(chosen, seed)
+
+
+@app.command()
+def attribute(
+    model: Annotated[Path, typer.Option(help="Any Hugging Face folder (Llama, Qwen2, GPT-2).")],
+    examples: Annotated[
+        Path,
+        typer.Option(
+            help='A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id, '
+            '"distractor": id, "position": index}.'
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Where {edge name: score} goes, as JSON.")],
+    method: Annotated[
+        Method, typer.Option(help="eap: one gradient; eap-ig: integrated gradients.")
+    ] = Method.eap_ig,
+    steps: Annotated[int, typer.Option(help="Points of integration of eap-ig.", min=1)] = 5,
+    attention: Annotated[
+        Attention, typer.Option(help="causal: a token sees what is before it; full: everything.")
+    ] = Attention.causal,
+    kv: Annotated[
+        KV,
+        typer.Option(
+            help="ungrouped: key and value edges for every query head; grouped: for every KV head."
+        ),
+    ] = KV.ungrouped,
+    batch_size: Batch = 32,
+) -> None:
+    """Score every edge of any model on any prompts.
+
+    **Metric**: M = the logit of the answer minus the logit of the distractor, in the logits at
+    `position` (-1 is the last).
+
+    **Score** of an edge u->v: minus the sum over positions and d_model of (corrupted - clean
+    output of u) x dM/d(input of v), then the **mean over examples**.
+
+    **Sign**: positive = corrupting the edge lowers the metric.
+
+    `eap` takes the gradient in the clean run; `eap-ig` averages it over STEPS points on the way
+    from the corrupted to the clean embeddings, k/STEPS for k = 0 ... STEPS-1. Scores are float32.
+
+    **Edges**: `input`, `a{layer}.h{head}` and `m{layer}` to `a{layer}.h{head}<q|k|v>`, `m{layer}`
+    and `logits`, named like `a18.h25->a20.h24<v>`.
+    """
+    from mechshift_lib.circuits.examples_file import attribute_file
+
+    attribute_file(
+        model,
+        examples,
+        out,
+        method=method.value,
+        steps=steps,
+        attention=attention.value,
+        kv=kv.value,
+        batch_size=batch_size,
+    )
+    typer.echo(f"Wrote {out}")
+
+
+@app.command()
+def execute(
+    notebook: Annotated[Path, typer.Argument(help="A notebook with a cell tagged parameters.")],
+    output: Annotated[Path, typer.Argument(help="Where the executed copy goes.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter; give it again for more."),
+    ] = None,
+) -> None:
+    """Execute one notebook with parameters (what the workflow calls).
+
+    An unknown parameter is an error. When a cell fails, the output is left as it was and the
+    partial notebook is kept in results/failed.
+    """
+    parameters = parse_parameters(set_ or [])
+    from mechshift_lib.config import load_pair
+    from mechshift_lib.execution import run_notebook
+
+    title = load_pair(parameters["pair"]).title if "pair" in parameters else None
+    run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
+    typer.echo(f"Wrote {output}")
+
+
+def parse_parameters(settings: list[str]) -> dict[str, Any]:
+    """``["pair=x", "n=3"]`` → ``{"pair": "x", "n": 3}``; values are read as YAML scalars.
+
+    Raises:
+        ConfigError: a setting isn't ``NAME=VALUE``, or a name comes twice.
+    """
+    import yaml
+
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--set takes NAME=VALUE, not {setting!r}.")
+        if name in parameters:
+            raise ConfigError(f"--set gives {name!r} twice.")
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting!r}: the value is not a YAML scalar.") from error
+    return parameters
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"mechshift {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the ``mechshift`` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Runs the workflow: which notebooks are out of date, and executing just those."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.execution import NotebookError
+from mechshift_lib.results.provenance import model_hash
+
+#: Analyses that a pair has, in the order in which each builds on the one before.
+ANALYSES = ("behaviour", "circuits", "overlap")
+
+
+def default_pairs(root: Path = ROOT) -> list[str]:
+    """The pairs that the book has a part for (``workflow/config.yaml``)."""
+    text = (root / "workflow" / "config.yaml").read_text(encoding="utf-8")
+    return list(yaml.safe_load(text)["pairs"])
+
+
+def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
+    """The executed notebooks that these pairs and analyses make, relative to the root.
+
+    Raises:
+        ConfigError: an analysis or a pair doesn't exist.
+        ModelError: a checkpoint of a pair is missing.
+    """
+    unknown = sorted(set(analyses) - set(ANALYSES))
+    if unknown:
+        raise ConfigError(
+            f"Unknown analysis {', '.join(unknown)}: choose from {', '.join(ANALYSES)}."
+        )
+    for name in pairs:
+        pair = load_pair(name)
+        for role in pair.roles:
+            for seed in pair.seeds:
+                model_hash(pair.model(role, seed))
+    return [f"book/executed/{pair}/{analysis}.ipynb" for pair in pairs for analysis in analyses]
+
+
+def run_workflow(
+    pairs: Sequence[str] = (),
+    analyses: Sequence[str] = (),
+    *,
+    budget: str = "book",
+    jobs: int = 2,
+    paper: bool = False,
+) -> None:
+    """Execute every notebook that is missing or out of date, and what it depends on.
+
+    Args:
+        pairs: names of pairs; none means those of the book.
+        analyses: some of :data:`ANALYSES`; none means all.
+        budget: ``"book"`` or ``"full"``.
+        jobs: notebooks at once, one thread each.
+        paper: also the re-analysis of the published numbers.
+
+    Raises:
+        ConfigError: an argument is unknown, or Snakemake isn't installed.
+        NotebookError: a notebook failed; its own sentence was printed before.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
+    if not (ROOT / "workflow" / "Snakefile").is_file():
+        raise ConfigError(
+            "The notebooks and workflow are not beside the installed package: clone the "
+            "repository and install it with pip install -e ."
+        )
+    chosen = list(pairs) or default_pairs()
+    wanted = targets(chosen, list(analyses) or ANALYSES)
+    wanted += ["book/executed/paper.ipynb"] if paper else []
+    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
+    command += ["--directory", str(ROOT), "--cores", str(jobs), "--quiet", "rules", "host"]
+    command += ["--config", f"pairs={','.join(chosen)}", f"budget={budget}", "--", *wanted]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
+        raise NotebookError("Not every notebook ran: the sentences above say which and why.")
