@@ -1,0 +1,66 @@
+"""Sphinx extension of this book: Colab buttons, the repository's name, and offline MathJax.
+
+An executed notebook (``book/executed/<pair>/<name>.ipynb``) isn't in git, so its Colab button has
+to point at its source, ``notebooks/<name>.ipynb``, on the configured branch.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+COLAB = "https://colab.research.google.com/github"
+EXECUTED = re.compile(r"book/executed/(?:[^/]+/)?([^/]+)")
+
+
+def notebook_of(page: str) -> str | None:
+    """Path in git of the notebook that a page was executed from; None for other pages."""
+    match = EXECUTED.fullmatch(page)
+    return f"notebooks/{match[1]}.ipynb" if match else None
+
+
+def repository() -> tuple[str | None, str | None]:
+    """Repository and branch of the GitHub Actions run that builds this, where there is one."""
+    branch = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "branch" else None
+    return os.environ.get("GITHUB_REPOSITORY"), branch
+
+
+def configure(app: Any, config: Any) -> None:
+    name, branch = repository()
+    options = config.html_theme_options
+    if name:
+        options["repository_url"] = f"https://github.com/{name}"
+    if branch:
+        options["repository_branch"] = branch
+    if (ROOT / "book/vendor/mathjax/tex-mml-chtml.js").is_file():
+        config.html_static_path.append(str(ROOT / "book/vendor"))
+        config.mathjax_path = "mathjax/tex-mml-chtml.js"
+
+
+def add_colab(app: Any, pagename: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+    notebook = notebook_of(pagename)
+    if notebook is None:
+        return
+    if not (ROOT / notebook).is_file() and app.srcdir == ROOT:
+        app.warn(f"{pagename} has no notebook {notebook}")
+    options = app.config.html_theme_options
+    place = options["repository_url"].removeprefix("https://github.com/").strip("/")
+    url = f"{COLAB}/{place}/blob/{options.get('repository_branch', 'main')}/{notebook}"
+    button = {
+        "type": "link",
+        "url": url,
+        "text": "Colab",
+        "icon": "fas fa-rocket",
+        "tooltip": "Run this notebook on Google Colab",
+        "label": "colab-button",
+    }
+    context["header_buttons"].insert(0, button)
+
+
+def setup(app: Any) -> dict[str, Any]:
+    app.connect("config-inited", configure, priority=400)
+    app.connect("html-page-context", add_colab, priority=502)  # after the theme made the list
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
