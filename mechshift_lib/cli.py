@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,14 +71,6 @@ class KV(enum.StrEnum):
 
     ungrouped = "ungrouped"
     grouped = "grouped"
-
-
-class Role(enum.StrEnum):
-    """Models of a pair."""
-
-    arm = "arm"
-    mdm = "mdm"
-    continued = "continued"
 
 
 Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
@@ -202,13 +195,63 @@ def attribute(
     attribute_file(
         model,
         examples,
-        out,
+        out=out,
         method=method.value,
         steps=steps,
         attention=attention.value,
         kv=kv.value,
         batch_size=batch_size,
+        progress=sys.stderr.isatty(),
     )
+    typer.echo(f"Wrote {out}")
+
+
+@app.command("export-circuit")
+def export_circuit(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="ioi, greater-than, countdown or infilling.")
+    ],
+    role: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROLE",
+            help="arm, mdm (masks revealed left to right), mdm-own (in the order of its own "
+            "confidence) or continued.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help=".json: {edge name: score}; .parquet: a table with one row an edge."),
+    ],
+    seed: Annotated[
+        int | None, typer.Option(help="Training seed; by default the pair's first.")
+    ] = None,
+    budget: HowMuch = Budget.book,
+) -> None:
+    """Write the scores of all edges of a model of a pair on a task.
+
+    They are those of the book: EAP-IG, the mean over the examples that both models of the pair
+    solve, and taken from results/ where they are already there. **Sign**: positive = corrupting
+    the edge lowers the metric.
+    """
+    if out.suffix not in (".json", ".parquet"):
+        raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")
+    from mechshift_lib.config import load_pair
+
+    chosen = load_pair(pair)
+    if task not in chosen.tasks:
+        raise ConfigError(f"Pair {pair!r} has no task {task!r}; it has {', '.join(chosen.tasks)}.")
+    if seed is not None:
+        chosen.model("arm", seed)
+    from mechshift_lib.analyses.circuits import scores
+    from mechshift_lib.analyses.study import Study
+    from mechshift_lib.circuits.circuit import Circuit
+
+    found = scores(Study.open(pair, budget.value), task, role, seed)
+    circuit = Circuit(graph=found.graph, scores=found.mean.astype("float32"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (circuit.to_json if out.suffix == ".json" else circuit.to_parquet)(out)
     typer.echo(f"Wrote {out}")
 
 

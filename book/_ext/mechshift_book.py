@@ -11,6 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sphinx.util import logging
+
+LOGGER = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 COLAB = "https://colab.research.google.com/github"
 EXECUTED = re.compile(r"book/executed/(?:[^/]+/)?([^/]+)")
@@ -24,7 +27,8 @@ def notebook_of(page: str) -> str | None:
 
 def repository() -> tuple[str | None, str | None]:
     """Repository and branch of the GitHub Actions run that builds this, where there is one."""
-    branch = os.environ.get("GITHUB_REF_NAME") if os.environ.get("GITHUB_REF_TYPE") == "branch" else None
+    on_branch = os.environ.get("GITHUB_REF_TYPE") == "branch"
+    branch = os.environ.get("GITHUB_REF_NAME") if on_branch else None
     return os.environ.get("GITHUB_REPOSITORY"), branch
 
 
@@ -44,8 +48,8 @@ def add_colab(app: Any, pagename: str, _template: str, context: dict[str, Any], 
     notebook = notebook_of(pagename)
     if notebook is None:
         return
-    if not (ROOT / notebook).is_file() and app.srcdir == ROOT:
-        app.warn(f"{pagename} has no notebook {notebook}")
+    if not (ROOT / notebook).is_file():
+        LOGGER.warning("%s was executed from %s, which doesn't exist", pagename, notebook)
     options = app.config.html_theme_options
     place = options["repository_url"].removeprefix("https://github.com/").strip("/")
     url = f"{COLAB}/{place}/blob/{options.get('repository_branch', 'main')}/{notebook}"

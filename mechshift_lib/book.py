@@ -1,0 +1,203 @@
+"""The book: what is generated for its hand-written pages, and its build without a warning."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
+from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.workflow import ANALYSES, default_pairs
+
+#: Cells of notebooks with this tag are shown on the landing page.
+FINDING = "finding"
+MATHJAX = "3.2.2"
+
+
+class BookError(MechshiftError):
+    """The book can't be built: a page is missing, or the build had a warning."""
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """Leave an unchanged file alone, so that Sphinx doesn't read its page again."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def finding(cell: nbformat.NotebookNode) -> str:
+    """The text that a cell tagged ``finding`` shows: its output, or a markdown cell's own text."""
+    if cell.cell_type == "markdown":
+        return cell.source.strip()
+    parts = []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        text = data.get("text/markdown", data.get("text/plain", output.get("text", "")))
+        parts.append("".join(text).strip())
+    return "\n\n".join(part for part in parts if part)
+
+
+def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
+    """Markdown of what the executed notebooks found, one heading a pair, with links to the pages.
+
+    Args:
+        executed: folder of the executed notebooks.
+        pairs: the pairs, in the book's order.
+
+    Returns:
+        MyST markdown to be included in ``book/index.md``.
+    """
+    lines: list[str] = []
+    for pair in pairs:
+        found = []
+        for analysis in ANALYSES:
+            path = executed / pair.name / f"{analysis}.ipynb"
+            cells = nbformat.read(path, as_version=4).cells if path.is_file() else []
+            texts = [finding(cell) for cell in cells if FINDING in cell.metadata.get("tags", [])]
+            link = f"executed/{pair.name}/{analysis}.ipynb"
+            found += [f"{text} ([{analysis}]({link}))" for text in texts if text]
+        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in ANALYSES)
+        lines += [f"**{pair.title}** ({pages})", ""]
+        lines += [f"{text}\n" for text in found]
+    return "\n".join(lines)
+
+
+def shape(pair: Pair, root: Path = ROOT) -> dict[str, Any]:
+    """Architecture and size of a pair's ARM, read from its checkpoint's own description.
+
+    Returns:
+        ``architecture, layers, heads, kv_heads, width``.
+    """
+    source = pair.arm.at_seed(pair.seeds[0]).source
+    if isinstance(source, FolderSource):
+        config = json.loads((root / source.path / "config.json").read_text(encoding="utf-8"))
+        heads = config["num_attention_heads"]
+        return {
+            "architecture": config["architectures"][0],
+            "layers": config["num_hidden_layers"],
+            "heads": heads,
+            "kv_heads": config.get("num_key_value_heads", heads),
+            "width": config["hidden_size"],
+        }
+    if isinstance(source, WheelSource):
+        import importlib.metadata
+
+        from gguf import GGUFReader
+
+        file = importlib.metadata.distribution(source.distribution).locate_file(source.file)
+        fields = GGUFReader(str(file)).fields
+        name = fields["general.architecture"].contents()
+        return {
+            "architecture": str(name).capitalize(),
+            "layers": fields[f"{name}.block_count"].contents(),
+            "heads": fields[f"{name}.attention.head_count"].contents(),
+            "kv_heads": fields[f"{name}.attention.head_count_kv"].contents(),
+            "width": fields[f"{name}.embedding_length"].contents(),
+        }
+    return {"architecture": source.repo}
+
+
+def pairs_page(pairs: Sequence[Pair], root: Path = ROOT) -> str:
+    """Markdown table of the pairs, from their files and checkpoints."""
+    head = ("pair", "architecture", "layers × heads (KV)", "width", "tasks", "training seeds")
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for pair in pairs:
+        has = shape(pair, root)
+        size = f"{has['layers']} × {has['heads']} ({has['kv_heads']})" if "layers" in has else "–"
+        cells = (
+            f"**{pair.title}** (`{pair.name}`)",
+            has["architecture"].removesuffix("ForCausalLM"),
+            size,
+            str(has.get("width", "–")),
+            ", ".join(pair.tasks),
+            ", ".join(map(str, pair.seeds)),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *(f"*{p.title}*: {p.description.strip()}\n" for p in pairs)])
+
+
+def vendor_mathjax(root: Path = ROOT) -> bool:
+    """Put MathJax beside the book, so that equations show without a network.
+
+    Returns:
+        Whether it is there. Without npm, or without a network, the pages fall back to its usual
+        address on the web.
+    """
+    folder = root / "book" / "vendor" / "mathjax"
+    if (folder / "tex-mml-chtml.js").is_file():
+        return True
+    npm = shutil.which("npm")
+    if npm is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="mechshift-npm-") as scratch:
+        command = [npm, "pack", "--silent", f"mathjax@{MATHJAX}"]
+        try:
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
+        except (OSError, subprocess.SubprocessError):
+            return False
+        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
+            archive.extractall(scratch, filter="data")
+        es5 = Path(scratch) / "package" / "es5"
+        made = folder.with_name("mathjax.partial")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(es5 / "output" / "chtml", made / "output" / "chtml")
+        for part in ("input/tex/extensions", "a11y", "sre"):
+            shutil.copytree(es5 / part, made / part)
+        shutil.copy(es5 / "tex-mml-chtml.js", made)
+        made.rename(folder)
+    return True
+
+
+def generate(root: Path = ROOT) -> None:
+    """Write ``book/generated``: what hand-written pages include."""
+    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    generated = root / "book" / "generated"
+    _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
+    executed = root / "book" / "executed"
+    _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
+
+
+def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
+    """Build the book from the executed notebooks; only changed pages are made anew.
+
+    Args:
+        root: the checkout.
+        out: folder in which ``_build`` is made; by default the checkout.
+
+    Returns:
+        Path of the first page.
+
+    Raises:
+        BookError: a page that the table of contents names is missing, or the build had a warning.
+        ConfigError: Jupyter Book isn't installed.
+    """
+    if importlib.util.find_spec("jupyter_book") is None:
+        raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
+    expected = [f"{pair}/{name}" for pair in default_pairs(root) for name in ANALYSES] + ["paper"]
+    absent = [n for n in expected if not (root / "book/executed" / f"{n}.ipynb").is_file()]
+    if absent:
+        raise BookError(
+            f"{len(absent)} pages are not executed yet ({absent[0]}, ...): say mechshift book."
+        )
+    generate(root)
+    if not vendor_mathjax(root):
+        print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
+    out = out or root
+    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
+    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    page = out / "_build" / "html" / "index.html"
+    if done.returncode or not page.is_file():
+        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+        raise BookError("The book has a warning or an error: it stands above.")
+    return page
