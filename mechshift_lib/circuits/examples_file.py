@@ -103,6 +103,8 @@ def attribute_file(
         ModelError: the model can't be loaded or doesn't attend as declared.
     """
     interpolation_points(method, steps, points)  # say so before the model is read
+    if out is not None:
+        _suffix(out)
     items = read_examples(examples_path)
     model = load_folder(model_dir, attention=attention, kv=kv, device=device)
     result = attribute(
@@ -125,12 +127,16 @@ def export_circuit(result: Attribution, out: str | Path) -> None:
     Raises:
         CircuitError: another suffix, or the file can't be written.
     """
-    suffix = Path(out).suffix
-    if suffix == ".json":
+    if _suffix(out) == ".json":
         result.circuit.to_json(out)
-    elif suffix == ".parquet":
-        result.circuit.to_parquet(out)
     else:
+        result.circuit.to_parquet(out)
+
+
+def _suffix(out: str | Path) -> str:
+    suffix = Path(out).suffix
+    if suffix not in (".json", ".parquet"):
         raise CircuitError(
             f"Can't write {Path(out).name!r}: its name must end in .json or .parquet."
         )
+    return suffix

@@ -73,7 +73,7 @@ def run(
             k, v = (x[head // (heads // kv_heads)] for x in (keys, values))
             if not gpt2:
                 cos, sin = model.model.rotary_emb(q, torch.arange(length)[None])
-                q, k = (x[0] for x in _rotate(q, k, cos, sin))
+                q, k = (x[:, 0] for x in apply_rotary_pos_emb(q[:, None], k[:, None], cos, sin))
             pattern = (q @ k.transpose(1, 2) * width**-0.5).masked_fill(~allowed, -torch.inf)
             z = pattern.softmax(-1) @ v
             rows = slice(head * width, (head + 1) * width)
@@ -88,11 +88,6 @@ def run(
         written[f"m{index}"] = layer.mlp(norm(read(f"m{index}", written)))
     norm = model.transformer.ln_f if gpt2 else model.model.norm
     return model.lm_head(norm(read("logits", written))), written
-
-
-def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    q, k = apply_rotary_pos_emb(q[None], k[None], cos[None], sin[None], unsqueeze_dim=0)
-    return q, k
 
 
 def literal_scores(

@@ -1,0 +1,32 @@
+"""The real pre-trained model inside a wheel: hash, conversion and what it says."""
+
+import pytest
+import torch
+
+from mechshift_lib.config import load_pair
+from mechshift_lib.models.gguf import cache_root
+from mechshift_lib.models.loading import load_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(load_pair("smollm2-135m").model("arm"))
+
+
+def test_it_is_the_model_that_the_pair_declares(model):
+    assert (model.n_layers, model.n_heads, model.n_kv_heads, model.d_model) == (30, 9, 3, 576)
+    assert model.hf.dtype == torch.float32
+    assert model.attention == "causal"
+
+
+def test_it_answers_the_usual_ioi_prompt(model):
+    prompt = "When John and Mary went to the store, John gave a drink to"
+    logits = model.logits(torch.tensor([model.tokenizer(prompt).input_ids]))[0, -1]
+    assert model.tokenizer.decode([int(logits.argmax())]) == " Mary"
+    assert float(logits.softmax(0).max()) == pytest.approx(0.91, abs=0.02)
+
+
+def test_the_conversion_is_kept(model):
+    folders = [f for f in cache_root().iterdir() if f.name.startswith("SmolLM2-135M-Instruct")]
+    assert folders
+    assert all((folder / "model.safetensors").is_file() for folder in folders)
