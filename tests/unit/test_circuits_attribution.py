@@ -238,3 +238,13 @@ def test_from_file_to_file_refuses_before_and_after_loading(tmp_path):
         attribute_file(tmp_path / "nowhere", examples, out=tmp_path / "scores.csv")
     with pytest.raises(ModelError, match="doesn't exist"):
         attribute_file(tmp_path / "nowhere", examples)
+
+
+def test_bfloat16_weights_rank_edges_like_float32():
+    """Sums are kept in float32, so only the model's own rounding is left."""
+    items = tiny_items(6)
+    exact = attribute(wrap_model(tiny_hf()), items)
+    rounded = attribute(wrap_model(tiny_hf().to(torch.bfloat16)), items)
+    assert rounded.by_example.dtype == np.float32
+    assert np.corrcoef(exact.scores, rounded.scores)[0, 1] > 0.98
+    assert not np.array_equal(exact.scores, rounded.scores)
