@@ -43,7 +43,9 @@ def evaluate(equation: str) -> int | None:
 
 
 @cache
-def solutions(numbers: tuple[int, ...], highest: int) -> dict[int, str]:
+def solutions(
+    numbers: tuple[int, ...], highest: int, operators: tuple[str, ...] = OPERATORS
+) -> dict[int, str]:
     """One equation for every target from 1 to ``highest`` that the numbers reach.
 
     Where several equations reach a target, the one with the fewest products, then the fewest
@@ -51,11 +53,11 @@ def solutions(numbers: tuple[int, ...], highest: int) -> dict[int, str]:
     so that clean and corrupted answers differ only where the plan does.
     """
     found: dict[int, str] = {}
-    chains = itertools.product(OPERATORS, repeat=len(numbers) - 1)
-    for operators in sorted(chains, key=lambda o: (o.count("*"), o.count("-"), o)):
+    chains = itertools.product(operators, repeat=len(numbers) - 1)
+    for chain in sorted(chains, key=lambda o: (o.count("*"), o.count("-"), o)):
         for order in itertools.permutations(range(len(numbers))):
             parts = [str(numbers[order[0]])]
-            for operator, i in zip(operators, order[1:], strict=True):
+            for operator, i in zip(chain, order[1:], strict=True):
                 parts += [operator, str(numbers[i])]
             equation = " ".join(parts)
             value = evaluate(equation)
@@ -76,11 +78,13 @@ class Countdown:
         count: how many numbers are given, 3 or 4.
         largest: the largest given number.
         highest: the largest target.
+        operators: which of ``+``, ``-`` and ``*`` equations may use.
     """
 
     count: int = 3
-    largest: int = 12
-    highest: int = 50
+    largest: int = 20
+    highest: int = 60
+    operators: tuple[str, ...] = ("+", "-")
 
     name = "countdown"
     title = "Countdown"
@@ -92,13 +96,18 @@ class Countdown:
             raise TaskError(f"Countdown is given 3 or 4 numbers, not {self.count}.")
         if not self.count <= self.largest <= 99 or not 2 <= self.highest <= 99:
             raise TaskError("Countdown's largest number and highest target must be at most 99.")
+        if not self.operators or not set(self.operators) <= set(OPERATORS):
+            raise TaskError(f"Countdown's operators are some of {' '.join(OPERATORS)}.")
+
+    def _solutions(self, numbers: tuple[int, ...]) -> dict[int, str]:
+        return solutions(numbers, self.highest, tuple(self.operators))
 
     def _fill(self, rng: random.Random, hold_out: bool) -> tuple[tuple[int, ...], int]:
         while True:
             numbers = tuple(rng.sample(range(1, self.largest + 1), self.count))
             targets = [
                 target
-                for target in solutions(numbers, self.highest)
+                for target in self._solutions(numbers)
                 if held_out("countdown", *sorted(numbers), target) == hold_out
             ]
             if targets:
@@ -110,14 +119,14 @@ class Countdown:
     def training_text(self, rng: random.Random) -> tuple[str, str]:
         """A problem and its equation from the combinations that training may see."""
         numbers, target = self._fill(rng, hold_out=False)
-        return self._text(numbers, target), " " + solutions(numbers, self.highest)[target]
+        return self._text(numbers, target), " " + self._solutions(numbers)[target]
 
     def examples(self, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:
         """Draw ``n`` problems with held-out combinations of numbers and target."""
 
         def draw(rng: random.Random) -> Example | None:
             numbers, target = self._fill(rng, hold_out=True)
-            reachable = solutions(numbers, self.highest)
+            reachable = self._solutions(numbers)
             text, equation = self._text(numbers, target), " " + reachable[target]
             clean, answer = encode_prompt(tokenizer, text), encode_answer(tokenizer, equation)
             if not continues(tokenizer, text, equation):

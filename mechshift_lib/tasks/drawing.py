@@ -8,8 +8,8 @@ from collections.abc import Callable
 from mechshift_lib.errors import TaskError
 from mechshift_lib.tasks.base import Example
 
-#: Draws allowed for every example wanted before the request counts as impossible.
-PATIENCE = 200
+#: So many draws in a row without a new example, and the request counts as impossible.
+PATIENCE = 3000
 
 
 def draw_distinct(
@@ -27,10 +27,13 @@ def draw_distinct(
         raise TaskError(f"Task {task!r} was asked for {n} examples: ask for at least one.")
     rng = random.Random(f"{task}/{seed}")
     found: dict[tuple[int, ...], Example] = {}
-    for _ in range(PATIENCE * n):
+    misses = 0
+    while misses < PATIENCE:
         example = draw(rng)
+        misses += 1
         if example is not None and example.clean not in found:
             found[example.clean] = example
+            misses = 0
             if len(found) == n:
                 return list(found.values())
     raise TaskError(

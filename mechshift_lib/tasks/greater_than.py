@@ -97,7 +97,7 @@ class GreaterThan:
         head = encode_prompt(tokenizer, prompt)
         whole = [encode_prompt(tokenizer, f"{prompt}{year:02d}") for year in range(100)]
         tails = [ids[len(head) :] for ids in whole if ids[: len(head)] == head]
-        if len(tails) != 100 or {len(ids) for ids in tails} not in ({1}, {2}):
+        if len(set(tails)) != 100 or {len(ids) for ids in tails} not in ({1}, {2}):
             raise TaskError(
                 "Task 'greater-than' needs a tokenizer that reads a year's last two digits as one "
                 "token or as two, in every year of a century: leave this task out of the pair."

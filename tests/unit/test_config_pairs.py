@@ -1,0 +1,76 @@
+"""Pair files: every shipped one is valid, and a broken one is refused in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mechshift_lib.config import ROOT, load_pair, pair_names
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.tasks import TASKS, pair_task
+
+TINY = yaml.safe_load((ROOT / "data" / "pairs" / "tiny-qwen.yaml").read_text())
+
+
+def write(root: Path, content: object, name: str = "tiny-qwen") -> Path:
+    folder = root / "data" / "pairs"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (folder / f"{name}.yaml").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("name", pair_names())
+def test_shipped_pairs_are_valid(name):
+    pair = load_pair(name)
+    for task in pair.tasks:
+        assert pair_task(pair, task).name in TASKS
+    assert pair.model("arm").attention == "causal"
+    assert pair.model("mdm").attention == "full"
+    assert "{seed}" not in pair.model("mdm", pair.seeds[-1]).model_dump_json()
+    assert pair.budget("book").circuit_examples <= pair.budget("full").circuit_examples
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"colour": "red"}, "colour"),
+        ({"tasks": []}, "tasks"),
+        ({"name": "Tiny Qwen"}, "name"),
+        ({"mdm": TINY["mdm"] | {"mask_token": None}}, "needs a mask_token"),
+        ({"mdm": TINY["mdm"] | {"attention": "sideways"}}, "mdm.attention"),
+        ({"arm": {"source": {"kind": "pickle"}, "attention": "causal"}}, "arm.source"),
+        ({"budgets": {"book": {"circuit_examples": 0}}}, "circuit_examples"),
+        ({"name": "other"}, "the two must agree"),
+    ],
+)
+def test_broken_pair_files_are_refused(change, message, tmp_path):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_pair("tiny-qwen", write(tmp_path, TINY | change))
+    assert "\n" not in str(caught.value)
+
+
+def test_not_yaml_and_unknown_names(tmp_path):
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_pair("tiny-qwen", write(tmp_path, "a: [1, 2"))
+    with pytest.raises(ConfigError, match="Unknown pair 'nope'"):
+        load_pair("nope")
+
+
+def test_yaml_can_not_run_code(tmp_path):
+    harmful = "name: !!python/object/apply:os.system ['true']\n"
+    with pytest.raises(ConfigError, match="not valid YAML"):
+        load_pair("tiny-qwen", write(tmp_path, harmful))
+
+
+def test_roles_seeds_and_budgets():
+    pair = load_pair("tiny-qwen")
+    assert pair.roles == ("arm", "mdm", "continued")
+    with pytest.raises(ConfigError, match="no seed 99"):
+        pair.model("arm", 99)
+    with pytest.raises(ConfigError, match="no model 'teacher'"):
+        pair.model("teacher")
+    with pytest.raises(ConfigError, match="Unknown budget"):
+        pair.budget("huge")
