@@ -71,6 +71,23 @@ def top_edges(scores: ArrayLike, count: int, by: str = "absolute") -> Mask:
     return above | (tied & (np.cumsum(tied, axis=-1) <= room))
 
 
+def top_edges_at(scores: NDArray[np.floating], counts: Sequence[int]) -> Mask:
+    """:func:`top_edges` of one circuit ``[n_edges]`` at several counts, ``[n_counts, n_edges]``.
+
+    The scores are partitioned once for all counts.
+    """
+    values = np.abs(scores)
+    n_edges = values.size
+    if not all(1 <= count <= n_edges for count in counts) or np.isnan(values).any():
+        return np.stack([top_edges(scores, count) for count in counts])  # which says what is wrong
+    ranked = np.partition(values, sorted({n_edges - count for count in counts}))
+    masks = np.stack([values >= ranked[n_edges - count] for count in counts])
+    for mask, count in zip(masks, counts, strict=True):
+        if np.count_nonzero(mask) != count:  # a tie at the threshold
+            mask[:] = top_edges(scores, count)
+    return masks
+
+
 def jaccard(a: Mask, b: Mask) -> NDArray[np.float64]:
     """Jaccard index |A ∩ B| / |A ∪ B| along the last axis; NaN where both sets are empty."""
     both = np.logical_and(a, b).sum(axis=-1)
@@ -109,15 +126,16 @@ def component_scores(
     component's edges lowers the metric.
     """
     values = np.asarray(scores, dtype=np.float64)
-    if mask is not None:
-        values = np.where(mask, values, 0.0)
-    flat = values.reshape(-1, values.shape[-1])
-    total = np.zeros((flat.shape[0], len(edges.components)))
-    for ends in (edges.source, edges.reader):
-        inside = np.flatnonzero(ends >= 0)
-        for row, value in zip(total, flat, strict=True):
-            row += np.bincount(ends[inside], weights=value[inside], minlength=row.size)
-    return total.reshape(*values.shape[:-1], len(edges.components))
+    kept = np.broadcast_to(True if mask is None else mask, values.shape)
+    n_edges, n_components = values.shape[-1], len(edges.components)
+    total = np.zeros((values.size // n_edges, n_components))
+    rows = zip(total, values.reshape(-1, n_edges), kept.reshape(-1, n_edges), strict=True)
+    for row, value, chosen in rows:
+        inside = np.flatnonzero(chosen)
+        for ends in (edges.source[inside], edges.reader[inside]):
+            # Code -1 (input, logits) counts at 0 and is dropped.
+            row += np.bincount(ends + 1, weights=value[inside], minlength=n_components + 1)[1:]
+    return total.reshape(*values.shape[:-1], n_components)
 
 
 @dataclass(frozen=True)

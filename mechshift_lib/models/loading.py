@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -14,7 +15,13 @@ from typing import Any, Literal
 import nnsight
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as hf_logging
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec
@@ -259,11 +266,23 @@ def _open_tokenizer(located: Located) -> Any:
         return None
     try:
         with _quiet():
-            return AutoTokenizer.from_pretrained(located.name, **located.options)
+            return _tokenizer_class(located).from_pretrained(located.name, **located.options)
     except Exception as error:
         raise ModelError(
             f"The tokenizer at {located.name} can't be read: {_short(error)}"
         ) from error
+
+
+def _tokenizer_class(located: Located) -> Any:
+    """The plain fast tokenizer where a folder declares it, else what transformers chooses.
+
+    For a Qwen2 model, transformers takes its own Qwen2 tokenizer whatever the folder declares, and
+    so would split a word-level tokenizer's text into bytes.
+    """
+    path = Path(located.name) / "tokenizer_config.json"
+    declared = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return PreTrainedTokenizerFast if plain else AutoTokenizer
 
 
 def _mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:

@@ -114,7 +114,7 @@ def plot_shift(table: pd.DataFrame) -> Figure:
         return header(
             fig,
             "Does the circuit move to earlier layers?",
-            f"difference from the ARM as a share of the model's depth; n = {count_text(table.n)} examples; "
+            f"minus the ARM, as a share of the model's depth; n = {count_text(table.n)} examples; "
             "bars: 95 % paired bootstrap intervals",
             [
                 handle(str(kind), INK, markerfacecolor=face)

@@ -1,0 +1,162 @@
+"""A study: one pair at one budget, its examples, its models and its store of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import torch
+
+from mechshift_lib.config import ROOT, Budget, ModelSpec, Pair, Role, load_pair
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.models.loading import LoadedModel, load_model
+from mechshift_lib.results import Store, code_hash, model_hash
+from mechshift_lib.results.store import Frames, read_provenance
+from mechshift_lib.tasks import Example, Task, pair_task
+
+#: Seed of the held-out examples of every analysis (another one than training is logged on).
+EXAMPLES_SEED = 2026
+#: Seed of all resampling.
+RESAMPLING_SEED = 7
+
+Pool = Literal["common-correct", "all"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What every analysis of a pair starts from.
+
+    Attributes:
+        pair: the pair.
+        budget_name: ``book`` or ``full``.
+        store: where tables are kept.
+        pool: which examples circuits are taken over: those that ARM and MDM both solve
+            (``common-correct``), or the first ones whether solved or not (``all``).
+        device: where models run.
+        root: root of the checkout.
+        used: folders of the results that were used, in order.
+    """
+
+    pair: Pair
+    budget_name: str
+    store: Store
+    pool: Pool = "common-correct"
+    device: str = "cpu"
+    root: Path = ROOT
+    used: list[Path] = field(default_factory=list, compare=False)
+
+    @classmethod
+    def open(
+        cls,
+        pair: str,
+        budget: str = "book",
+        results: str = "results",
+        pool: Pool = "common-correct",
+        root: Path = ROOT,
+    ) -> Study:
+        """The study of a pair by its name; a GPU is used where there is one.
+
+        Raises:
+            ConfigError: the pair, the budget or the pool is unknown.
+        """
+        if pool not in ("common-correct", "all"):
+            raise ConfigError(f"Unknown pool {pool!r}: choose 'common-correct' or 'all'.")
+        loaded = load_pair(pair, root)
+        loaded.budget(budget)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(loaded, budget, Store(Path(results)), pool, device, root)
+
+    @property
+    def budget(self) -> Budget:
+        """How much the analyses do."""
+        return self.pair.budget(self.budget_name)
+
+    @property
+    def seed(self) -> int:
+        """The training seed that the main results are of."""
+        return self.pair.seeds[0]
+
+    def task(self, name: str) -> Task:
+        """A task with the pair's options."""
+        return pair_task(self.pair, name)
+
+    def model(self, role: Role, seed: int) -> LoadedModel:
+        """A model of the pair; the last two are kept in memory."""
+        return _load(self.pair.model(role, seed).model_dump_json(), self.device, self.root)
+
+    def examples(self, task: str, seed: int) -> list[Example]:
+        """The held-out examples of a task: the same for every model and every training seed."""
+        arm = self.pair.model("arm", seed).model_dump_json()
+        n = self.budget.behaviour_examples
+        return list(_examples(arm, self.device, self.root, self.task(task), n))
+
+    def key(self, role: Role, seed: int, task: str, rooms: tuple[str, ...]) -> dict[str, Any]:
+        """The part of a result's key that says model, examples and code."""
+        spec = self.pair.model(role, seed)
+        return {
+            "pair": self.pair.name,
+            "role": role,
+            "task": task,
+            "options": json.loads(json.dumps(self.pair.task_options.get(task, {}))),
+            "examples": self.budget.behaviour_examples,
+            "seed": [seed, EXAMPLES_SEED],
+            "models": {role: model_hash(spec, self.root)},
+            "tokenizer": model_hash(self.pair.model("arm", seed), self.root),
+            "device": self.device,
+            "dtype": spec.dtype,
+            "code": _code("tasks", "models", "analyses/study", *rooms),
+        }
+
+    def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
+        """Tables from the store, computed if they aren't there (see :class:`Store`)."""
+        frames = self.store.frames(kind, key, compute)
+        folder = self.store.folder(kind, key)
+        if folder not in self.used:
+            self.used.append(folder)
+        return frames
+
+    def provenance(self) -> pd.DataFrame:
+        """Where the results used so far come from, one row each.
+
+        Returns:
+            ``result, role, task, seed, created, commit, seconds, folder``.
+        """
+        rows = []
+        for folder in self.used:
+            record = read_provenance(folder)
+            key = record["key"]
+            commit = record["commit"]
+            rows.append(
+                {
+                    "result": record["kind"],
+                    "role": key.get("circuit", key.get("role", "all")),
+                    "task": key["task"],
+                    "seed": key["seed"][0],
+                    "created": record["created"],
+                    "commit": "none" if commit is None else commit[:9] + "+" * record["dirty"],
+                    "seconds": record["wall_seconds"],
+                    "folder": f"{folder.parent.name}/{folder.name}",
+                }
+            )
+        return pd.DataFrame(rows)
+
+
+@lru_cache(maxsize=16)
+def _examples(arm: str, device: str, root: Path, task: Task, n: int) -> tuple[Example, ...]:
+    return tuple(task.examples(_load(arm, device, root).tokenizer, n, EXAMPLES_SEED))
+
+
+@lru_cache(maxsize=16)
+def _code(*rooms: str) -> str:
+    """Hash of rooms of the library, taken once a process."""
+    return code_hash(*rooms)
+
+
+@lru_cache(maxsize=2)
+def _load(spec: str, device: str, root: Path) -> LoadedModel:
+    return load_model(ModelSpec.model_validate_json(spec), device=device, root=root)
