@@ -193,7 +193,8 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     if not vendor_mathjax(root):
         print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
     out = out or root
-    command = [sys.executable, "-m", "jupyter_book.cli.main", "build", str(root)]
+    start = "from jupyter_book.cli.main import main; main()"  # it has no __main__ to run by -m
+    command = [sys.executable, "-c", start, "build", str(root)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     page = out / "_build" / "html" / "index.html"

@@ -35,6 +35,8 @@ def repository() -> tuple[str | None, str | None]:
 def configure(app: Any, config: Any) -> None:
     name, branch = repository()
     options = config.html_theme_options
+    options["navbar_persistent"] = []  # the sidebar has the search already
+    options["logo"] = {**options.get("logo", {}), "text": "mechshift", "alt_text": "mechshift"}
     if name:
         options["repository_url"] = f"https://github.com/{name}"
     if branch:

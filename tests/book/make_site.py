@@ -1,0 +1,95 @@
+"""A copy of the book with small made-up notebooks, so that its pages can be tested alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mechshift_lib.book import build_book
+from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.execution import provenance_cell
+from mechshift_lib.workflow import ANALYSES, default_pairs
+
+#: A word that stands on one page only, to be looked for.
+RARE_WORD = "hippopotamus"
+
+
+def picture() -> str:
+    """A figure wider than a phone, as base64 PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3))
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1])
+    axes.set_xlabel("layer")
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
+    columns = "".join(f"<th>a rather long column name {i}</th>" for i in range(9))
+    cells = "".join("<td>0.123456</td>" for _ in range(9))
+    html = f"<table><thead><tr>{columns}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
+    table = new_output("execute_result", {"text/html": html, "text/plain": "t"}, execution_count=2)
+    image = new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
+    said = new_output("display_data", {"text/markdown": "*Made up* for a test.", "text/plain": "t"})
+    return new_notebook(
+        cells=[
+            new_markdown_cell(f"# {title}\n\nText with $J(A, B)$. {extra}"),
+            new_code_cell('pair = "x"', metadata={"tags": ["parameters"]}, execution_count=1),
+            new_code_cell("table", outputs=[table], execution_count=2),
+            new_code_cell("figure", outputs=[image], execution_count=3),
+            new_code_cell(
+                "say()", outputs=[said], execution_count=4, metadata={"tags": ["finding"]}
+            ),
+            new_markdown_cell(note),
+        ],
+        metadata={"kernelspec": {"display_name": "P", "language": "python", "name": "python3"}},
+    )
+
+
+def make_site(folder: Path) -> Path:
+    """Build the book in ``folder`` and return the folder of its pages."""
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, folder)
+    without = shutil.ignore_patterns("executed", "generated", "__pycache__", ".*")
+    shutil.copytree(ROOT / "book", folder / "book", ignore=without)
+    shutil.copytree(ROOT / "data" / "paper", folder / "data" / "paper")
+    shutil.copytree(ROOT / "data" / "pairs", folder / "data" / "pairs")
+    (folder / "workflow").mkdir()
+    shutil.copy(ROOT / "workflow" / "config.yaml", folder / "workflow")
+    (folder / "notebooks").mkdir()
+    note = provenance_cell(ROOT / "_toc.yml", {"pair": "x"}, [], 1.0, 2**30)
+    toc = yaml.safe_load((folder / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    for page in (page for page in pages if page.startswith("book/executed/")):
+        path = folder / f"{page}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        title = " ".join(page.split("/")[2:])
+        extra = RARE_WORD if page.endswith("tiny-llama/circuits") else ""
+        nbformat.write(executed(title, note, extra), path)
+        (folder / "notebooks" / f"{path.stem}.ipynb").touch()
+    for name in default_pairs(folder):
+        source = load_pair(name, folder).model("arm").source
+        if source.kind == "folder":
+            config = {
+                "architectures": ["MadeUpForCausalLM"],
+                "num_hidden_layers": 6,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "hidden_size": 128,
+            }
+            (folder / source.path).mkdir(parents=True)
+            (folder / source.path / "config.json").write_text(json.dumps(config))
+    assert {f"{pair}/{a}" for pair in default_pairs(folder) for a in ANALYSES} <= {
+        page.removeprefix("book/executed/") for page in pages
+    }, "a pair of workflow/config.yaml has no part in _toc.yml"
+    return build_book(folder).parent

@@ -1,0 +1,182 @@
+"""The built pages: links, Colab, search, phone width, light and dark, equations without a network.
+
+The book is built once, with small made-up notebooks in the place of the executed ones; building it
+at all shows that it has no warning.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+import yaml
+from browser import FRAME, ask, serve
+from bs4 import BeautifulSoup
+from make_site import RARE_WORD, make_site
+
+from mechshift_lib.config import ROOT
+
+pytestmark = pytest.mark.browser
+NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pages = make_site(tmp_path_factory.mktemp("site"))
+    (pages / "frame.html").write_text(FRAME)
+    return pages
+
+
+@pytest.fixture(scope="module")
+def address(site: Path) -> Iterator[str]:
+    with serve(site) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def soups(site: Path) -> dict[Path, BeautifulSoup]:
+    others = ("frame.html", "webpack-macros.html")  # ours for the browser, and the theme's template
+    files = [path for path in site.rglob("*.html") if path.name not in others]
+    return {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in files}
+
+
+def anchors(soup: BeautifulSoup) -> set[str]:
+    named = {tag["name"] for tag in soup.find_all("a", attrs={"name": True})}
+    return named | {tag["id"] for tag in soup.find_all(id=True)}
+
+
+def test_no_internal_link_is_broken(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
+    broken, checked = [], 0
+    for path, soup in soups.items():
+        links = [(tag, tag[a]) for a in ("href", "src") for tag in soup.find_all(attrs={a: True})]
+        for tag, link in links:
+            url, fragment = urldefrag(link)
+            if urlparse(link).scheme or link.startswith("//") or (tag.name == "link" and not url):
+                continue
+            checked += 1
+            target = (path.parent / unquote(url.split("?")[0])).resolve() if url else path
+            if target.is_dir():
+                target /= "index.html"
+            missing = fragment and target in soups and fragment not in anchors(soups[target])
+            if not target.exists() or missing:
+                broken.append(f"{path.relative_to(site)} -> {link}")
+    assert checked > 500
+    assert broken == []
+
+
+def test_every_chapter_has_its_page_and_a_title_of_its_own(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    titles = [soups[site / f"{file}.html"].title.get_text(strip=True) for file in files]
+    assert len(set(titles)) == len(files)
+
+
+def test_colab_buttons_point_at_notebooks_that_are_in_git(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    found = {}
+    for path, soup in soups.items():
+        links = [a["href"] for a in soup.find_all("a", href=re.compile("colab.research"))]
+        if links:
+            found[path.relative_to(site).as_posix()] = set(links)
+    executed = {p.relative_to(site).as_posix() for p in site.glob("book/executed/**/*.html")}
+    assert set(found) == executed
+    place = r"https://colab\.research\.google\.com/github/[^/]+/[^/]+/blob/[^/]+/(notebooks/[^/]+\.ipynb)"
+    for page, links in found.items():
+        assert len(links) == 1, page
+        notebook = re.fullmatch(place, links.pop())
+        assert notebook, page
+        assert (ROOT / notebook[1]).is_file(), f"{page} points at {notebook[1]}"
+        if (ROOT / ".git").exists():
+            command = ["git", "-C", str(ROOT), "ls-files", "--error-unmatch", notebook[1]]
+            assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def test_published_numbers_are_the_tables_of_the_data_folder(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    import pandas as pd
+
+    text = soups[site / "book/paper.html"].get_text(" ")
+    for value in pd.read_csv(ROOT / "data/paper/overlap.csv", dtype=str).edge_jaccard_top1000:
+        assert value in text
+    source = (ROOT / "book/paper.md").read_text(encoding="utf-8")
+    assert not re.findall(r"\b0\.\d+", source), "a published number is typed by hand"
+
+
+def test_the_landing_page_shows_what_the_notebooks_found(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    landing = soups[site / "book/index.html"]
+    assert landing.get_text(" ").count("Made up") == 9
+    assert len(landing.select(".panels svg")) == 2
+    assert "MadeUp" in landing.get_text()
+
+
+def test_the_search_finds_a_word_on_its_page(site: Path) -> None:
+    script = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(script[script.index("(") + 1 : script.rindex(")")])
+
+    def pages(word: str) -> set[str]:
+        found = index["terms"].get(word, [])
+        return {index["docnames"][i] for i in (found if isinstance(found, list) else [found])}
+
+    rare = [term for term in index["terms"] if RARE_WORD.startswith(term) and len(term) > 6]
+    assert len(rare) == 1
+    assert pages(rare[0]) == {"book/executed/tiny-llama/circuits"}
+    assert "book/methods/circuits" in pages("gradient")
+
+
+def test_the_search_page_answers_in_a_browser(address: str) -> None:
+    js = "[...d.querySelectorAll('#search-results li a')].map(a => a.getAttribute('href'))"
+    found = ask(address, f"search.html?q={RARE_WORD}", js, width=1000)
+    assert any("tiny-llama/circuits.html" in link for link in found)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        "book/index.html",
+        "book/paper.html",
+        "book/methods/circuits.html",
+        NOTEBOOK_PAGE,
+        "book/library.html",
+    ],
+)
+def test_no_page_scrolls_sideways_on_a_phone(address: str, page: str) -> None:
+    js = "[d.documentElement.scrollWidth, w.innerWidth, d.querySelector('article').scrollWidth]"
+    page_width, window, article = ask(address, page, js, width=390)
+    assert window == 390
+    assert page_width <= window, f"{page} is {page_width} px wide"
+    assert article <= window
+
+
+def test_dark_is_dark_and_readable(address: str) -> None:
+    js = (
+        "[getComputedStyle(d.body).backgroundColor, "
+        "getComputedStyle(d.querySelector('article p')).color]"
+    )
+
+    def brightness(colour: str) -> float:
+        return sum(map(float, re.findall(r"[\d.]+", colour)[:3])) / 3
+
+    light = [brightness(c) for c in ask(address, "book/index.html", js, mode="light")]
+    dark = [brightness(c) for c in ask(address, "book/index.html", js, mode="dark")]
+    assert light[0] > 230
+    assert light[1] < 80
+    assert dark[0] < 60
+    assert dark[1] > 160
+
+
+def test_equations_are_set(address: str, site: Path) -> None:
+    js = "[d.querySelectorAll('mjx-container').length, d.querySelectorAll('mjx-merror').length]"
+    shown, wrong = ask(address, "book/methods/circuits.html", js, width=1000)
+    assert shown > 10
+    assert wrong == 0

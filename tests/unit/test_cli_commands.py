@@ -1,0 +1,142 @@
+"""The command line answers at once, teaches, and turns user errors into one sentence."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mechshift_lib import __version__, cli, workflow
+from mechshift_lib.cli import app, parse_parameters
+from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
+
+COMMANDS = ("run", "book", "train", "attribute", "export-circuit", "execute")
+
+
+def call(*arguments: str) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200", "NO_COLOR": "1"})
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def assert_one_sentence(stderr: str, *words: str) -> None:
+    lines = stderr.strip().splitlines()
+    assert len(lines) == 1, stderr
+    assert lines[0].startswith("mechshift: ")
+    assert lines[0].endswith(".")
+    for word in words:
+        assert word in lines[0]
+
+
+def test_help_needs_no_heavy_package() -> None:
+    script = (
+        "import sys; from typer.testing import CliRunner; from mechshift_lib.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "heavy = {'torch', 'transformers', 'nnsight', 'pandas', 'papermill'} & set(sys.modules)\n"
+        "sys.exit(', '.join(heavy) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_listed_and_has_help(command: str) -> None:
+    assert re.search(rf"\b{command}\b", call("--help")[1])
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert len(out.split()) > 30
+
+
+def test_help_of_attribute_states_metric_mean_and_sign() -> None:
+    text = " ".join(call("attribute", "--help")[1].split())
+    assert "logit of the answer minus the logit of the distractor" in text
+    assert "mean over examples" in text
+    assert "positive = corrupting the edge lowers the metric" in text
+    for option in ("--model", "--examples", "--method", "--steps", "--attention", "--kv", "--out"):
+        assert option in text
+
+
+def test_version() -> None:
+    assert call("--version")[1].strip() == f"mechshift {__version__}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("run", "no-such-pair"), ("'no-such-pair'", "tiny-qwen")),
+        (("run", "tiny-qwen", "--analysis", "astrology"), ("astrology", "behaviour")),
+        (("train", "no-such-pair"), ("'no-such-pair'",)),
+        (("export-circuit", "tiny-qwen", "chess", "arm", "--out", "x.json"), ("chess", "ioi")),
+        (("export-circuit", "tiny-qwen", "ioi", "arm", "--out", "x.xls"), ("x.xls", ".parquet")),
+        (
+            ("export-circuit", "tiny-qwen", "ioi", "arm", "--out", "x.json", "--seed", "77"),
+            ("no seed 77",),
+        ),
+        (("execute", "absent.ipynb", "out.ipynb"), ("absent.ipynb",)),
+        (("execute", "absent.ipynb", "out.ipynb", "--set", "pair"), ("NAME=VALUE",)),
+        (("execute", "absent.ipynb", "out.ipynb", "--set", "pair=nope"), ("'nope'",)),
+    ],
+)
+def test_a_user_error_is_one_sentence_and_exit_code_2(
+    arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    code, out, err = call(*arguments)
+    assert code == 2
+    assert out == ""
+    assert_one_sentence(err, *words)
+
+
+def test_attribute_says_what_is_wrong_with_its_files(tmp_path: Path) -> None:
+    (tmp_path / "bad.json").write_text('[{"clean": [1, 2], "corrupted": [1]}]')
+    for name in ("bad.json", "absent.json"):
+        examples, out = str(tmp_path / name), str(tmp_path / "out.json")
+        code, _, err = call(
+            "attribute", "--model", str(tmp_path), "--examples", examples, "--out", out
+        )
+        assert code == 2
+        assert_one_sentence(err)
+    assert not (tmp_path / "out.json").exists()
+
+
+@pytest.mark.parametrize("error", [ConfigError, ResultError, MechshiftError])
+def test_any_mechshift_error_of_any_command_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, error: type[MechshiftError]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error("Change this.")
+
+    monkeypatch.setattr(workflow, "run_workflow", fail)
+    code, _, err = call("run")
+    assert code == error.exit_code
+    assert err == "mechshift: Change this.\n"
+
+
+def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(workflow, "run_workflow", fail)
+    assert isinstance(CliRunner().invoke(app, ["run"]).exception, ZeroDivisionError)
+
+
+def test_the_console_script_is_this_app() -> None:
+    script = Path(sys.executable).with_name("mechshift")
+    done = subprocess.run([script, "run", "nope"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert_one_sentence(done.stderr, "'nope'")
+    assert cli.main is not None
+
+
+def test_parameters_are_read_as_yaml_scalars() -> None:
+    assert parse_parameters(["a=x", "n=3", "s=", "e=b=c"]) == {
+        "a": "x",
+        "n": 3,
+        "s": None,
+        "e": "b=c",
+    }
+    for wrong in (["a"], ["a-b=1"], ["a=1", "a=2"], ["a=["]):
+        with pytest.raises(ConfigError, match="--set"):
+            parse_parameters(wrong)
