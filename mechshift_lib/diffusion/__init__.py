@@ -1,0 +1,1 @@
+"""Masked diffusion: noise schedule, objectives, samplers, and training of the pairs."""

@@ -1,0 +1,205 @@
+"""The training loop that every stage runs, from scratch or with adapters."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import PreTrainedModel
+
+from mechshift_lib.config import Pair
+from mechshift_lib.diffusion.checkpoint import load_checkpoint, save_checkpoint
+from mechshift_lib.diffusion.corpus import Batch, Draw, draw_batch
+from mechshift_lib.diffusion.evaluation import (
+    InTraining,
+    accuracies,
+    held_out_examples,
+    mask_losses,
+)
+from mechshift_lib.diffusion.matmul import exact_products, round_products
+from mechshift_lib.diffusion.objective import (
+    annealed_attention,
+    cart_weights,
+    inverse_time_weights,
+    token_losses,
+)
+from mechshift_lib.diffusion.recipe import Optimisation, Recipe, Stage
+from mechshift_lib.diffusion.schedule import apply_masks, draw_masks
+from mechshift_lib.tasks import Example
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stage of one pair and seed: everything a training step needs."""
+
+    pair: Pair
+    recipe: Recipe
+    stage: Stage
+    optimisation: Optimisation
+    seed: int
+    model: PreTrainedModel
+    tokenizer: Any
+    draws: Mapping[str, Draw]
+    mask_id: int
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to zero."""
+        warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup))
+        cosine = 0.5 * (1 + math.cos(math.pi * step / self.optimisation.steps))
+        return self.optimisation.lr * warm * cosine
+
+    def openness(self, step: int) -> float:
+        """How far attention has been annealed from causal (0) to full (1)."""
+        span = self.recipe.diffusion.anneal_steps
+        return 1.0 if step >= span else step / span
+
+    def batch(self, step: int) -> Batch:
+        """The texts of a step; MDM and continued share theirs, the ARM has its own."""
+        phase = "arm" if self.stage == "arm" else "post"
+        key = (self.seed, phase, step)
+        return draw_batch(self.draws, self.recipe.mix, self.tokenizer, self.optimisation.batch, key)
+
+    def losses(self, batch: Batch, step: int) -> Iterator[tuple[Tensor, float, Tensor]]:
+        """Each part of the batch: weighted sum of losses, sum of weights, plain token losses."""
+        rng = np.random.default_rng([self.seed, step])
+        noise = torch.Generator().manual_seed(1_000_003 * self.seed + step)
+        masked_all, ratio_all = draw_masks(batch.maskable, rng)
+        noised_all = apply_masks(batch.ids, masked_all, self.mask_id)
+        for rows, width in batch.parts(self.recipe.groups):
+            ids = torch.from_numpy(batch.ids[rows, :width])
+            present = torch.from_numpy(batch.present[rows, :width])
+            maskable = torch.from_numpy(batch.maskable[rows, :width])
+            if self.stage == "mdm":
+                where = torch.from_numpy(masked_all[rows, :width])
+                inputs = torch.from_numpy(noised_all[rows, :width])
+                attention = annealed_attention(present, self.openness(step), noise)
+                diffusion = self.recipe.diffusion
+                if diffusion.weighting == "1/t":
+                    times = torch.from_numpy(ratio_all[rows]).float().clamp(min=1e-6)
+                    weights = inverse_time_weights(times, where)
+                    total = float(maskable.sum())
+                else:
+                    weights = cart_weights(where, present, diffusion.cart_p)
+                    total = float(weights.sum())
+            else:
+                where, inputs, attention = present.clone(), ids, None
+                where[:, 0] = False
+                weights = torch.where(maskable, 1.0, self.recipe.prompt_weight)
+                total = float(weights[where].sum())
+            yield self._weighted(inputs, attention, ids, where, weights, total)
+
+    def _weighted(
+        self,
+        inputs: Tensor,
+        attention: Tensor | None,
+        ids: Tensor,
+        where: Tensor,
+        weights: Tensor,
+        total: float,
+    ) -> tuple[Tensor, float, Tensor]:
+        device = self.model.device
+        mask = None if attention is None else attention.to(device)
+        out = self.model.model(input_ids=inputs.to(device), attention_mask=mask, use_cache=False)
+        head = self.model.get_output_embeddings()
+        losses = token_losses(out.last_hidden_state, head, ids.to(device), where.to(device))
+        return (losses * weights[where].to(device)).sum(), total, losses.detach()
+
+
+def gradient_step(run: Run, optimizer: torch.optim.Optimizer, step: int) -> dict[str, Any]:
+    """One optimisation step; returns its line of the log."""
+    for group in optimizer.param_groups:
+        group["lr"] = run.learning_rate(step)
+    optimizer.zero_grad(set_to_none=True)
+    total, weight, plain = 0.0, 0.0, []
+    batch = run.batch(step)
+    for loss, part_weight, tokens in run.losses(batch, step):
+        loss.backward()  # type: ignore[no-untyped-call]
+        total, weight = total + float(loss.detach()), weight + part_weight
+        plain.append(tokens)
+    parameters = [p for p in run.model.parameters() if p.grad is not None]
+    for parameter in parameters:
+        assert parameter.grad is not None
+        parameter.grad.div_(max(weight, 1e-9))
+    norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimisation.clip)
+    optimizer.step()
+    return {
+        "step": step,
+        "lr": round(run.learning_rate(step), 8),
+        "loss": round(total / max(weight, 1e-9), 5),
+        "token_loss": round(float(torch.cat(plain).mean()), 5),
+        "gradient_norm": round(float(norm), 4),
+        "tokens": batch.n_tokens,
+    }
+
+
+def train_stage(
+    run: Run,
+    work: Path,
+    *,
+    keep: Mapping[int, Path] | None = None,
+    save: Callable[[Run, Path], None] | None = None,
+    progress: bool = True,
+) -> Path:
+    """Run all steps of a stage, resuming from ``work``; returns the path of its log.
+
+    ``keep`` maps numbers of steps to the folders that ``save`` writes the model to after them.
+    """
+    recipe, model, steps = run.recipe, run.model, run.optimisation.steps
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(
+        trained,
+        lr=run.optimisation.lr,
+        betas=(0.9, 0.98),
+        weight_decay=run.optimisation.weight_decay,
+    )
+    log = work / "training.jsonl"
+    start, tokens_seen = load_checkpoint(work, model, optimizer)
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    lines = [line for line in lines if line["step"] < start]
+    examples = held_out_examples(run.pair, run.tokenizer, recipe.eval_examples)
+    bar = tqdm(
+        range(start, steps),
+        initial=start,
+        total=steps,
+        desc=f"{run.pair.name} seed {run.seed} {run.stage}",
+        disable=not progress,
+        mininterval=5,
+    )
+    for step in bar:
+        model.train()
+        if recipe.matmul == "bfloat16":
+            round_products(model)
+        line = gradient_step(run, optimizer, step)
+        tokens_seen += line["tokens"]
+        line["tokens"] = tokens_seen
+        done = step + 1
+        exact_products(model)
+        if done % recipe.eval_every == 0 or done == steps:
+            line |= evaluate(run, examples)
+        if step % recipe.log_every == 0 or "accuracy" in line:
+            lines.append(line)
+            bar.set_postfix(loss=f"{line['loss']:.3f}")
+        if keep and save and done in keep:
+            save(run, keep[done])
+        if done % recipe.checkpoint_every == 0 or done == steps:
+            log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            save_checkpoint(work, model, optimizer, done, tokens_seen)
+    return log
+
+
+def evaluate(run: Run, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
+    """Accuracies on held-out examples and, for an MDM, mask-prediction losses by mask ratio."""
+    run.model.eval()
+    asked = InTraining(run.model, run.mask_id if run.stage == "mdm" else None)
+    found: dict[str, Any] = {"accuracy": accuracies(run.pair, asked, examples, run.tokenizer)}
+    if run.stage == "mdm":
+        found["mask_loss"] = mask_losses(asked, examples)
+    return found

@@ -1,0 +1,128 @@
+"""The ``training:`` section of a pair file: architecture, mix, optimisation, recipe."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from mechshift_lib.config import Pair, Strict
+from mechshift_lib.errors import ConfigError
+
+Stage = Literal["arm", "mdm", "continued"]
+STAGES: tuple[Stage, ...] = ("arm", "mdm", "continued")
+
+
+class Architecture(Strict):
+    """Shape of a model that is trained from scratch."""
+
+    kind: Literal["qwen2", "llama"]
+    hidden_size: int = Field(ge=8)
+    intermediate_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    kv_heads: int = Field(ge=1)
+    max_positions: int = Field(default=64, ge=8)
+
+
+class Optimisation(Strict):
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    lr: float = Field(gt=0)
+    warmup: int = Field(default=50, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    clip: float = Field(default=1.0, gt=0)
+
+
+class Diffusion(Strict):
+    """How the ARM becomes an MDM.
+
+    Attributes:
+        weighting: ``1/t`` (DiffuLLaMA, MDLM) or ``cart`` (Dream).
+        cart_p: parameter of CART's geometric kernel.
+        anneal_steps: steps over which attention goes from causal to full; 0 is full at once.
+    """
+
+    weighting: Literal["1/t", "cart"]
+    cart_p: float = Field(default=0.3, gt=0, le=1)
+    anneal_steps: int = Field(default=0, ge=0)
+
+
+class Common(Strict):
+    """What both kinds of training share.
+
+    Attributes:
+        mix: relative number of texts of each task and of ``filler`` (and, for adapters,
+            ``general`` text sampled from the ARM itself).
+        prompt_weight: weight of a prompt token in the autoregressive loss (an answer token has 1).
+        matmul: precision of matrix products; activations and weights stay float32.
+        groups: a batch is sorted by length and split into so many parts, each padded to its own
+            longest sequence.
+        trajectory: fractions of the post-training after which the MDM is kept (first seed only).
+    """
+
+    mix: dict[str, float] = Field(min_length=1)
+    prompt_weight: float = Field(default=0.1, ge=0)
+    diffusion: Diffusion
+    post: Optimisation
+    matmul: Literal["float32", "bfloat16"] = "bfloat16"
+    groups: int = Field(default=3, ge=1)
+    log_every: int = Field(default=25, ge=1)
+    eval_every: int = Field(default=250, ge=1)
+    eval_examples: int = Field(default=100, ge=1)
+    checkpoint_every: int = Field(default=100, ge=1)
+    trajectory: tuple[float, ...] = ()
+
+
+class Scratch(Common):
+    """ARM pre-trained here, then post-trained to the MDM and trained on as the control."""
+
+    kind: Literal["scratch"]
+    architecture: Architecture
+    arm: Optimisation
+
+
+class Adapter(Common):
+    """A pre-trained ARM with LoRA adapters: one for the MDM, one for the control."""
+
+    kind: Literal["adapter"]
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+    general_texts: int = Field(default=128, ge=1)
+    general_length: int = Field(default=32, ge=8)
+
+
+Recipe = Scratch | Adapter
+
+
+def recipe_of(pair: Pair, max_steps: int | None = None) -> Recipe:
+    """Validate the pair's ``training:`` section; ``max_steps`` shortens every stage to it.
+
+    Raises:
+        ConfigError: the section is missing, or a field is missing, unknown or malformed.
+    """
+    if not pair.training:
+        raise ConfigError(
+            f"Pair {pair.name!r} has no training section: its models aren't made here."
+        )
+    adapter: TypeAdapter[Recipe] = TypeAdapter(Annotated[Recipe, Field(discriminator="kind")])
+    try:
+        recipe = adapter.validate_python(pair.training)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{pair.name}.yaml: training.{where}: {first['msg']}.") from error
+    extra = {"filler"} | ({"general"} if isinstance(recipe, Adapter) else set())
+    unknown = set(recipe.mix) - set(pair.tasks) - extra
+    if unknown:
+        raise ConfigError(f"{pair.name}.yaml: training.mix: {sorted(unknown)} is no task of it.")
+    if max_steps is None:
+        return recipe
+    update: dict[str, object] = {}
+    for name in ("arm", "post"):
+        part = getattr(recipe, name, None)
+        if part is not None:
+            update[name] = part.model_copy(update={"steps": min(part.steps, max_steps)})
+    return recipe.model_copy(update=update)
