@@ -17,7 +17,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from mechshift_lib.config import ROOT, Pair, WheelSource
+from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource
 from mechshift_lib.diffusion.corpus import draws_of
 from mechshift_lib.diffusion.loop import Run, train_stage
 from mechshift_lib.diffusion.recipe import STAGES, Adapter, Stage
@@ -151,12 +151,6 @@ def train_adapters(
         )
         # Adapters are put into ``base`` itself, which is what is trained and asked.
         peft = get_peft_model(base, config)
-        source = pair.arm.source
-        name = (
-            f"{source.distribution}=={source.version}:{source.file}"
-            if isinstance(source, WheelSource)
-            else located.name
-        )
         run = Run(
             pair=pair,
             recipe=recipe,
@@ -169,8 +163,16 @@ def train_adapters(
             mask_id=_mask_id(pair, tokenizer),
         )
         log = train_stage(run, place / stage, progress=progress)
-        save_adapter(peft, name, folder, log)
+        save_adapter(peft, _base_name(pair), folder, log)
     return folders
+
+
+def _base_name(pair: Pair) -> str:
+    """What the adapters adapt, named so that it means the same on every machine."""
+    source = pair.arm.source
+    if isinstance(source, WheelSource):
+        return f"{source.distribution}=={source.version}:{source.file}"
+    return source.path if isinstance(source, FolderSource) else source.repo
 
 
 def _mask_id(pair: Pair, tokenizer: Any) -> int:

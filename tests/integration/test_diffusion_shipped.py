@@ -1,0 +1,79 @@
+"""The models that ship reach their targets on held-out examples, as loaded by the library."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mechshift_lib.config import ROLES, ROOT, load_pair
+from mechshift_lib.diffusion.samplers import denoise, generate_arm
+from mechshift_lib.models.loading import load_model
+from mechshift_lib.tasks import pair_task
+
+TINY = ("tiny-qwen", "tiny-llama")
+TARGETS = {"ioi": 0.95, "greater-than": 0.95, "infilling": 0.95, "countdown": 0.7}
+#: Examples asked here come from another draw than those of the training log.
+SEED = 4711
+
+
+def accuracy(pair_name: str, role: Any, seed: int, task_name: str, n: int) -> float:
+    pair = load_pair(pair_name)
+    model = load_model(pair.model(role, seed))
+    task = pair_task(pair, task_name)
+    examples = task.examples(model.tokenizer, n, SEED)
+    prompts, lengths = [e.clean for e in examples], [len(e.answer) for e in examples]
+    if model.mask_id is None:
+        answers = generate_arm(model, prompts, lengths, 100)
+    else:
+        found = denoise(model, prompts, lengths, order="maskgit_plus", batch_size=100)
+        answers = [one.tokens for one in found]
+    right = [task.score(e, a, model.tokenizer) for e, a in zip(examples, answers, strict=True)]
+    return sum(right) / n
+
+
+@pytest.mark.parametrize("task", TARGETS)
+@pytest.mark.parametrize("role", ["arm", "mdm"])
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("pair", TINY)
+def test_tiny_models_reach_the_targets(pair: str, seed: int, role: str, task: str) -> None:
+    assert accuracy(pair, role, seed, task, 100) >= TARGETS[task]
+
+
+@pytest.mark.parametrize("task", ["ioi", "greater-than", "infilling"])
+@pytest.mark.parametrize("role", ROLES)
+def test_adapters_solve_their_tasks(role: str, task: str) -> None:
+    assert accuracy("smollm2-135m", role, 0, task, 24) >= 0.75
+
+
+@pytest.mark.parametrize("pair", TINY)
+def test_mask_loss_is_flat_at_the_end(pair: str) -> None:
+    """The last tenth of the post-training moves the smoothed loss by less than a tenth."""
+    for seed in load_pair(pair).seeds:
+        path = ROOT / f"data/models/{pair}/seed{seed}/mdm/training.jsonl"
+        losses = [json.loads(line)["token_loss"] for line in path.read_text().splitlines()]
+        tenth = len(losses) // 10
+        last, before = sum(losses[-tenth:]) / tenth, sum(losses[-2 * tenth : -tenth]) / tenth
+        assert abs(last - before) < 0.1 * before
+
+
+@pytest.mark.parametrize("pair", TINY)
+def test_a_trajectory_ships(pair: str) -> None:
+    folder = ROOT / f"data/models/{pair}/seed0/trajectory"
+    kept = sorted(path.name for path in folder.iterdir() if path.name.startswith("mdm-"))
+    assert len(kept) >= 4
+    assert all((folder / name / "model.safetensors").is_file() for name in kept)
+
+
+def test_weights_that_ship_are_safetensors_and_small() -> None:
+    files = [path for path in (ROOT / "data/models").rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+
+    def size(where: Path) -> float:
+        return sum(path.stat().st_size for path in files if where in path.parents) / 1e6
+
+    assert sum(size(ROOT / "data/models" / pair) for pair in TINY) < 60
+    for stage in ("mdm", "continued"):
+        assert 0 < size(ROOT / "data/models/smollm2-135m/seed0" / stage) < 40
