@@ -1,0 +1,100 @@
+"""The workflow runs what is missing or out of date, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from mechshift_lib.config import ROOT, load_pair
+
+PAIR = "tiny-qwen"
+NOTEBOOKS = ("behaviour", "circuits", "overlap", "paper")
+
+
+def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--directory", str(folder), "--cores", "2"]
+    command += ["--snakefile", str(folder / "workflow" / "Snakefile"), *options]
+    command += ["--config", f"pairs={PAIR}"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def out_of_date(folder: Path) -> set[str]:
+    """Notebooks that the workflow would execute now."""
+    done = snakemake(folder, "--dry-run", "--quiet", "host")
+    assert done.returncode == 0, done.stderr
+    return set(re.findall(r"^rule (\w+):", done.stdout + done.stderr, re.M)) - {"all"}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small copy of the project, with notebooks that do next to nothing, all executed."""
+    folder = tmp_path_factory.mktemp("project")
+    for part in ("workflow", "mechshift_lib", "data/pairs", "data/paper"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for role in load_pair(PAIR).roles:
+        source = load_pair(PAIR).model(role).source
+        assert source.kind == "folder"
+        (folder / source.path).mkdir(parents=True)
+        (folder / source.path / "model.safetensors").write_bytes(b"weights")
+    (folder / "notebooks").mkdir()
+    for name in NOTEBOOKS:
+        text = 'results = "r"' if name == "paper" else 'pair = "p"\nbudget = "b"\nresults = "r"'
+        cell = nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]})
+        heading = nbformat.v4.new_markdown_cell(f"# {name}")
+        book = nbformat.v4.new_notebook(cells=[heading, cell])
+        nbformat.write(book, folder / "notebooks" / f"{name}.ipynb")
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_notebook_is_executed_with_its_parameters(project: Path) -> None:
+    for name in NOTEBOOKS:
+        path = f"{PAIR}/{name}.ipynb" if name != "paper" else "paper.ipynb"
+        book = nbformat.read(project / "book" / "executed" / path, as_version=4)
+        injected = next(
+            c for c in book.cells if "injected-parameters" in c.metadata.get("tags", [])
+        )
+        assert 'results = "results"' in injected.source
+        if name != "paper":
+            assert f'pair = "{PAIR}"' in injected.source
+            assert 'budget = "book"' in injected.source
+            assert book.cells[0].source == f"# {name}: {load_pair(PAIR).title}"
+
+
+def test_nothing_is_done_twice(project: Path) -> None:
+    assert out_of_date(project) == set()
+
+
+@pytest.mark.parametrize(
+    ("edited", "again"),
+    [
+        ("notebooks/circuits.ipynb", {"circuits", "overlap"}),
+        ("data/paper/top_edges.csv", {"paper"}),
+        (f"data/pairs/{PAIR}.yaml", {"behaviour", "circuits", "overlap"}),
+        ("mechshift_lib/circuits/graph.py", {"circuits", "overlap"}),
+        ("mechshift_lib/comparison/overlap.py", {"overlap", "paper"}),
+        ("mechshift_lib/tasks/ioi.py", {"behaviour", "circuits", "overlap"}),
+        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", {"behaviour", "circuits", "overlap"}),
+        ("mechshift_lib/cli.py", set()),
+        ("data/pairs/tiny-llama.yaml", set()),
+    ],
+)
+def test_an_edit_runs_what_depends_on_it(project: Path, edited: str, again: set[str]) -> None:
+    path = project / edited
+    before, status = path.read_bytes(), path.stat()
+    time.sleep(0.01)
+    path.write_bytes(before + b"\n")
+    try:
+        assert out_of_date(project) == again
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
