@@ -121,6 +121,9 @@ def this_kernel() -> Iterator[str]:
         spec = Path(folder) / "kernels" / KERNEL
         spec.mkdir(parents=True)
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command.append(
+            "--IPKernelApp.log_level=ERROR"
+        )  # not a warning about TCP for every notebook
         description = {"argv": command, "display_name": "mechshift", "language": "python"}
         (spec / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
         path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))

@@ -15,11 +15,11 @@ from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 import yaml
-from browser import FRAME, ask, serve
 from bs4 import BeautifulSoup
-from make_site import RARE_WORD, make_site
 
 from mechshift_lib.config import ROOT
+from tests.book.browser import FRAME, ask, serve
+from tests.book.make_site import RARE_WORD, make_site
 
 pytestmark = pytest.mark.browser
 NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
