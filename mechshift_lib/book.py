@@ -36,14 +36,9 @@ def _write_if_changed(path: Path, text: str) -> None:
 
 
 def finding(cell: nbformat.NotebookNode) -> str:
-    """The text that a cell tagged ``finding`` shows: its output, or a markdown cell's own text."""
-    if cell.cell_type == "markdown":
-        return cell.source.strip()
-    parts = []
-    for output in cell.get("outputs", []):
-        data = output.get("data", {})
-        text = data.get("text/markdown", data.get("text/plain", output.get("text", "")))
-        parts.append("".join(text).strip())
+    """What a cell tagged ``finding`` says: its Markdown outputs (not its figures)."""
+    outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+    parts = ["".join(data["text/markdown"]).strip() for data in outputs if "text/markdown" in data]
     return "\n\n".join(part for part in parts if part)
 
 
