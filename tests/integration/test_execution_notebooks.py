@@ -76,6 +76,12 @@ def test_the_page_says_nothing_of_this_machines_folders(executed: tuple) -> None
     assert book.metadata.kernelspec.name == "python3"
 
 
+def test_the_page_shows_the_values_used_and_not_the_defaults(executed: tuple) -> None:
+    tags = {cell.source.split("\n")[0]: cell.metadata.get("tags", []) for cell in executed[1].cells}
+    assert "remove-cell" in tags['pair = "default"']
+    assert "remove-cell" not in tags["# Parameters"]
+
+
 def test_nothing_half_made_is_left(executed: tuple) -> None:
     folder, _ = executed
     assert list((folder / "failed").iterdir()) == []
