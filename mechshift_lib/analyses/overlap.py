@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.circuits import Scores, circuits_of, scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import Estimate, bootstrap, split_halves
@@ -41,7 +38,7 @@ HALVES: dict[str, tuple[str, str]] = {
     "arm-mdm-halves": ("arm", "mdm"),
 }
 SPLITS = 100
-TOP, ALL = f"top {REFERENCE_FRACTION:.0%} of edges", "all edges"
+TOP, ALL = f"top {100 * REFERENCE_FRACTION:.0f} % of edges", "all edges"
 
 Frames = dict[str, pd.DataFrame]
 
@@ -78,8 +75,6 @@ def compare(study: Study, task: str, seed: int | None = None) -> Frames:
             frame.insert(1, "seed", seed)
         return frames
 
-    for name in names:  # so that provenance lists them even when the comparison is stored
-        scores(study, task, name, seed)
     return study.frames("overlap", key, compute)
 
 
@@ -175,7 +170,7 @@ class _Layout:
                 rows.append(
                     {"comparison": name}
                     | _budget_columns(budget, len(self.edges))
-                    | _columns(estimate, at, "jaccard", (0, 1))
+                    | columns(estimate, at, "jaccard", (0, 1))
                     | {"n": self.n}
                 )
                 at += 1
@@ -189,7 +184,7 @@ class _Layout:
             share = float(estimate.value[at])
             rows.append(
                 {"comparison": name, "k": self.k}
-                | _columns(estimate, at, "share", (0, 1))
+                | columns(estimate, at, "share", (0, 1))
                 | {
                     "jaccard": share / (2 - share),
                     "chance": self.k / len(self.edges.components),
@@ -202,7 +197,7 @@ class _Layout:
     def depth_rows(self, estimate: Estimate) -> list[dict]:
         """Rows of ``depth``."""
         return [
-            self._measure(at) | _columns(estimate, at, "depth") | {"n": self.n}
+            self._measure(at) | columns(estimate, at, "depth") | {"n": self.n}
             for at in range(len(self.measures))
         ]
 
@@ -210,7 +205,7 @@ class _Layout:
         """Rows of ``shift``; the ARM has none."""
         size = len(self.measures)
         return [
-            self._measure(at) | _columns(estimate, size + at, "shift") | {"n": self.n}
+            self._measure(at) | columns(estimate, size + at, "shift") | {"n": self.n}
             for at in range(size)
             if self.names[self.measures[at][0]] != "arm"
         ]
@@ -221,9 +216,10 @@ class _Layout:
         return {"circuit": self.names[circuit], "end": end, "edges": kind, "count": count}
 
 
-def _columns(
+def columns(
     estimate: Estimate, at: int, name: str, bounds: tuple[float, float] = (-np.inf, np.inf)
 ) -> dict[str, float]:
+    """One statistic of an estimate as columns, its interval clipped to ``bounds``."""
     low, high = np.clip([estimate.low[at], estimate.high[at]], *bounds)
     return {
         name: float(estimate.value[at]),
@@ -289,63 +285,6 @@ def comparison_tables(study: Study) -> Frames:
     return {name: pd.concat([p[name] for p in parts], ignore_index=True) for name in parts[0]}
 
 
-def seed_table(study: Study) -> pd.DataFrame:
-    """ARM and MDM in every seed, and the same model in two seeds, at the reference budget.
-
-    Heads of models that were trained independently have no common numbering, so the overlap
-    between seeds says what is left of a circuit when only its layers and parts can agree.
-
-    Returns:
-        ``task, seed, comparison, jaccard, low, high, bias, chance, n, count``; empty for a pair
-        with one seed.
-    """
-    frames = []
-    for task in studied_tasks(study):
-        usable = [s for s in study.pair.seeds if len(pool(study, task, s)) >= 2]
-        if len(usable) < 2:
-            continue
-        for seed in usable:
-            edges = compare(study, task, seed)["edges"]
-            edges = edges[edges.comparison == "arm-mdm"]
-            count = max(1, round(REFERENCE_FRACTION * _n_edges(study, task)))
-            frames.append(edges[edges["count"] == count])
-        for first, second in pairwise(usable):
-            frames.append(_between_seeds(study, task, first, second))
-    if not frames:
-        return pd.DataFrame(columns=["task", "seed", "comparison", "jaccard"])
-    return pd.concat(frames, ignore_index=True)
-
-
-def _n_edges(study: Study, task: str) -> int:
-    return len(scores(study, task, "arm").edges)
-
-
-def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataFrame:
-    rows = []
-    for name in ("arm", "mdm"):
-        a, b = scores(study, task, name, first), scores(study, task, name, second)
-        common = np.intersect1d(a.examples, b.examples)
-        if len(common) < 2:
-            continue
-        count = max(1, round(REFERENCE_FRACTION * len(a.edges)))
-
-        def overlap(
-            x: NDArray[np.float64], y: NDArray[np.float64], count: int = count
-        ) -> NDArray[np.float64]:
-            return jaccard(top_edges(x, count), top_edges(y, count))[:, None]
-
-        estimate = bootstrap(
-            [a.of(common), b.of(common)],
-            overlap,
-            draws=min(200, study.budget.bootstrap),
-            seed=RESAMPLING_SEED,
-            recentre=True,
-        )
-        rows.append(
-            {"task": task, "seed": second, "comparison": f"{name}-seeds", "count": count}
-            | {"fraction": count / len(a.edges)}
-            | {"chance": expected_jaccard(len(a.edges), count, count)}
-            | _columns(estimate, 0, "jaccard", (0, 1))
-            | {"n": len(common)}
-        )
-    return pd.DataFrame(rows)
+def at_reference(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``edges`` at the reference budget, :data:`REFERENCE_FRACTION` of all edges."""
+    return table[table.label == f"{REFERENCE_FRACTION:.1%}"]

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-import pandas as pd
 import torch
 
 from mechshift_lib.config import ROOT, Budget, ModelSpec, Pair, Role, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.results import Store, code_hash, model_hash
-from mechshift_lib.results.store import Frames, read_provenance
-from mechshift_lib.tasks import Example, Task, pair_task
+from mechshift_lib.results.store import Frames
+from mechshift_lib.tasks import Example, Task, get_task, pair_task
 
 #: Seed of the held-out examples of every analysis (another one than training is logged on).
 EXAMPLES_SEED = 2026
@@ -39,7 +38,6 @@ class Study:
             (``common-correct``), or the first ones whether solved or not (``all``).
         device: where models run.
         root: root of the checkout.
-        used: folders of the results that were used, in order.
     """
 
     pair: Pair
@@ -48,7 +46,6 @@ class Study:
     pool: Pool = "common-correct"
     device: str = "cpu"
     root: Path = ROOT
-    used: list[Path] = field(default_factory=list, compare=False)
 
     @classmethod
     def open(
@@ -93,7 +90,11 @@ class Study:
         """The held-out examples of a task: the same for every model and every training seed."""
         arm = self.pair.model("arm", seed).model_dump_json()
         n = self.budget.behaviour_examples
-        return list(_examples(arm, self.device, self.root, self.task(task), n))
+        return list(_examples(arm, self.device, self.root, task, self._options(task), n))
+
+    def _options(self, task: str) -> str:
+        """The pair's options of a task, as JSON."""
+        return json.dumps(self.pair.task_options.get(task, {}), sort_keys=True)
 
     def key(self, role: Role, seed: int, task: str, rooms: tuple[str, ...]) -> dict[str, Any]:
         """The part of a result's key that says model, examples and code."""
@@ -102,7 +103,7 @@ class Study:
             "pair": self.pair.name,
             "role": role,
             "task": task,
-            "options": json.loads(json.dumps(self.pair.task_options.get(task, {}))),
+            "options": self._options(task),
             "examples": self.budget.behaviour_examples,
             "seed": [seed, EXAMPLES_SEED],
             "models": {role: model_hash(spec, self.root)},
@@ -114,41 +115,16 @@ class Study:
 
     def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
         """Tables from the store, computed if they aren't there (see :class:`Store`)."""
-        frames = self.store.frames(kind, key, compute)
-        folder = self.store.folder(kind, key)
-        if folder not in self.used:
-            self.used.append(folder)
-        return frames
-
-    def provenance(self) -> pd.DataFrame:
-        """Where the results used so far come from, one row each.
-
-        Returns:
-            ``result, role, task, seed, created, commit, seconds, folder``.
-        """
-        rows = []
-        for folder in self.used:
-            record = read_provenance(folder)
-            key = record["key"]
-            commit = record["commit"]
-            rows.append(
-                {
-                    "result": record["kind"],
-                    "role": key.get("circuit", key.get("role", "all")),
-                    "task": key["task"],
-                    "seed": key["seed"][0],
-                    "created": record["created"],
-                    "commit": "none" if commit is None else commit[:9] + "+" * record["dirty"],
-                    "seconds": record["wall_seconds"],
-                    "folder": f"{folder.parent.name}/{folder.name}",
-                }
-            )
-        return pd.DataFrame(rows)
+        return self.store.frames(kind, key, compute)
 
 
 @lru_cache(maxsize=16)
-def _examples(arm: str, device: str, root: Path, task: Task, n: int) -> tuple[Example, ...]:
-    return tuple(task.examples(_load(arm, device, root).tokenizer, n, EXAMPLES_SEED))
+def _examples(
+    arm: str, device: str, root: Path, task: str, options: str, n: int
+) -> tuple[Example, ...]:
+    tokenizer = _load(arm, device, root).tokenizer
+    found = get_task(task, **json.loads(options)).examples(tokenizer, n, EXAMPLES_SEED)
+    return tuple(found)
 
 
 @lru_cache(maxsize=16)

@@ -82,6 +82,36 @@ def top_edge_overlap(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def overlap_table(overlap: pd.DataFrame, top_edges: pd.DataFrame) -> pd.DataFrame:
+    """Published overlaps beside those of the top 30.
+
+    Args:
+        overlap: the published table ``overlap``.
+        top_edges: the published table ``top_edges``.
+
+    Returns:
+        One row per task and series: ``task, series, top1000, components100`` (published), ``top30,
+        shared30, chance30`` (computed here).
+    """
+    series = {pair.arm: pair.series for pair in PAIRS}
+    ours = top_edge_overlap(top_edges).set_index(["task", "series"])
+    rows = []
+    for row in overlap.itertuples():
+        found = ours.loc[(row.task, series[row.arm])]
+        rows.append(
+            {
+                "task": row.task,
+                "series": series[row.arm],
+                "top1000": row.edge_jaccard_top1000,
+                "components100": row.component_overlap_top100,
+                "top30": found.jaccard,
+                "shared30": int(found.shared),
+                "chance30": found.chance,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def top_edge_depth(table: pd.DataFrame) -> pd.DataFrame:
     """Mean depth of the published edges' ends, with and without the edges from the embedding.
 

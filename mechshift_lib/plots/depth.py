@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mechshift_lib.plots.theme import (
     INK,
@@ -24,6 +25,18 @@ CIRCUITS = ("arm", "mdm", "mdm-own", "continued")
 ENDS = ("source", "reader")
 
 
+def _circuits(table: pd.DataFrame, task: str) -> list[str]:
+    return present(table.circuit[table.task == task], CIRCUITS)
+
+
+def _panels(table: pd.DataFrame, tasks: list[str]) -> tuple[Figure, np.ndarray]:
+    """One panel a task, as tall as its circuits need."""
+    rows = [len(_circuits(table, task)) for task in tasks]
+    fig = figure(0.5 + 0.34 * len(tasks) + 0.24 * sum(rows))
+    ratios = [0.15 + 0.24 * n for n in rows]
+    return fig, np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True, height_ratios=ratios))
+
+
 def plot_depth(table: pd.DataFrame) -> Figure:
     """Centre of mass of the sources and readers of every circuit.
 
@@ -31,16 +44,14 @@ def plot_depth(table: pd.DataFrame) -> Figure:
         table: ``task, circuit, end, depth, low, high, n, count``.
     """
     with theme():
-        tasks, circuits = present(table.task, ()), present(table.circuit, CIRCUITS)
-        fig = figure(0.5 + len(tasks) * (0.34 + 0.24 * len(circuits)))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
+        tasks = present(table.task, ())
+        fig, axes = _panels(table, tasks)
         for ax, task in zip(axes, tasks, strict=True):
+            circuits = _circuits(table, task)
             here = table[table.task == task].set_index(["circuit", "end"])
             for y, circuit in enumerate(circuits):
                 color = ROLE_COLORS[circuit]
                 for end, face in (("source", color), ("reader", "white")):
-                    if (circuit, end) not in here.index:
-                        continue
                     row = here.loc[(circuit, end)]
                     ax.hlines(y, row.low, row.high, color=color, linewidth=3, alpha=0.45)
                     ax.plot(
@@ -79,11 +90,11 @@ def plot_shift(table: pd.DataFrame) -> Figure:
     """
     with theme():
         table = table[table.end == "source"]
-        tasks, circuits = present(table.task, ()), present(table.circuit, CIRCUITS)
+        tasks = present(table.task, ())
         kinds = present(table.edges, ())
-        fig = figure(0.5 + len(tasks) * (0.34 + 0.24 * len(circuits)))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
+        fig, axes = _panels(table, tasks)
         for ax, task in zip(axes, tasks, strict=True):
+            circuits = _circuits(table, task)
             here = table[table.task == task].set_index(["circuit", "edges"])
             for y, circuit in enumerate(circuits):
                 color = ROLE_COLORS[circuit]
@@ -109,6 +120,7 @@ def plot_shift(table: pd.DataFrame) -> Figure:
             ax.set_title(label(task))
         limit = 1.1 * max(0.05, float(table[["low", "high"]].abs().max().max()))
         axes[-1].set_xlim(-limit, limit)
+        axes[-1].xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
         axes[-1].set_xlabel("change of source depth (negative: earlier)")
         faces = (INK, "white")
         return header(

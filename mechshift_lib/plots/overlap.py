@@ -77,7 +77,8 @@ def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figur
     """All comparisons at one budget: is the overlap of ARM and MDM below the yardsticks?
 
     Args:
-        table: ``task, comparison, <value>, low, high, chance, n, count``, of one budget.
+        table: ``task, comparison, <value>, low, high, chance, n, count`` (and ``k`` for
+            components), of one budget.
         value: the column that is drawn, ``jaccard`` (edges) or ``share`` (components).
     """
     with theme():
@@ -102,16 +103,18 @@ def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figur
             ax.grid(axis="x")
             ax.set_title(label(task))
         counts = count_text(table["count"])
-        what, unit = {
-            "jaccard": (f"top {counts} edges", "Jaccard index of the two edge sets"),
-            "share": (f"top {counts} components", "share of components in both sets"),
-        }[value]
+        bars = "bars: 95 % bootstrap intervals"
+        if value == "jaccard":
+            unit, what = "Jaccard index of the two edge sets", f"top {counts} edges"
+            bars += " (halves: 95 % of random splits, n / 2 examples each)"
+        else:
+            unit = "share of components in both sets"
+            what = f"top {count_text(table.k)} components of circuits of {counts} edges"
         axes[-1].set_xlabel(unit)
         return header(
             fig,
             "Overlap of circuits, beside its yardsticks",
-            f"{what}; n = {count_text(table.n)} examples; bars: 95 % bootstrap intervals "
-            "(halves: 95 % of random splits, n / 2 examples each)",
+            f"{what}; n = {count_text(table.n)} examples; {bars}",
             [handle("overlap", INK), handle("random sets", MUTED, "|", markersize=10)],
         )
 

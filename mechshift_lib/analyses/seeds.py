@@ -1,0 +1,83 @@
+"""The same comparison in other training seeds, and one model's circuit across seeds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.circuits import scores, studied_tasks
+from mechshift_lib.analyses.overlap import at_reference, columns, compare
+from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
+from mechshift_lib.comparison.bootstrap import bootstrap
+from mechshift_lib.comparison.overlap import (
+    REFERENCE_FRACTION,
+    expected_jaccard,
+    jaccard,
+    top_edges,
+)
+
+
+def seed_table(study: Study) -> pd.DataFrame:
+    """ARM and MDM in every seed, and the same model in two seeds, at the reference budget.
+
+    Heads of models that were trained independently have no common numbering, so the overlap
+    between seeds says what is left of a circuit when only its layers and parts can agree.
+
+    Returns:
+        ``task, seed, comparison, jaccard, low, high, bias, chance, n, count``; empty for a pair
+        with one seed.
+    """
+    frames = []
+    for task in studied_tasks(study):
+        usable = [s for s in study.pair.seeds if len(pool(study, task, s)) >= 2]
+        if len(usable) < 2:
+            continue
+        for seed in usable:
+            edges = at_reference(compare(study, task, seed)["edges"])
+            frames.append(edges[edges.comparison == "arm-mdm"])
+        for first, second in pairwise(usable):
+            frames.append(_between_seeds(study, task, first, second))
+    if not frames:
+        return pd.DataFrame(columns=["task", "seed", "comparison", "jaccard"])
+    return pd.concat(frames, ignore_index=True)
+
+
+def with_seeds(reference: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
+    """Overlaps at one budget with those between seeds below them, for the figure."""
+    between = by_seed[by_seed.comparison != "arm-mdm"]
+    return pd.concat([reference, between], ignore_index=True) if len(between) else reference
+
+
+def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataFrame:
+    rows = []
+    for name in ("arm", "mdm"):
+        a, b = scores(study, task, name, first), scores(study, task, name, second)
+        common = np.intersect1d(a.examples, b.examples)
+        if len(common) < 2:
+            continue
+        count = max(1, round(REFERENCE_FRACTION * len(a.edges)))
+
+        def overlap(
+            x: NDArray[np.float64], y: NDArray[np.float64], count: int = count
+        ) -> NDArray[np.float64]:
+            return jaccard(top_edges(x, count), top_edges(y, count))[:, None]
+
+        estimate = bootstrap(
+            [a.of(common), b.of(common)],
+            overlap,
+            draws=min(200, study.budget.bootstrap),
+            seed=RESAMPLING_SEED,
+            recentre=True,
+        )
+        rows.append(
+            {"task": task, "seed": second, "comparison": f"{name}-seeds", "count": count}
+            | {"fraction": count / len(a.edges)}
+            | {"chance": expected_jaccard(len(a.edges), count, count)}
+            | columns(estimate, 0, "jaccard", (0, 1))
+            | {"n": len(common)}
+        )
+    return pd.DataFrame(rows)
