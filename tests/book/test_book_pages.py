@@ -40,8 +40,8 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def soups(site: Path) -> dict[Path, BeautifulSoup]:
-    others = ("frame.html", "webpack-macros.html")  # ours for the browser, and the theme's template
-    files = [path for path in site.rglob("*.html") if path.name not in others]
+    pages = [path for path in site.rglob("*.html") if path.name != "frame.html"]  # ours, to look in
+    files = [path for path in pages if "_static" not in path.parts]  # the theme's templates
     return {path: BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser") for path in files}
 
 
