@@ -128,7 +128,8 @@ def metric(table: pd.DataFrame) -> str:
     ]
     return (
         "The metric is larger on the clean than on the corrupted prompt for fewer than "
-        f"{whole(ABLE)} of the examples in: {'; '.join(parts)}. A circuit found there explains little."
+        f"{whole(ABLE)} of the examples in: {'; '.join(parts)}. "
+        "A circuit found there explains little."
     )
 
 

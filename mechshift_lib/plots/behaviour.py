@@ -96,7 +96,7 @@ def plot_orders(table: pd.DataFrame) -> Figure:
     with theme():
         tasks, orders = present(table.task, ()), present(table.order, ())
         seeds = sorted(table.seed.unique())
-        fig = figure(0.55 + len(tasks) * (0.3 + 0.24 * len(orders)))
+        fig = figure(0.6 + len(tasks) * (0.4 + 0.24 * len(orders)))
         axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
         for ax, task in zip(axes, tasks, strict=True):
             rows = table[table.task == task].sort_values("seed")

@@ -1,0 +1,236 @@
+"""Figures from synthetic tables: what is drawn is what the table says, and nothing is cut off."""
+
+import io
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.patches import FancyArrowPatch
+
+from mechshift_lib.comparison import published
+from mechshift_lib.plots.behaviour import plot_accuracy, plot_metric, plot_orders
+from mechshift_lib.plots.circuits import (
+    MEMBER_COLORS,
+    membership,
+    plot_circuit,
+    plot_components,
+    plot_steps,
+)
+from mechshift_lib.plots.depth import plot_depth, plot_shift
+from mechshift_lib.plots.overlap import (
+    plot_head_usage,
+    plot_overlap_curves,
+    plot_overlap_reference,
+)
+from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
+from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
+
+TASKS = ("ioi", "countdown")
+ROLES = ("arm", "mdm", "continued")
+
+
+def accuracy_table():
+    rows = itertools.product(TASKS, ROLES, (0, 1))
+    return pd.DataFrame(
+        [
+            {"task": t, "role": r, "seed": s, "n": 50, "accuracy": a, "low": a - 0.1, "high": a}
+            for (t, r, s), a in zip(rows, np.linspace(0.2, 0.9, 12), strict=True)
+        ]
+    )
+
+
+def order_table():
+    rows = itertools.product(TASKS, ("left-to-right", "entropy"))
+    return pd.DataFrame(
+        [
+            {"task": t, "order": o, "seed": 0, "n": 50, "accuracy": 0.5, "low": 0.4, "high": 0.6}
+            for t, o in rows
+        ]
+    )
+
+
+def metric_table():
+    values = {"clean": 3.0, "clean_low": 2.5, "clean_high": 3.5}
+    values |= {"corrupted": -1.0, "corrupted_low": -1.5, "corrupted_high": -0.5}
+    rows = itertools.product(TASKS, ROLES)
+    return pd.DataFrame(
+        [{"task": t, "role": r, "metric": "logit-diff", "n": 50, **values} for t, r in rows]
+    )
+
+
+def overlap_table(fractions=(0.01, 0.05, 0.5)):
+    names = ("arm-mdm", "arm-continued", "arm-halves", "mdm-halves", "arm-mdm-halves")
+    rows = itertools.product(TASKS, names, fractions)
+    return pd.DataFrame(
+        [
+            {"task": t, "comparison": c, "fraction": f, "count": int(1000 * f), "n": 50, "k": 4}
+            | {"jaccard": 0.6, "share": 0.7, "low": 0.5, "high": 0.8, "chance": f / 2}
+            for t, c, f in rows
+        ]
+    )
+
+
+def depth_table():
+    rows = itertools.product(TASKS, ("arm", "mdm"), ("source", "reader"), ("top", "all"))
+    return pd.DataFrame(
+        [
+            {"task": t, "circuit": c, "end": e, "edges": k, "n": 50, "count": 50}
+            | {"depth": 0.4, "shift": -0.1, "low": -0.2, "high": 0.45}
+            for t, c, e, k in rows
+        ]
+    )
+
+
+def component_table(layers=3, heads=2):
+    rows = itertools.product(("arm", "mdm"), range(layers), range(-1, heads))
+    return pd.DataFrame(
+        [
+            {"circuit": c, "layer": a, "head": h, "share": (a - 1) * 0.1, "count": 9, "n": 50}
+            for c, a, h in rows
+        ]
+    )
+
+
+def step_table():
+    return pd.DataFrame(
+        [
+            {"task": t, "circuit": c, "step": s, "next": s + 1, "edges": 0.4, "components": 0.8}
+            | {"k": 4, "count": 50, "n": 50}
+            for t, c, s in itertools.product(TASKS, ("mdm", "mdm-own"), (1, 2, 3))
+        ]
+    )
+
+
+def edge_table():
+    edges = ["input->a0.h0<q>", "a0.h0->m0", "m0->a1.h1<k>", "a1.h1->logits"]
+    return pd.DataFrame(
+        {
+            "edge": edges,
+            "arm": [True, True, False, True],
+            "mdm": [True, False, True, True],
+            "weight": [1.0, 0.5, 0.2, 0.8],
+        }
+    )
+
+
+def head_table():
+    rows = itertools.product(TASKS, range(3))
+    return pd.DataFrame(
+        [
+            {"task": t, "layer": a, "arm_only": 1, "mdm_only": a, "count": 9, "n": 50}
+            for t, a in rows
+        ]
+    )
+
+
+TOP_EDGES = published.read_table("top_edges")
+FIGURES = {
+    "accuracy": lambda: plot_accuracy(accuracy_table()),
+    "orders": lambda: plot_orders(order_table()),
+    "metric": lambda: plot_metric(metric_table()),
+    "curves": lambda: plot_overlap_curves(overlap_table()),
+    "reference": lambda: plot_overlap_reference(overlap_table((0.05,))),
+    "components-overlap": lambda: plot_overlap_reference(overlap_table((0.05,)), "share"),
+    "heads": lambda: plot_head_usage(head_table()),
+    "depth": lambda: plot_depth(depth_table().query("edges == 'top'")),
+    "shift": lambda: plot_shift(depth_table().query("circuit != 'arm'")),
+    "circuit-2": lambda: plot_circuit(edge_table(), 2, 2, "A circuit"),
+    "circuit-30": lambda: plot_circuit(edge_table(), 30, 9, "A circuit"),
+    "components": lambda: plot_components(component_table(), 3, 2, "Components"),
+    "components-30": lambda: plot_components(component_table(30, 9), 30, 9, "Components"),
+    "steps": lambda: plot_steps(step_table(), 0.9),
+    "published-overlap": lambda: plot_published_overlap(
+        published.overlap_table(published.read_table("overlap"), TOP_EDGES)
+    ),
+    "published-depth": lambda: plot_published_depth(published.top_edge_layers(TOP_EDGES)),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
+    fig = FIGURES[name]()
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    card = fig.bbox
+    shown = {text.get_text(): text.get_window_extent(renderer) for text in fig.texts}
+    shown |= {f"axes {i}": ax.get_tightbbox(renderer) for i, ax in enumerate(fig.axes)}
+    for what, box in shown.items():
+        assert box.x0 >= card.x0 - 1, what
+        assert box.x1 <= card.x1 + 1, what
+        assert box.y0 >= card.y0 - 1, what
+        assert box.y1 <= card.y1 + 1, what
+    above = [t for t in fig.texts if t not in (fig._supxlabel, fig._supylabel)]
+    lowest = min(t.get_window_extent(renderer).y0 for t in above)
+    lowest = min([lowest, *(b.get_window_extent(renderer).y0 for b in fig.legends)])
+    assert all(ax.get_tightbbox(renderer).y1 <= lowest + 1 for ax in fig.axes)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_stands_on_a_light_card_and_says_its_n(name):
+    fig = FIGURES[name]()
+    assert to_hex(fig.get_facecolor()) == CARD
+    subtitle = " ".join(text.get_text() for text in fig.texts)
+    subtitle = subtitle.replace("\u00a0", " ").replace("\n", " ")
+    assert {
+        "published-overlap": "500 examples",
+        "published-depth": "one dot an edge",
+        "circuit-2": "3 strongest edges of the ARM",
+        "circuit-30": "3 strongest edges of the ARM",
+    }.get(name, "n = 50") in subtitle
+
+
+def test_the_same_table_gives_the_same_picture():
+    pictures = []
+    for _ in range(2):
+        buffer = io.BytesIO()
+        FIGURES["accuracy"]().savefig(buffer, format="png", metadata={"Software": None})
+        pictures.append(buffer.getvalue())
+    assert pictures[0] == pictures[1]
+
+
+def test_accuracies_are_drawn_where_the_table_has_them():
+    table = accuracy_table()
+    ax = plot_accuracy(table).axes[0]
+    drawn = {
+        (to_hex(line.get_markeredgecolor()).upper(), round(x, 4))
+        for line in ax.lines
+        if line.get_marker() in "os^"
+        for x in np.asarray(line.get_xdata(), dtype=float)
+    }
+    expected = {
+        (ROLE_COLORS[row.role].upper(), round(row.accuracy, 4)) for row in table.itertuples()
+    }
+    assert drawn == expected
+
+
+def test_a_circuit_draws_one_arrow_an_edge_in_the_colour_of_its_models():
+    table = edge_table()
+    ax = plot_circuit(table, 2, 2, "A circuit").axes[0]
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    colors = sorted(to_hex(arrow.get_edgecolor()) for arrow in arrows)
+    kinds = membership(table)
+    assert kinds.tolist() == ["shared", "arm", "mdm", "shared"]
+    assert colors == sorted(MEMBER_COLORS[kind].lower() for kind in kinds)
+
+
+def test_the_difference_of_components_is_mdm_minus_arm():
+    table = component_table()
+    table.loc[table.circuit == "mdm", "share"] += 0.05
+    axes = plot_components(table, 3, 2, "Components").axes
+    arm, mdm, difference = (np.asarray(ax.images[0].get_array()) for ax in axes[:3])
+    assert arm.shape == (3, 3)
+    np.testing.assert_allclose(difference, mdm - arm)
+    np.testing.assert_allclose(difference, 0.05)
+
+
+def test_names_come_in_the_wanted_order_and_unknown_ones_last():
+    assert present(["b", "x", "a", "b"], ("a", "b", "c")) == ["a", "b", "x"]
+
+
+def test_counts_are_one_number_or_a_range():
+    assert count_text(pd.Series([500, 500])) == "500"
+    assert count_text(pd.Series([96, 1000])) == "96–1,000"
