@@ -32,6 +32,8 @@ def _dots(ax: Axes, rows: pd.DataFrame, y: np.ndarray, color: str, marker: str) 
     ax.hlines(y, rows.low, rows.high, color=color, linewidth=2, alpha=0.55)
     first = rows.seed.to_numpy() == rows.seed.min()
     for chosen, face in ((first, color), (~first, "white")):
+        if not chosen.any():  # an empty unclipped line would upset the layout
+            continue
         ax.plot(
             rows.accuracy.to_numpy()[chosen],
             y[chosen],

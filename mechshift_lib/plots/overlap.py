@@ -92,6 +92,8 @@ def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figur
             names = [name for name in shown if name in rows.index]
             for y, name in enumerate(names):
                 row, color = rows.loc[name], COMPARISON_COLORS[name]
+                if np.isnan(row[value]):  # circuits without any component
+                    continue
                 ax.hlines(y, row.low, row.high, color=color, linewidth=2.2, alpha=0.6)
                 ax.plot(row[value], y, "o", color=color, markersize=6.5, clip_on=False, zorder=3)
                 ax.plot(row.chance, y, "|", color=MUTED, markersize=11, markeredgewidth=2)
