@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,12 +24,24 @@ class GreaterThan:
     digit by digit for two, of which the first (the tens) carries the metric: tens above the
     given tens count as right, tens below as wrong, the same tens (which may be either) as
     neither. The corruption sets the year to 01, as in the source, so that every year is greater.
+
+    Attributes:
+        corrupted_year: the two digits that the corruption sets. A model that never met 01 there
+            needs another low year, or its corrupted run says nothing of the task.
     """
+
+    corrupted_year: str = "01"
 
     name = "greater-than"
     title = "Greater-Than"
     regime = "local"
     metric = "prob-diff"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"0\d", self.corrupted_year):
+            raise TaskError(
+                f"Greater-Than's corrupted_year is 00 to 09 in quotes, not {self.corrupted_year!r}."
+            )
 
     def _fill(self, rng: random.Random, hold_out: bool, low: int, high: int) -> dict[str, str]:
         while True:
@@ -53,10 +66,12 @@ class GreaterThan:
 
         def draw(rng: random.Random) -> Example | None:
             # Digit by digit, both more and fewer tens must exist.
-            fill = self._fill(rng, True, *((10, 89) if by_digit else (2, 98)))
+            lowest = int(self.corrupted_year) + 1
+            fill = self._fill(rng, True, *((10, 89) if by_digit else (lowest, 98)))
             text = TEMPLATE.format_map(fill)
             clean = encode_prompt(tokenizer, text)
-            corrupted = encode_prompt(tokenizer, TEMPLATE.format_map({**fill, "year": "01"}))
+            other = {**fill, "year": self.corrupted_year}
+            corrupted = encode_prompt(tokenizer, TEMPLATE.format_map(other))
             year = int(fill["year"])
             whole = encode_prompt(tokenizer, text + fill["year"])
             if len(clean) != len(corrupted) or whole != clean + tail[year]:

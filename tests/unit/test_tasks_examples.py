@@ -103,6 +103,15 @@ def test_greater_than_sets_are_complementary(words):
     assert corrupted == ["01"]
 
 
+def test_greater_than_with_another_low_year(words):
+    task = pair_task(load_pair("tiny-qwen"), "greater-than")
+    for example in task.examples(words, 20, seed=0):
+        assert [words.decode([example.corrupted[i]]) for i in example.differ] == ["02"]
+        assert int(example.info["year"]) > 2
+    with pytest.raises(TaskError, match="corrupted_year"):
+        get_task("greater-than", corrupted_year="50")
+
+
 def test_greater_than_digit_by_digit():
     tokenizer = digit_tokenizer()
     example = TASKS["greater-than"].examples(tokenizer, 1, seed=0)[0]

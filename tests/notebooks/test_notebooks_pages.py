@@ -1,0 +1,179 @@
+"""The notebooks as files, and run on pairs of random models: every cell, any outcome."""
+
+import ast
+import functools
+import io
+import re
+import sys
+
+import matplotlib.figure
+import nbformat
+import pytest
+from IPython import display as ipython_display
+from PIL import Image as Picture
+
+from mechshift_lib.analyses import Study, page
+from mechshift_lib.config import ROOT
+from tests.support.study import make_pair
+
+NAMES = ("behaviour", "circuits", "overlap", "paper")
+PAIRED = NAMES[:3]
+
+
+def read(name):
+    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
+
+
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def parameters(notebook):
+    return next(c for c in code(notebook) if "parameters" in c.metadata.get("tags", []))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_notebooks_are_valid_stripped_and_named(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata.kernelspec.name == "python3"
+    ids = [cell.id for cell in notebook.cells]
+    assert len(set(ids)) == len(ids)
+    for cell in code(notebook):
+        assert cell.outputs == []
+        assert cell.execution_count is None
+    assert notebook.cells[0].source.startswith("# ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_code_cell_does_nothing_but_on_colab(name):
+    first = code(read(name))[0]
+    imports, condition = ast.parse(first.source).body
+    assert ast.unparse(imports) == "import sys"
+    assert isinstance(condition, ast.If)
+    assert ast.unparse(condition.test) == "'google.colab' in sys.modules"
+    assert not condition.orelse
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_parameters_have_the_agreed_names(name):
+    assigned = [
+        statement.targets[0].id for statement in ast.parse(parameters(read(name)).source).body
+    ]
+    assert assigned[:3] == ["pair", "budget", "results"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_analysis_is_defined_in_a_notebook_and_figures_have_alternative_texts(name):
+    for cell in code(read(name)):
+        tree = ast.parse(cell.source)
+        kinds = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
+        assert not any(isinstance(node, kinds) for node in ast.walk(tree))
+        if "show(" in cell.source:
+            assert cell.metadata.mystnb.image.alt
+
+
+@pytest.mark.parametrize("name", PAIRED)
+def test_prose_has_no_results_typed_by_hand(name):
+    for cell in read(name).cells:
+        if cell.cell_type == "markdown":
+            decimals = re.findall(r"\b[01]\.\d+\b", cell.source)
+            assert not decimals, cell.source
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What the page functions show, instead of the screen."""
+    outputs = []
+    monkeypatch.setattr(page, "display", outputs.append)
+    return outputs
+
+
+def run(name, monkeypatch, root, pair="toy", pool="all"):
+    """Run all cells of a notebook in this process, with its parameters replaced."""
+    notebook = read(name)
+    if name != "paper":
+        opened = functools.partial(Study.open, root=root)
+        monkeypatch.setattr(Study, "open", opened)
+    values = {"pair": pair, "budget": "book", "results": str(root / "results"), "pool": pool}
+    space = {"__name__": "notebook"}
+    modules = set(sys.modules)
+    for cell in code(notebook):
+        exec(compile(cell.source, f"{name}.ipynb", "exec"), space)
+        if cell is parameters(notebook):
+            space |= {key: value for key, value in values.items() if key in space}
+    assert "google.colab" not in set(sys.modules) - modules
+
+
+def said(outputs):
+    return "\n\n".join(o.data for o in outputs if isinstance(o, ipython_display.Markdown))
+
+
+def pictures(outputs):
+    return [
+        Picture.open(io.BytesIO(o.data)) for o in outputs if isinstance(o, ipython_display.Image)
+    ]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Four tasks, two seeds, a control."""
+    root = tmp_path_factory.mktemp("whole")
+    make_pair(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def least(tmp_path_factory):
+    """One task whose answer is one token, one seed, no control."""
+    root = tmp_path_factory.mktemp("least")
+    make_pair(root, tasks=("ioi",), seeds=(0,))
+    path = root / "data" / "pairs" / "toy.yaml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"^continued:\n(?: .*\n)+", "", text, flags=re.M), encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize(("name", "figures"), [("behaviour", 3), ("circuits", 9), ("overlap", 6)])
+def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
+    run(name, monkeypatch, whole)
+    text = said(shown)
+    assert "**Toy.**" in text
+    assert "nan" not in text.lower().split()
+    drawn = pictures(shown)
+    assert len(drawn) == figures
+    for picture in drawn:
+        assert picture.width == round(5.2 * page.DPI)
+        assert picture.convert("RGB").getpixel((2, 2)) == (251, 251, 249)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("behaviour", "there is one reveal order only"),
+        ("circuits", "there are no steps to compare"),
+        ("overlap", "This pair has no continued-training control"),
+    ],
+)
+def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, shown, monkeypatch):
+    run(name, monkeypatch, least)
+    assert sentence in said(shown)
+    if name == "overlap":
+        assert "one training seed" in said(shown)
+        assert "C1 can't be told" in said(shown)
+
+
+def test_the_papers_page_needs_no_pair(shown, monkeypatch, tmp_path):
+    run("paper", monkeypatch, tmp_path)
+    assert "so C1 is **reversed**" in said(shown)
+    assert len(pictures(shown)) == 2
+    tables = [o.data for o in shown if isinstance(o, ipython_display.HTML)]
+    assert len(tables) == 4
+    assert "136,738.5" in tables[-1]
+
+
+def test_shown_figures_are_whole_cards(shown):
+    figure = matplotlib.figure.Figure(figsize=(2, 1), facecolor="#fbfbf9")
+    page.show(figure)
+    assert pictures(shown)[0].size == (2 * page.DPI, page.DPI)
