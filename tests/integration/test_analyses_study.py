@@ -99,10 +99,10 @@ def test_stored_tables_are_not_computed_again(study, monkeypatch):
     again = circuits.scores(study, "ioi", "arm")
     np.testing.assert_array_equal(first.by_example, again.by_example)
     assert overlap.compare(study, "ioi")["edges"].equals(tables["edges"])
-    with pytest.raises(AssertionError, match="computed again"):  # another budget is another result
-        book = study.budget.model_copy(update={"ig_steps": 3})
-        pair = study.pair.model_copy(update={"budgets": {"book": book}})
-        circuits.scores(replace(study, pair=pair), "ioi", "arm")
+    finer = study.budget.model_copy(update={"ig_steps": 3})
+    other = replace(study, pair=study.pair.model_copy(update={"budgets": {"book": finer}}))
+    with pytest.raises(AssertionError, match="computed again"):  # another budget, another result
+        circuits.scores(other, "ioi", "arm")
 
 
 def test_tables_of_circuits_agree_with_each_other(study):

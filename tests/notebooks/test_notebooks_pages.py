@@ -144,7 +144,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     drawn = pictures(shown)
     assert len(drawn) == figures
     for picture in drawn:
-        assert picture.width == round(5.2 * page.DPI)
+        assert picture.width == int(5.2 * page.DPI)
         assert picture.convert("RGB").getpixel((2, 2)) == (251, 251, 249)
 
 
