@@ -77,7 +77,9 @@ def answers(study: Study, task: str, role: Role, seed: int, order: str = "") -> 
 
 
 def metrics(study: Study, task: str, role: Role, seed: int) -> pd.DataFrame:
-    """The task's metric on every clean and corrupted prompt, as attribution reads it.
+    """The task's metric on clean and corrupted prompts, as attribution reads it.
+
+    Over as many examples as circuits are taken over, the first ones, solved or not.
 
     Teacher-forced for an ARM, left to right one token a step for an MDM; the mean over the answer
     positions that carry a metric.
@@ -85,13 +87,14 @@ def metrics(study: Study, task: str, role: Role, seed: int) -> pd.DataFrame:
     Returns:
         One row per example: ``example, clean, corrupted``.
     """
-    key = study.key(role, seed, task, ROOMS) | {"metric": study.task(task).metric}
+    n = study.budget.circuit_examples
+    key = study.key(role, seed, task, ROOMS) | {"metric": study.task(task).metric, "first": n}
 
     def compute() -> dict[str, pd.DataFrame]:
         model = study.model(role, seed)
         items = [
             item
-            for index, example in enumerate(study.examples(task, seed))
+            for index, example in enumerate(study.examples(task, seed)[:n])
             for item in model.readout.items(example, index)
         ]
         rows = []

@@ -94,14 +94,16 @@ def studied_tasks(study: Study) -> list[str]:
 
 
 def circuits_of(study: Study, task: str) -> list[str]:
-    """Circuits that there are: no own order where one token is the whole answer, no control where
-    the pair has none.
+    """Circuits that there are: no own order where it is left to right for every example, no control
+    where the pair has none.
     """
-    several = answers(study, task, "mdm", study.seed).n_answer.max() > 1
+    chosen = pool(study, task, study.seed)
+    reveal = answers(study, task, "mdm", study.seed).reveal[chosen].map(json.loads)
+    differs = any(order != [[i] for i in range(len(order))] for order in reveal)
     return [
         circuit
         for circuit, role in CIRCUITS.items()
-        if role in study.pair.roles and (several or circuit != "mdm-own")
+        if role in study.pair.roles and (differs or circuit != "mdm-own")
     ]
 
 
