@@ -8,6 +8,9 @@ from mechshift_lib.analyses.narrative import bullets, interval, listed, whole
 from mechshift_lib.comparison.overlap import PAPER_EDGES, PAPER_FRACTION, REFERENCE_FRACTION
 from mechshift_lib.plots.theme import label
 
+#: A bootstrap bias of an overlap from which on a sentence says so.
+NOTICEABLE = 0.01
+
 
 def budgets(table: pd.DataFrame) -> str:
     """Which circuit sizes are compared, and how they relate to the paper's."""
@@ -180,13 +183,18 @@ def _signed(row: pd.Series) -> str:
 def bias(table: pd.DataFrame) -> str:
     """How far bootstrap draws of an overlap lie from the estimate."""
     rows = table[table.comparison.isin(["arm-mdm", "arm-continued"])]
-    return (
-        f"Bootstrap draws repeat examples, so their circuits are noisier than the estimate: here "
-        f"their overlaps lie on average {rows.bias.mean():+.3f} from it (most: "
-        f"{rows.bias.iloc[int(rows.bias.abs().argmax())]:+.3f}). The intervals shown have the "
-        "draws' spread and are centred on the estimate; they correct nothing. For the same reason "
-        "every overlap here understates the overlap that endless examples would give."
+    mean, most = rows.bias.mean(), rows.bias.iloc[int(rows.bias.abs().argmax())]
+    text = (
+        "Bootstrap draws repeat examples, so their circuits are noisier than the estimate's and "
+        f"their overlaps may lie beside it: here {mean:+.3f} from it on average, {most:+.3f} at "
+        "most. The intervals shown have the draws' spread and are centred on the estimate; they "
+        "correct nothing. "
     )
+    if mean < -NOTICEABLE:
+        return text + (
+            "By the same token the estimate itself is below what endless examples would give."
+        )
+    return text + "On average that is too little to matter." if abs(mean) <= NOTICEABLE else text
 
 
 def seeds(table: pd.DataFrame) -> str:

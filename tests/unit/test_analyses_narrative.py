@@ -158,7 +158,10 @@ def test_shift_says_earlier_later_or_neither():
 
 
 def test_bias_is_reported():
-    assert "-0.030" in compared.bias(edges(0.5))
+    assert "-0.030 from it on average" in compared.bias(edges(0.5))
+    assert "below what endless examples would give" in compared.bias(edges(0.5))
+    assert "too little to matter" in compared.bias(edges(0.5).assign(bias=0.002))
+    assert "endless" not in compared.bias(edges(0.5).assign(bias=0.05))
 
 
 def test_budgets_of_a_small_and_of_a_large_graph():
