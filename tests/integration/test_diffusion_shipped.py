@@ -50,13 +50,16 @@ def test_adapters_solve_their_tasks(role: str, task: str) -> None:
 
 @pytest.mark.parametrize("pair", TINY)
 def test_mask_loss_is_flat_at_the_end(pair: str) -> None:
-    """The last tenth of the post-training moves the smoothed loss by less than a tenth."""
+    """The last 250 steps move the held-out mask loss by less than a twentieth at any mask ratio.
+
+    Held out and with the same masks every time: losses of single training batches vary by more.
+    """
     for seed in load_pair(pair).seeds:
         path = ROOT / f"data/models/{pair}/seed{seed}/mdm/training.jsonl"
-        losses = [json.loads(line)["token_loss"] for line in path.read_text().splitlines()]
-        tenth = len(losses) // 10
-        last, before = sum(losses[-tenth:]) / tenth, sum(losses[-2 * tenth : -tenth]) / tenth
-        assert abs(last - before) < 0.1 * before
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        before, last = [line["mask_loss"] for line in lines if "mask_loss" in line][-2:]
+        for earlier, later in zip(before, last, strict=True):
+            assert abs(later - earlier) < 0.05 * earlier
 
 
 @pytest.mark.parametrize("pair", TINY)
