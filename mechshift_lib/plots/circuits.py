@@ -80,7 +80,9 @@ def plot_circuit(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -
             part = reader[-2] if reader.endswith(">") else ""
             start = _place(source, n_layers, n_heads)
             end = _place(_node_of(reader), n_layers, n_heads)
-            _arrow(ax, start, end, MEMBER_COLORS[kind], float(row.weight), READS[part])
+            # The root keeps edges visible beside one that is many times stronger.
+            width = float(np.sqrt(row.weight))
+            _arrow(ax, start, end, MEMBER_COLORS[kind], width, READS[part])
             for node in (source, _node_of(reader)):
                 nodes.setdefault(node, set()).add(kind)
         small = n_layers > 12
@@ -90,7 +92,7 @@ def plot_circuit(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -
                 _node(ax, node, nodes.get(node), n_layers, n_heads, small)
         for node in ("input", "logits"):
             _node(ax, node, nodes.get(node, {"shared"}), n_layers, n_heads, small)
-        ax.set_xlim(-0.7, n_heads + 1.0)
+        ax.set_xlim(-0.7, n_heads + 1.1)
         ax.set_ylim(-1.6, n_layers + 0.6)
         every = 1 if n_layers <= 12 else 2
         ax.set_yticks(range(0, n_layers, every), [str(i) for i in range(0, n_layers, every)])
@@ -124,7 +126,9 @@ def _arrow(
     style: object,
 ) -> None:
     # Straight lines through a column of nodes would hide which node they end at.
-    bend = 0.12 if abs(start[0] - end[0]) > 0.01 else 0.35
+    # Within a column the arc is flatter the longer it is, so that it stays beside the column.
+    same_column = abs(start[0] - end[0]) < 0.01
+    bend = min(0.35, 1.3 / max(1.0, abs(end[1] - start[1]))) if same_column else 0.12
     ax.add_patch(
         FancyArrowPatch(
             start,
