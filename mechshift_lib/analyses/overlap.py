@@ -53,7 +53,8 @@ def compare(study: Study, task: str, seed: int | None = None) -> Frames:
         count, n`` (interval and chance of ``share``).
         ``depth``: one row per circuit, end and set of edges, ``task, seed, circuit, end, edges,
         depth, low, high, count, n``.
-        ``shift``: the same minus the ARM's depth: ``..., shift, low, high, n``.
+        ``shift``: the same minus the depth of ``base``, the ARM or (for MDMs) the control:
+        ``..., base, shift, low, high, n``.
         ``heads``: one row per layer, ``task, seed, layer, arm_only, mdm_only, shared, count, n``.
     """
     seed = study.seed if seed is None else seed
@@ -120,6 +121,7 @@ class _Layout:
             for name, (a, b) in COMPARISONS.items()
             if a in self.names and b in self.names
         }
+        self.bases = [name for name in ("arm", "continued") if name in self.names]
         self.measures = [
             (circuit, end, edges)
             for circuit in range(len(self.names))
@@ -148,7 +150,7 @@ class _Layout:
         return np.array(rows)
 
     def depths(self, *means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Depths of all measures, then their differences from the ARM's, ``[draws, n_stats]``."""
+        """Depths of all measures, then their differences from each circuit of :attr:`bases`."""
         tops = [top_edges(one, self.reference) for one in means]
         values = np.stack(
             [
@@ -159,8 +161,10 @@ class _Layout:
             ],
             axis=1,
         )
-        each = len(self.measures) // len(self.names)
-        return np.concatenate([values, values - np.tile(values[:, :each], len(self.names))], axis=1)
+        each, n = len(self.measures) // len(self.names), len(self.names)
+        starts = [self.names.index(base) * each for base in self.bases]
+        from_base = [values - np.tile(values[:, at : at + each], n) for at in starts]
+        return np.concatenate([values, *from_base], axis=1)
 
     def edge_rows(self, estimate: Estimate) -> list[dict]:
         """Rows of ``edges``."""
@@ -202,12 +206,16 @@ class _Layout:
         ]
 
     def shift_rows(self, estimate: Estimate) -> list[dict]:
-        """Rows of ``shift``; the ARM has none."""
+        """Rows of ``shift``: MDMs and control minus the ARM, MDMs minus the control."""
         size = len(self.measures)
         return [
-            self._measure(at) | columns(estimate, size + at, "shift") | {"n": self.n}
+            self._measure(at)
+            | {"base": base}
+            | columns(estimate, (1 + i) * size + at, "shift")
+            | {"n": self.n}
+            for i, base in enumerate(self.bases)
             for at in range(size)
-            if self.names[self.measures[at][0]] != "arm"
+            if self.names[self.measures[at][0]] not in self.bases[: i + 1]
         ]
 
     def _measure(self, at: int) -> dict:

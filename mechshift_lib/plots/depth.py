@@ -85,11 +85,11 @@ def plot_shift(table: pd.DataFrame) -> Figure:
     """Change of depth from the ARM: MDM beside the control.
 
     Args:
-        table: ``task, circuit, end, edges, shift, low, high, n``; ``edges`` names which edges
-            were weighed.
+        table: ``task, circuit, base, end, edges, shift, low, high, n``; ``edges`` names which
+            edges were weighed; the rows with base ``arm`` are drawn.
     """
     with theme():
-        table = table[table.end == "source"]
+        table = table[(table.end == "source") & (table.base == "arm")]
         tasks = present(table.task, ())
         kinds = present(table.edges, ())
         fig, axes = _panels(table, tasks)

@@ -129,25 +129,45 @@ def test_robustness_counts_budgets():
     assert "below ARM ↔ continued at 1 of 2 budgets" in compared.robustness(table)
 
 
-def shifts(**by_task):
+def shifts(control=None, **by_task):
+    """Shifts of the MDM and, with ``control``, of the control; half-widths of 0.05."""
+    values = []
+    for task, mdm in by_task.items():
+        values.append((task, "mdm", "arm", mdm))
+        if control is not None:
+            values.append((task, "continued", "arm", control))
+            values.append((task, "mdm", "continued", mdm - control))
     return pd.DataFrame(
         [
-            {"task": task, "circuit": "mdm", "end": "source", "edges": "top", "shift": value}
-            | {"low": value - 0.05, "high": value + 0.05}
-            for task, value in by_task.items()
+            {"task": task, "circuit": circuit, "base": base, "end": "source", "edges": "top"}
+            | {"shift": value, "low": value - 0.05, "high": value + 0.05}
+            for task, circuit, base, value in values
         ]
     )
 
 
 def test_claim_2_is_about_global_tasks():
-    assert "**the direction of C2 shows**" in compared.shift(
-        shifts(ioi=0.0, countdown=-0.2, infilling=-0.1), REGIMES
-    )
+    everywhere = shifts(ioi=0.0, countdown=-0.2, infilling=-0.1)
+    assert "**the direction of C2 shows" in compared.shift(everywhere, REGIMES)
     partly = compared.shift(shifts(countdown=-0.2, infilling=0.0), REGIMES)
     assert "shows on Countdown but not on every" in partly
     assert "in part" in partly
     assert "**C2 is not reproduced" in compared.shift(shifts(ioi=-0.2, countdown=0.1), REGIMES)
     assert "no global task" in compared.shift(shifts(ioi=-0.2), REGIMES)
+
+
+def test_claim_2_needs_a_shift_beyond_the_controls():
+    same = compared.shift(shifts(control=-0.2, countdown=-0.2), REGIMES)
+    assert "**C2 is not reproduced" in same
+    assert "On Countdown the circuit does lie earlier than the ARM's, but no earlier than" in same
+    beyond = compared.shift(shifts(control=-0.1, countdown=-0.2), REGIMES)
+    assert "**the direction of C2 shows" in beyond
+    assert "but no earlier" not in beyond
+
+
+def test_published_shifts_stand_beside_ours():
+    text = compared.shift(shifts(countdown=0.0), REGIMES)
+    assert "-0.20 (LLaMA series) and -0.34 (Qwen series)" in text
 
 
 def test_shift_says_earlier_later_or_neither():

@@ -85,7 +85,8 @@ def test_every_comparison_has_every_budget_its_n_and_its_chance(tables):
 
 
 def test_a_circuit_of_early_edges_lies_earlier(tables):
-    shift = tables["shift"].set_index(["circuit", "end", "edges"])
+    every = tables["shift"].set_index(["circuit", "end", "edges"])
+    shift = every[every.base == "arm"]
     mdm = shift.loc[("mdm", "source", TOP)]
     assert mdm.high < 0
     assert shift.loc[("mdm", "source", ALL)].high < 0
@@ -93,6 +94,10 @@ def test_a_circuit_of_early_edges_lies_earlier(tables):
     depth = tables["depth"].set_index(["circuit", "end", "edges"]).depth
     difference = depth["mdm", "source", TOP] - depth["arm", "source", TOP]
     assert mdm["shift"] == pytest.approx(difference)
+    against = every[every.base == "continued"]
+    assert set(against.index.get_level_values("circuit")) == {"mdm"}
+    difference = depth["mdm", "source", TOP] - depth["continued", "source", TOP]
+    assert against.loc[("mdm", "source", TOP)]["shift"] == pytest.approx(difference)
 
 
 def test_head_usage_counts_each_head_once(tables):

@@ -78,7 +78,7 @@ def depth_table():
     return pd.DataFrame(
         [
             {"task": t, "circuit": c, "end": e, "edges": k, "n": 50, "count": 50}
-            | {"depth": 0.4, "shift": -0.1, "low": -0.2, "high": 0.45}
+            | {"base": "arm", "depth": 0.4, "shift": -0.1, "low": -0.2, "high": 0.45}
             for t, c, e, k in rows
         ]
     )
