@@ -163,9 +163,7 @@ def shift(table: pd.DataFrame, regimes: dict[str, str]) -> str:
             text += f"; continued minus ARM {_signed(by.loc[('continued', 'arm')])}"
             text += f"; MDM minus continued {_signed(against)}"
         lines.append(text + ".")
-        # Earlier than the ARM is a shift only where more training alone would do less.
-        bound = by.loc["continued"].low if "continued" in by.index else 0.0
-        if row.high < min(0.0, bound) and regimes[str(task)] == "global":
+        if row.high < 0 and regimes[str(task)] == "global":
             (shown if beyond else not_beyond).append(str(task))
     tasks_global = [t for t in sources.task.unique() if regimes[t] == "global"]
     if not tasks_global:
