@@ -26,7 +26,7 @@ from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.metrics import METRICS, Reads, item_metric
 from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs, reader_sites
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.anatomy import at, projection_rows
+from mechshift_lib.models.anatomy import at, gather_qkv, projection_rows
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
@@ -241,7 +241,7 @@ def _sites(model: LoadedModel, dtype: torch.dtype) -> list[SiteGradients]:
     for index in range(model.n_layers):
         layer = anatomy.layer(hf, index)
         for path, weight in (
-            (anatomy.attn_norm, projection_rows(hf, anatomy, index)),
+            (anatomy.attn_norm, projection_rows(hf, anatomy, index, model.d_head)),
             (anatomy.mlp_norm, None),
         ):
             norm = at(layer, path)
@@ -280,7 +280,9 @@ def _add_point(
     gradients = iter(torch.autograd.grad(total, flat))
     streams = [x for pair in zip(run.attn_in, run.mlp_in, strict=True) for x in pair]
     for site, stream, group in zip(sites, [*streams, run.final_in], outputs, strict=True):
-        cotangent = torch.cat([next(gradients)[:, positions] for _ in group], -1)
+        parts = [next(gradients)[:, positions] for _ in group]
+        one = site.rows is None
+        cotangent = parts[0] if one else gather_qkv(model.anatomy, parts, model.d_head)
         site.add(stream.detach()[:, positions], cotangent, weight)
 
 

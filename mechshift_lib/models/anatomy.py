@@ -7,6 +7,7 @@ need no change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -36,11 +37,14 @@ class Anatomy:
         q: query projection, output ``[batch, pos, n_heads * d_head]``.
         k: key projection, output ``[batch, pos, n_kv_heads * d_head]``.
         v: value projection, of the shape of ``k``.
-        fused: one projection for all three, concatenated as q, k, v; ``q``, ``k`` and ``v`` are
-            then empty.
+        fused: one projection for all three; ``q``, ``k`` and ``v`` are then empty.
+        fused_layout: how its output is laid out: ``"concatenated"`` (all q, all k, all v) or
+            ``"interleaved"`` (q, k and v of the first head, then of the second, …).
         o: output projection; input is the heads' outputs, ``[batch, pos, n_heads * d_head]``.
         mlp_norm: norm in front of the MLP; its input is the residual stream.
-        mlp: MLP; its output is added to the residual stream.
+        mlp: MLP, or its last linear module; its output is added to the residual stream.
+        mlp_out: last linear module of the MLP; its input are the hidden neurons,
+            ``[batch, pos, d_mlp]``.
         final_norm: norm in front of the unembedding.
         unembed: linear map from ``final_norm``'s output to the logits.
         norm: ``"rms"`` (no centring) or ``"layer"`` (LayerNorm).
@@ -55,6 +59,7 @@ class Anatomy:
     o: str
     mlp_norm: str
     mlp: str
+    mlp_out: str
     final_norm: str
     unembed: str
     norm: Literal["rms", "layer"]
@@ -62,6 +67,7 @@ class Anatomy:
     k: str = ""
     v: str = ""
     fused: str = ""
+    fused_layout: Literal["concatenated", "interleaved"] = "concatenated"
     parallel: bool = False
 
     def layer(self, root: Any, index: int) -> Any:
@@ -81,6 +87,7 @@ LLAMA = Anatomy(
     o="self_attn.o_proj",
     mlp_norm="post_attention_layernorm",
     mlp="mlp",
+    mlp_out="mlp.down_proj",
     final_norm="model.norm",
     unembed="lm_head",
     norm="rms",
@@ -99,6 +106,7 @@ GPT2 = Anatomy(
     o="attn.c_proj",
     mlp_norm="ln_2",
     mlp="mlp",
+    mlp_out="mlp.c_proj",
     final_norm="transformer.ln_f",
     unembed="lm_head",
     norm="layer",
@@ -145,16 +153,70 @@ def rows(module: nn.Module) -> Tensor:
 
 
 def split_sizes(n_heads: int, n_kv_heads: int, d_head: int) -> tuple[int, int, int]:
-    """Widths of q, k and v in a fused projection's output."""
+    """Widths of q, k and v, as in :func:`gather_qkv`."""
     return n_heads * d_head, n_kv_heads * d_head, n_kv_heads * d_head
 
 
-def projection_rows(model: PreTrainedModel, anatomy: Anatomy, layer: int) -> Tensor:
-    """Rows of a layer's q, k and v projections, stacked in this order, ``[width, d_model]``."""
+def projections(anatomy: Anatomy) -> tuple[str, ...]:
+    """Paths of the modules that project to q, k and v: three, or the fused one."""
+    return (anatomy.fused,) if anatomy.fused else tuple(getattr(anatomy, p) for p in SPLITS)
+
+
+def gather_qkv(anatomy: Anatomy, outputs: Sequence[Tensor], d_head: int, dim: int = -1) -> Tensor:
+    """Outputs (or gradients, rows, biases) of a layer's :func:`projections` in one order.
+
+    The result has, along ``dim``, the q of all heads, then their k, then their v:
+    ``(n_heads + 2 * n_kv_heads) * d_head``, whichever way the model lays them out.
+    """
+    if anatomy.fused_layout == "concatenated" or not anatomy.fused:
+        return outputs[0] if len(outputs) == 1 else torch.cat(list(outputs), dim)
+    tensor = outputs[0].movedim(dim, -1)
+    tensor = tensor.unflatten(-1, (-1, len(SPLITS), d_head)).transpose(-3, -2).flatten(-3)
+    return tensor.movedim(-1, dim)
+
+
+def scatter_qkv(
+    anatomy: Anatomy, qkv: Tensor, sizes: tuple[int, int, int], d_head: int
+) -> list[Tensor]:
+    """Inverse of :func:`gather_qkv`: what each of :func:`projections` puts out, from one tensor.
+
+    Args:
+        anatomy: the anatomy.
+        qkv: ``[..., (n_heads + 2 * n_kv_heads) * d_head]``.
+        sizes: widths of q, k and v (:func:`split_sizes`).
+        d_head: width of a head.
+    """
+    if not anatomy.fused:
+        return list(qkv.split(sizes, -1))
+    if anatomy.fused_layout == "concatenated":
+        return [qkv]
+    return [qkv.unflatten(-1, (len(SPLITS), -1, d_head)).transpose(-3, -2).flatten(-3)]
+
+
+def projection_rows(model: PreTrainedModel, anatomy: Anatomy, layer: int, d_head: int) -> Tensor:
+    """Rows of a layer's q, k and v projections, in :func:`gather_qkv`'s order.
+
+    Shape ``[(n_heads + 2 * n_kv_heads) * d_head, d_model]``.
+    """
     block = anatomy.layer(model, layer)
-    if anatomy.fused:
-        return rows(at(block, anatomy.fused))
-    return torch.cat([rows(at(block, getattr(anatomy, part))) for part in SPLITS])
+    weights = [rows(at(block, path)) for path in projections(anatomy)]
+    return gather_qkv(anatomy, weights, d_head, dim=0)
+
+
+def projection_bias(
+    model: PreTrainedModel, anatomy: Anatomy, layer: int, d_head: int
+) -> Tensor | None:
+    """Bias of a layer's q, k and v projections in :func:`gather_qkv`'s order, if they have one."""
+    block = anatomy.layer(model, layer)
+    biases = [getattr(at(block, path), "bias", None) for path in projections(anatomy)]
+    if not any(isinstance(bias, Tensor) for bias in biases):
+        return None
+    weights = [rows(at(block, path)) for path in projections(anatomy)]
+    filled = [
+        bias if isinstance(bias, Tensor) else weight.new_zeros(weight.shape[0])
+        for bias, weight in zip(biases, weights, strict=True)
+    ]
+    return gather_qkv(anatomy, filled, d_head)
 
 
 def norm_parts(module: Any) -> tuple[Tensor, float]:
