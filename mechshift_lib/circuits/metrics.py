@@ -1,9 +1,13 @@
-"""Metrics: what a circuit is a circuit for. Larger means closer to the clean answer."""
+"""Metrics: what a circuit is a circuit for. Larger means closer to the clean answer.
+
+``"kl"`` compares a run with the clean run, so its :class:`Reads` carry the clean run's
+log-probabilities: make them by :func:`reads_for`, which does that where a metric needs it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +29,8 @@ class Reads:
         distractors_kept: which of them are no padding.
         weights: 1 / number of reads of the item, ``[n_read]``.
         n_items: number of items in the batch.
+        reference: log-probabilities of the clean run at the reads, ``[n_read, vocab]``, or
+            ``None`` where the metric doesn't compare with the clean run.
     """
 
     rows: Tensor
@@ -35,6 +41,7 @@ class Reads:
     distractors_kept: Tensor
     weights: Tensor
     n_items: int
+    reference: Tensor | None = None
 
     @classmethod
     def of(cls, items: Sequence[Item], device: torch.device) -> Reads:
@@ -75,10 +82,74 @@ def prob_diff(logits: Tensor, reads: Reads) -> Tensor:
     return right - mass(reads.distractors, reads.distractors_kept)
 
 
+def log_prob(logits: Tensor, reads: Reads) -> Tensor:
+    """Natural logarithm of the total probability of the right ids, ``[n_read]``.
+
+    Distractors make no difference.
+    """
+    right = logits.gather(1, reads.answers).masked_fill(~reads.answers_kept, -torch.inf)
+    return right.logsumexp(1) - logits.logsumexp(1)
+
+
+def kl(logits: Tensor, reads: Reads) -> Tensor:
+    """−KL(clean run ‖ this run) over the vocabulary in nats, ``[n_read]``.
+
+    0 for the clean run itself, where its gradient vanishes too. Answers and distractors make no
+    difference.
+
+    Raises:
+        CircuitError: the reads carry no clean run (see :func:`reads_for`).
+    """
+    if reads.reference is None:
+        raise CircuitError(
+            "The metric 'kl' needs the clean run's log-probabilities: make the reads by reads_for."
+        )
+    return (reads.reference.exp() * (logits.log_softmax(1) - reads.reference)).sum(1)
+
+
 METRICS: dict[str, Callable[[Tensor, Reads], Tensor]] = {
     "logit-diff": logit_diff,
     "prob-diff": prob_diff,
+    "log-prob": log_prob,
+    "kl": kl,
 }
+
+#: Metrics that compare a run with the clean run: largest, with no gradient, at the clean run.
+COMPARES_WITH_CLEAN = frozenset({"kl"})
+
+
+def check_metric(name: str) -> None:
+    """Refuse a metric that there isn't.
+
+    Raises:
+        CircuitError: ``name`` is none of :data:`METRICS`.
+    """
+    if name not in METRICS:
+        raise CircuitError(f"Unknown metric {name!r}: choose one of {', '.join(METRICS)}.")
+
+
+def reads_for(
+    name: str,
+    items: Sequence[Item],
+    device: torch.device,
+    final: Tensor,
+    unembed: Callable[[Tensor], Tensor],
+) -> Reads:
+    """The reads of a batch of items, with the clean run's log-probabilities if the metric needs it.
+
+    Args:
+        name: a metric.
+        items: the batch.
+        device: where the reads are put.
+        final: output of the final norm in the clean run, ``[batch, pos, d_model]``.
+        unembed: map from there to the logits.
+    """
+    check_metric(name)
+    reads = Reads.of(items, device)
+    if name not in COMPARES_WITH_CLEAN:
+        return reads
+    with torch.no_grad():
+        return replace(reads, reference=_logits(final, unembed, reads).log_softmax(1))
 
 
 def item_metric(
@@ -87,19 +158,16 @@ def item_metric(
     """Metric of each item, the mean over its reads, ``[batch]``.
 
     Args:
-        name: ``"logit-diff"`` or ``"prob-diff"``.
+        name: one of :data:`METRICS`.
         final: output of the final norm, ``[batch, pos, d_model]``.
         unembed: map from there to the logits.
-        reads: the batch's reads.
+        reads: the batch's reads; for ``"kl"`` those of :func:`reads_for`.
 
     Raises:
         CircuitError: the metric is unknown, or NaN or infinite for an item.
     """
-    if name not in METRICS:
-        raise CircuitError(f"Unknown metric {name!r}: choose one of {', '.join(METRICS)}.")
-    logits = unembed(final[reads.rows, reads.positions])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    values = METRICS[name](logits, reads) * reads.weights
+    check_metric(name)
+    values = METRICS[name](_logits(final, unembed, reads), reads) * reads.weights
     metric = values.new_zeros(reads.n_items).index_add(0, reads.rows, values)
     if not torch.isfinite(metric).all():
         raise CircuitError(
@@ -107,6 +175,12 @@ def item_metric(
             "float32."
         )
     return metric
+
+
+def _logits(final: Tensor, unembed: Callable[[Tensor], Tensor], reads: Reads) -> Tensor:
+    """Logits at the reads in float32 at least, ``[n_read, vocab]``."""
+    logits = unembed(final[reads.rows, reads.positions])
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _padded(sets: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
