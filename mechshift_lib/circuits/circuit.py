@@ -48,14 +48,22 @@ class Circuit:
         Raises:
             CircuitError: ``n`` is out of range or ``by`` is unknown.
         """
-        if not 0 <= n <= self.graph.n_edges:
-            raise CircuitError(f"Can't take {n} of {self.graph.n_edges} edges.")
-        if by not in ("absolute", "signed"):
-            raise CircuitError(f"Unknown ranking {by!r}: choose 'absolute' or 'signed'.")
+        self.check_selection(n, by)
         ranked = np.abs(self.scores) if by == "absolute" else self.scores
         mask = np.zeros(self.graph.n_edges, dtype=bool)
         mask[np.argsort(-ranked, kind="stable")[:n]] = True
         return mask
+
+    def check_selection(self, n: int, by: str) -> None:
+        """Refuse a selection that can't be made.
+
+        Raises:
+            CircuitError: ``n`` is out of range or ``by`` is unknown.
+        """
+        if not 0 <= n <= self.graph.n_edges:
+            raise CircuitError(f"Can't take {n} of {self.graph.n_edges} edges.")
+        if by not in ("absolute", "signed"):
+            raise CircuitError(f"Unknown ranking {by!r}: choose 'absolute' or 'signed'.")
 
     def frame(self, **columns: NDArray[Any]) -> pd.DataFrame:
         """One row per edge: edge, source, reader, split, layers, score and more ``columns``."""
