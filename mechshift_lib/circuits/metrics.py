@@ -60,6 +60,29 @@ class Reads:
             n_items=len(items),
         )
 
+    def take(self, chosen: Tensor) -> Reads:
+        """The reads of a batch whose rows are chosen items of this one, repeated or reordered.
+
+        Args:
+            chosen: item of each row of the new batch, ``[n_row]``.
+        """
+        counts = torch.bincount(self.rows, minlength=self.n_items)
+        first, kept = counts.cumsum(0) - counts, counts[chosen]
+        rows = torch.arange(len(chosen), device=chosen.device).repeat_interleave(kept)
+        within = torch.arange(len(rows), device=rows.device) - (kept.cumsum(0) - kept)[rows]
+        index = first[chosen][rows] + within
+        return Reads(
+            rows=rows,
+            positions=self.positions[index],
+            answers=self.answers[index],
+            answers_kept=self.answers_kept[index],
+            distractors=self.distractors[index],
+            distractors_kept=self.distractors_kept[index],
+            weights=self.weights[index],
+            n_items=len(chosen),
+            reference=None if self.reference is None else self.reference[index],
+        )
+
 
 def logit_diff(logits: Tensor, reads: Reads) -> Tensor:
     """Logit of the answer minus logit of the distractor (log-sum-exp over sets), ``[n_read]``."""

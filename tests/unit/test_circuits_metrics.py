@@ -1,5 +1,6 @@
 """Metrics against formulas written out with plain Python numbers."""
 
+import dataclasses
 import math
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from mechshift_lib.circuits.metrics import METRICS, Reads, check_metric, item_metric, reads_for
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.readout import Item
+from tests.support.tiny import tiny_items
 
 CPU = torch.device("cpu")
 ITEMS = [
@@ -90,3 +92,25 @@ def test_unknown_metric_and_nan_are_refused():
     reads = Reads.of(ITEMS, CPU)
     with pytest.raises(CircuitError, match="NaN"):
         item_metric("prob-diff", broken, same, reads)
+
+
+def test_reads_of_chosen_items_are_those_of_a_batch_of_these_items():
+    items = [
+        dataclasses.replace(item, example=index)
+        for index, item in enumerate(
+            tiny_items(2, reads=2) + tiny_items(1) + tiny_items(1, reads=3)
+        )
+    ]
+    chosen = [3, 0, 2, 2, 1, 3]
+    reads = Reads.of(items, CPU)
+    reads = dataclasses.replace(reads, reference=torch.randn(len(reads.rows), 5))
+    taken = reads.take(torch.tensor(chosen))
+    expected = Reads.of([items[i] for i in chosen], CPU)
+    for field in dataclasses.fields(Reads):
+        if field.name == "n_items":
+            assert taken.n_items == len(chosen)
+        elif field.name != "reference":
+            torch.testing.assert_close(getattr(taken, field.name), getattr(expected, field.name))
+    spans = [[0, 1], [2, 3], [4], [5, 6, 7]]
+    order = [row for i in chosen for row in spans[i]]
+    torch.testing.assert_close(taken.reference, reads.reference[order])
