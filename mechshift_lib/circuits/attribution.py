@@ -21,9 +21,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.gradients import SiteGradients, edge_products, source_differences
+from mechshift_lib.circuits.gradients import SiteGradients
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.metrics import METRICS, Reads, item_metric
+from mechshift_lib.circuits.products import edge_scores
 from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs, reader_sites
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, gather_qkv, projection_rows
@@ -210,32 +211,24 @@ def _score_batch(
     metric_clean, metric_corrupted = (
         item_metric(metric, run.final, unembed, reads) for run in (clean, corrupted)
     )
-    differences = source_differences(model, clean, corrupted, positions)
-    start, stop = corrupted.embed, clean.embed
-    del clean, corrupted
-
-    sites = _sites(model, differences.dtype)
+    sites = _sites(model, torch.promote_types(clean.embed.dtype, torch.float32))
     for share in shares:
         _add_point(
             model,
             sites,
             clean_ids,
-            torch.lerp(start, stop, share),
+            torch.lerp(corrupted.embed, clean.embed, share),
             metric,
             reads,
             positions,
             1 / len(shares),
         )
-    scores = differences.new_zeros(len(items), graph.n_readers, graph.n_sources)
-    for site, readers in zip(sites, _site_readers(graph), strict=True):
-        seen = int(graph.visible[readers.start])
-        products = edge_products(site.gradient(), differences[:, :, :seen])
-        scores[:, readers, :seen] = products
+    scores = edge_scores(model, graph, clean, corrupted, sites, positions)
     return scores, metric_clean, metric_corrupted
 
 
 def _sites(model: LoadedModel, dtype: torch.dtype) -> list[SiteGradients]:
-    """All reader sites in order: attention and MLP of each layer, then the logits."""
+    """All reader sites in the order of products.site_readers."""
     anatomy, hf = model.anatomy, model.hf
     sites = []
     for index in range(model.n_layers):
@@ -248,14 +241,6 @@ def _sites(model: LoadedModel, dtype: torch.dtype) -> list[SiteGradients]:
             sites.append(SiteGradients.of(norm, anatomy.norm, weight, model.d_head, dtype))
     final = at(hf, anatomy.final_norm)
     return [*sites, SiteGradients.of(final, anatomy.norm, None, model.d_head, dtype)]
-
-
-def _site_readers(graph: Graph) -> Iterator[slice]:
-    """Readers of each site, in the order of :func:`_sites`."""
-    for layer in range(graph.n_layers):
-        yield slice(graph.readers_of(layer, "q").start, graph.readers_of(layer, "v").stop)
-        yield graph.readers_of(layer, "m")
-    yield slice(graph.n_readers - 1, graph.n_readers)
 
 
 def _add_point(

@@ -1,4 +1,4 @@
-"""Linear algebra of edge attribution: source differences and reader gradients.
+"""Gradients at the inputs of the readers, summed over interpolation points.
 
 The gradient at the input of a reader is needed for every head and split, but no copy of the
 residual stream per head is: by linearity it is the cotangent at the reader's slice of the
@@ -21,36 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing import NodeOutputs
-from mechshift_lib.models.anatomy import at, norm_parts, rows
-from mechshift_lib.models.loading import LoadedModel
-
-
-def source_differences(
-    model: LoadedModel, clean: NodeOutputs, corrupted: NodeOutputs, positions: slice
-) -> Tensor:
-    """Output of every source, clean minus corrupted, ``[batch, pos, n_source, d_model]``.
-
-    In float32 at least; ``positions`` selects those that can differ and matter.
-    """
-    dtype = torch.promote_types(clean.embed.dtype, torch.float32)
-
-    def difference(a: Tensor, b: Tensor) -> Tensor:
-        return a[:, positions].to(dtype) - b[:, positions].to(dtype)
-
-    embed = difference(clean.embed, corrupted.embed)
-    batch, length, width = embed.shape
-    heads = model.n_heads
-    out = embed.new_empty(batch, length, 1 + model.n_layers * (heads + 1), width)
-    out[:, :, 0] = embed
-    for layer in range(model.n_layers):
-        start = 1 + layer * (heads + 1)
-        output = rows(at(model.anatomy.layer(model.hf, layer), model.anatomy.o)).to(dtype)
-        z = difference(clean.heads[layer], corrupted.heads[layer]).unflatten(2, (heads, -1))
-        per_head = output.T.unflatten(0, (heads, -1))  # [head, d_head, d_model]
-        out[:, :, start : start + heads] = torch.einsum("bphe,hed->bphd", z, per_head)
-        out[:, :, start + heads] = difference(clean.mlps[layer], corrupted.mlps[layer])
-    return out
+from mechshift_lib.models.anatomy import norm_parts
 
 
 @dataclass
@@ -115,19 +86,19 @@ class SiteGradients:
         self._levels.append(level)
         self._directions.append(x * scale)
 
-    def gradient(self) -> Tensor:
-        """Gradient at each reader's input, ``[batch, pos, n_reader, d_model]``."""
+    def gradient(self, examples: slice = slice(None), part: slice = slice(None)) -> Tensor:
+        """Gradient at each reader's input, ``[batch, pos, n_reader, d_model]``.
+
+        Of some ``examples`` of the batch and ``part`` of the positions that were added.
+        """
         assert self._cotangents is not None
+        cotangents = self._cotangents[examples, part]
         if self.rows is None:
-            first = self._cotangents[:, :, None]
+            first = cotangents[:, :, None]
         else:
-            c = self._cotangents.unflatten(-1, self.rows.shape[:2])
+            c = cotangents.unflatten(-1, self.rows.shape[:2])
             first = torch.einsum("bprh,rhd->bprd", c, self.rows)
-        levels = torch.stack(self._levels, -1)  # [batch, pos, n_reader, point]
-        directions = torch.stack(self._directions, -2)  # [batch, pos, point, d_model]
+        # [batch, pos, n_reader, point] and [batch, pos, point, d_model]
+        levels = torch.stack([x[examples, part] for x in self._levels], -1)
+        directions = torch.stack([x[examples, part] for x in self._directions], -2)
         return first - levels @ directions
-
-
-def edge_products(gradient: Tensor, differences: Tensor) -> Tensor:
-    """Σ over positions and d_model of gradient · difference, ``[batch, n_reader, n_source]``."""
-    return (gradient @ differences.transpose(2, 3)).sum(1)

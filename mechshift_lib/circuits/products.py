@@ -1,0 +1,137 @@
+"""Scores from differences and gradients, a chunk of examples and positions at a time.
+
+Every head's contribution to the residual stream is needed only here, once, as a difference, and
+every reader's gradient only here, once, as a mean over the points. Both are formed for as many
+tokens as the memory budget allows, multiplied, and thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from mechshift_lib.circuits.gradients import SiteGradients
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.tracing import NodeOutputs
+from mechshift_lib.models.anatomy import at, rows
+from mechshift_lib.models.loading import LoadedModel
+
+#: Bytes of differences and gradients held at once where no budget is given: large enough for
+#: efficient matrix products, small beside what a backward pass keeps.
+DEFAULT_BUDGET = 64 * 2**20
+
+
+def site_readers(graph: Graph) -> Iterator[slice]:
+    """Readers of each site: attention and MLP of each layer, then the logits."""
+    for layer in range(graph.n_layers):
+        yield slice(graph.readers_of(layer, "q").start, graph.readers_of(layer, "v").stop)
+        yield graph.readers_of(layer, "m")
+    yield slice(graph.n_readers - 1, graph.n_readers)
+
+
+def edge_scores(
+    model: LoadedModel,
+    graph: Graph,
+    clean: NodeOutputs,
+    corrupted: NodeOutputs,
+    sites: Sequence[SiteGradients],
+    positions: slice,
+    *,
+    by_position: bool = False,
+    memory_budget: int | None = None,
+) -> Tensor:
+    """Scores Σ (a_u^clean − a_u^corrupted) · gradient at v, of every source u and reader v.
+
+    Args:
+        model: the model of the runs.
+        graph: its graph.
+        clean: what every node writes on the clean input.
+        corrupted: the same on the corrupted input.
+        sites: gradients at the readers, in :func:`site_readers`' order, of the active positions.
+        positions: active positions, those that can carry a score.
+        by_position: keep the reader's position instead of summing over positions.
+        memory_budget: bytes that differences and gradients may take at once (the result comes on
+            top); at least one token is always done.
+
+    Returns:
+        ``[batch, n_reader, n_source]`` in float32 at least, or
+        ``[batch, n_active, n_reader, n_source]`` with ``by_position``; zero where the graph has no
+        edge.
+    """
+    dtype = torch.promote_types(clean.embed.dtype, torch.float32)
+    batch, length = clean.embed[:, positions].shape[:2]
+    shape = (batch, length, graph.n_readers, graph.n_sources)
+    scores = clean.embed.new_zeros(shape if by_position else (batch, *shape[2:]), dtype=dtype)
+    budget = DEFAULT_BUDGET if memory_budget is None else memory_budget
+    for examples, part in chunks(batch, length, budget // token_bytes(model, graph, dtype)):
+        differences = source_differences(model, clean, corrupted, positions, examples, part)
+        for site, readers in zip(sites, site_readers(graph), strict=True):
+            seen = int(graph.visible[readers.start])
+            gradient = site.gradient(examples, part)
+            target = scores[examples, part] if by_position else scores[examples]
+            _add_products(target[..., readers, :seen], gradient, differences[:, :, :seen])
+    return scores
+
+
+def token_bytes(model: LoadedModel, graph: Graph, dtype: torch.dtype) -> int:
+    """Bytes that one token's differences and one site's gradients take."""
+    readers = max(x.stop - x.start for x in site_readers(graph))
+    return (graph.n_sources + 2 * readers) * model.d_model * dtype.itemsize
+
+
+def chunks(batch: int, length: int, tokens: int) -> Iterator[tuple[slice, slice]]:
+    """Examples and positions of each chunk of at most ``tokens`` (at least one).
+
+    Whole examples as long as one fits, else parts of one example.
+    """
+    examples = max(1, min(batch, tokens // max(1, length)))
+    part = length if tokens >= length else max(1, tokens)
+    for first in range(0, batch, examples):
+        for start in range(0, length, max(1, part)):
+            yield (
+                slice(first, min(first + examples, batch)),
+                slice(start, min(start + part, length)),
+            )
+
+
+def source_differences(
+    model: LoadedModel,
+    clean: NodeOutputs,
+    corrupted: NodeOutputs,
+    positions: slice,
+    examples: slice = slice(None),
+    part: slice = slice(None),
+) -> Tensor:
+    """Output of every source, clean minus corrupted, ``[batch, pos, n_source, d_model]``.
+
+    In float32 at least. ``positions`` selects active positions, ``part`` some of those and
+    ``examples`` rows of the batch.
+    """
+    dtype = torch.promote_types(clean.embed.dtype, torch.float32)
+
+    def difference(a: Tensor, b: Tensor) -> Tensor:
+        a, b = (x[examples, positions][:, part] for x in (a, b))
+        return a.to(dtype) - b.to(dtype)
+
+    embed = difference(clean.embed, corrupted.embed)
+    batch, length, width = embed.shape
+    heads = model.n_heads
+    out = embed.new_empty(batch, length, 1 + model.n_layers * (heads + 1), width)
+    out[:, :, 0] = embed
+    for layer in range(model.n_layers):
+        start = 1 + layer * (heads + 1)
+        output = rows(at(model.anatomy.layer(model.hf, layer), model.anatomy.o)).to(dtype)
+        z = difference(clean.heads[layer], corrupted.heads[layer])
+        z = z.unflatten(2, (heads, -1)).flatten(0, 1).transpose(0, 1)  # [head, token, d_head]
+        per_head = output.T.unflatten(0, (heads, -1))  # [head, d_head, d_model]
+        out[:, :, start : start + heads] = (z @ per_head).transpose(0, 1).unflatten(0, (batch, -1))
+        out[:, :, start + heads] = difference(clean.mlps[layer], corrupted.mlps[layer])
+    return out
+
+
+def _add_products(target: Tensor, gradient: Tensor, differences: Tensor) -> None:
+    """Add gradient · difference to ``[batch, (pos,) n_reader, n_source]``."""
+    products = gradient @ differences.transpose(2, 3)
+    target += products if target.ndim == products.ndim else products.sum(1)

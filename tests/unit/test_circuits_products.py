@@ -1,0 +1,70 @@
+"""Products in chunks: the same scores whatever the memory budget, by position or summed."""
+
+import pytest
+import torch
+
+from mechshift_lib.circuits.attribution import _add_point, _sites
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.metrics import Reads
+from mechshift_lib.circuits.products import chunks, edge_scores, token_bytes
+from mechshift_lib.circuits.tracing import node_outputs
+from mechshift_lib.models.loading import wrap_model
+from tests.support.tiny import tiny_hf, tiny_items
+
+POSITIONS = slice(2, 8)
+
+
+@pytest.fixture(scope="module", params=["qwen2", "gpt2"])
+def scored(request):
+    """A model, its graph, the arguments of edge_scores and the scores by position."""
+    model = wrap_model(tiny_hf(request.param))
+    items = tiny_items(3)
+    clean, corrupted = (
+        node_outputs(model, torch.tensor([getattr(item, kind) for item in items]))
+        for kind in ("clean", "corrupted")
+    )
+    sites = _sites(model, torch.float32)
+    ids, reads = torch.tensor([item.clean for item in items]), Reads.of(items, model.device)
+    for share in (0.0, 0.5):
+        embed = torch.lerp(corrupted.embed, clean.embed, share)
+        _add_point(model, sites, ids, embed, "logit-diff", reads, POSITIONS, 0.5)
+    graph = Graph.for_model(model)
+    given = (model, graph, clean, corrupted, sites, POSITIONS)
+    return given, edge_scores(*given, by_position=True)
+
+
+def test_by_position_sums_to_the_scores(scored):
+    given, by_position = scored
+    graph = given[1]
+    assert by_position.shape == (3, 6, graph.n_readers, graph.n_sources)
+    torch.testing.assert_close(edge_scores(*given), by_position.sum(1), atol=1e-6, rtol=1e-5)
+    # Position by position they differ, so nothing was spread evenly.
+    assert (by_position[:, 0] - by_position[:, -1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 4, 6, 13])
+def test_scores_do_not_depend_on_the_memory_budget(scored, tokens):
+    given, by_position = scored
+    budget = tokens * token_bytes(given[0], given[1], torch.float32)
+    for resolved in (False, True):
+        again = edge_scores(*given, by_position=resolved, memory_budget=budget)
+        expected = by_position if resolved else by_position.sum(1)
+        torch.testing.assert_close(again, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_what_is_no_edge_scores_zero(scored):
+    (_, graph, *_), by_position = scored
+    seen = torch.arange(graph.n_sources) < torch.tensor(graph.visible)[:, None]
+    assert not by_position[..., ~seen].any()
+    assert (by_position.abs().amax((0, 1))[seen] > 0).all()
+
+
+def test_chunks_cover_everything_once():
+    for batch, length in ((3, 7), (1, 1), (5, 4)):
+        for tokens in (0, 1, 3, 7, 8, 14, 1000):
+            counts = torch.zeros(batch, length)
+            for examples, part in chunks(batch, length, tokens):
+                counts[examples, part] += 1
+                assert counts[examples, part].numel() <= max(1, tokens)
+            assert (counts == 1).all()
+    assert list(chunks(2, 0, 5)) == []
