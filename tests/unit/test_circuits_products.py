@@ -56,8 +56,8 @@ def test_what_is_no_edge_scores_zero(scored):
     (_, graph, *_), by_position = scored
     seen = torch.arange(graph.n_sources) < torch.tensor(graph.visible)[:, None]
     assert not by_position[..., ~seen].any()
-    # The last token is the same in both runs: the embedding makes no difference to the logits.
-    seen[-1, 0] = False
+    # The last token is the same in both runs, so to what only it feeds the embedding is the same.
+    seen[:, 0] = False
     assert (by_position.abs().amax((0, 1))[seen] > 0).all()
 
 
