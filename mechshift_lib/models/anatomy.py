@@ -1,25 +1,50 @@
-"""Where things are in each architecture: the only place that knows module names.
+"""Where things are in a transformer, and its projections in one form whatever their layout.
 
-To add an architecture, write one :class:`Anatomy` and list it in :data:`ANATOMIES`; loading then
-checks it against the model (see :func:`mechshift_lib.models.loading.check_anatomy`), and circuits
-need no change.
+One :class:`Anatomy` describes one architecture; those that are known are in
+:mod:`mechshift_lib.models.architectures`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from mechshift_lib.errors import ModelError
 
 #: Parts of attention that read the residual stream, in the order of a fused projection.
 SPLITS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
+
+
+@dataclass(frozen=True)
+class ConfigNames:
+    """What a configuration calls its numbers (see :func:`mechshift_lib.models.shape.shape_of`).
+
+    Attributes:
+        n_layers: number of layers.
+        n_heads: query heads per layer.
+        n_kv_heads: key/value heads per layer; where a configuration has none, nothing is grouped.
+        d_model: width of the residual stream.
+        d_head: width of a head; where a configuration has none, ``d_model / n_heads``.
+        max_positions: longest input; where a configuration has none, there is no limit.
+        parallel: whether attention and MLP both read the layer's input; ``""`` where that is the
+            same in all models of the architecture.
+        tied: whether the unembedding has the embedding's weights.
+    """
+
+    n_layers: str = "num_hidden_layers"
+    n_heads: str = "num_attention_heads"
+    n_kv_heads: str = "num_key_value_heads"
+    d_model: str = "hidden_size"
+    d_head: str = "head_dim"
+    max_positions: str = "max_position_embeddings"
+    parallel: str = ""
+    tied: str = "tie_word_embeddings"
 
 
 @dataclass(frozen=True)
@@ -32,7 +57,6 @@ class Anatomy:
         model_type: ``config.model_type`` of the architecture.
         embed: module whose output is the residual stream before the first layer.
         layers: list of layers; the paths that follow are relative to a layer.
-        attn: attention module.
         attn_norm: norm in front of attention; its input is the residual stream.
         q: query projection, output ``[batch, pos, n_heads * d_head]``.
         k: key projection, output ``[batch, pos, n_kv_heads * d_head]``.
@@ -40,7 +64,8 @@ class Anatomy:
         fused: one projection for all three; ``q``, ``k`` and ``v`` are then empty.
         fused_layout: how its output is laid out: ``"concatenated"`` (all q, all k, all v) or
             ``"interleaved"`` (q, k and v of the first head, then of the second, …).
-        o: output projection; input is the heads' outputs, ``[batch, pos, n_heads * d_head]``.
+        o: output projection; input is the heads' outputs, ``[batch, pos, n_heads * d_head]``, and
+            its output is what attention adds to the stream.
         mlp_norm: norm in front of the MLP; its input is the residual stream.
         mlp: MLP, or its last linear module; its output is added to the residual stream.
         mlp_out: last linear module of the MLP; its input are the hidden neurons,
@@ -48,13 +73,18 @@ class Anatomy:
         final_norm: norm in front of the unembedding.
         unembed: linear map from ``final_norm``'s output to the logits.
         norm: ``"rms"`` (no centring) or ``"layer"`` (LayerNorm).
+        attn: attention module, ``""`` where the layer itself attends.
         parallel: attention and MLP of a layer both read the layer's input.
+        layer_returns: number of values in the tuple that a layer returns, the stream first; 0
+            where it returns the stream alone.
+        padding: how the model takes padding: a mask ``[batch, pos]`` (``"2d"``), a boolean mask
+            that broadcasts to ``[batch, head, query, key]`` (``"4d"``), or ``"none"``.
+        config: names of the configuration's numbers.
     """
 
     model_type: str
     embed: str
     layers: str
-    attn: str
     attn_norm: str
     o: str
     mlp_norm: str
@@ -68,67 +98,19 @@ class Anatomy:
     v: str = ""
     fused: str = ""
     fused_layout: Literal["concatenated", "interleaved"] = "concatenated"
+    attn: str = ""
     parallel: bool = False
+    layer_returns: int = 0
+    padding: Literal["2d", "4d", "none"] = "2d"
+    config: ConfigNames = field(default_factory=ConfigNames)
 
     def layer(self, root: Any, index: int) -> Any:
         """Layer ``index`` of a model or of its nnsight wrapper."""
         return at(root, self.layers)[index]
 
-
-LLAMA = Anatomy(
-    model_type="llama",
-    embed="model.embed_tokens",
-    layers="model.layers",
-    attn="self_attn",
-    attn_norm="input_layernorm",
-    q="self_attn.q_proj",
-    k="self_attn.k_proj",
-    v="self_attn.v_proj",
-    o="self_attn.o_proj",
-    mlp_norm="post_attention_layernorm",
-    mlp="mlp",
-    mlp_out="mlp.down_proj",
-    final_norm="model.norm",
-    unembed="lm_head",
-    norm="rms",
-)
-
-#: Llama's names; the biases of q, k and v make no difference to where things are.
-QWEN2 = Anatomy(**{**vars(LLAMA), "model_type": "qwen2"})
-
-GPT2 = Anatomy(
-    model_type="gpt2",
-    embed="transformer.drop",  # token plus position embeddings
-    layers="transformer.h",
-    attn="attn",
-    attn_norm="ln_1",
-    fused="attn.c_attn",
-    o="attn.c_proj",
-    mlp_norm="ln_2",
-    mlp="mlp",
-    mlp_out="mlp.c_proj",
-    final_norm="transformer.ln_f",
-    unembed="lm_head",
-    norm="layer",
-)
-
-ANATOMIES: dict[str, Anatomy] = {a.model_type: a for a in (LLAMA, QWEN2, GPT2)}
-
-
-def anatomy_of(config: PretrainedConfig) -> Anatomy:
-    """The anatomy of a model by its configuration.
-
-    Raises:
-        ModelError: the architecture is unknown.
-    """
-    kind = getattr(config, "model_type", None) or type(config).__name__
-    if kind not in ANATOMIES:
-        known = ", ".join(sorted(ANATOMIES))
-        raise ModelError(
-            f"Architecture {kind!r} is unknown: use one of {known}, or describe it in "
-            "mechshift_lib/models/anatomy.py."
-        )
-    return ANATOMIES[kind]
+    def returned(self, stream: Any) -> Any:
+        """What a layer would return with this residual stream as its output."""
+        return (stream, *[None] * (self.layer_returns - 1)) if self.layer_returns else stream
 
 
 def at(root: Any, path: str) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from mechshift_lib.models.anatomy import Anatomy, at
+from mechshift_lib.models.shape import shape_of
 
 
 def ungroup(model: PreTrainedModel, anatomy: Anatomy) -> None:
@@ -14,20 +17,27 @@ def ungroup(model: PreTrainedModel, anatomy: Anatomy) -> None:
     The logits stay the same, and the gradient at the output of a k or v projection is then
     resolved by query head, as the edges of the paper are.
     """
-    config = model.config
-    heads = config.num_attention_heads
-    groups = heads // (getattr(config, "num_key_value_heads", None) or heads)
+    shape = shape_of(model.config, anatomy)
+    groups = shape.n_heads // shape.n_kv_heads
     if groups == 1:
         return
-    for index in range(config.num_hidden_layers):
+    for index in range(shape.n_layers):
         layer = anatomy.layer(model, index)
-        attention = at(layer, anatomy.attn)
         for path in (anatomy.k, anatomy.v):
             parent, _, name = path.rpartition(".")
             owner = at(layer, parent) if parent else layer
-            setattr(owner, name, _repeated(at(layer, path), heads // groups, groups))
-        attention.num_key_value_groups = 1
-    config.num_key_value_heads = heads
+            setattr(owner, name, _repeated(at(layer, path), shape.n_kv_heads, groups))
+        attention = at(layer, anatomy.attn) if anatomy.attn else layer
+        _declare(attention, "num_key_value_groups", 1)
+        _declare(attention, "num_key_value_heads", shape.n_heads)
+        _declare(getattr(attention, "config", None), anatomy.config.n_kv_heads, shape.n_heads)
+    setattr(model.config, anatomy.config.n_kv_heads, shape.n_heads)
+
+
+def _declare(owner: Any, name: str, value: int) -> None:
+    """Set a number that the model's code may look at, where it has one."""
+    if hasattr(owner, name):
+        setattr(owner, name, value)
 
 
 def _repeated(linear: nn.Linear, n_kv_heads: int, groups: int) -> nn.Linear:
@@ -43,16 +53,3 @@ def _repeated(linear: nn.Linear, n_kv_heads: int, groups: int) -> nn.Linear:
     if has_bias:
         wide.bias = nn.Parameter(repeat(linear.bias.detach()), requires_grad=False)
     return wide.eval()
-
-
-def n_kv_heads(model: PreTrainedModel) -> int:
-    """Key/value heads per layer (the number of query heads where nothing is grouped)."""
-    config = model.config
-    return int(getattr(config, "num_key_value_heads", None) or config.num_attention_heads)
-
-
-def d_head(model: PreTrainedModel) -> int:
-    """Width of one head."""
-    config = model.config
-    width = getattr(config, "head_dim", None)
-    return int(width or config.hidden_size // config.num_attention_heads)

@@ -26,16 +26,20 @@ from transformers.utils import logging as hf_logging
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec
 from mechshift_lib.errors import MechshiftError, ModelError
-from mechshift_lib.models.anatomy import Anatomy, anatomy_of
+from mechshift_lib.models.anatomy import Anatomy, at, rows
+from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import (
     Attention,
-    check_anatomy,
     check_attention,
+    check_parts,
     embedding_rows,
     set_attention,
 )
-from mechshift_lib.models.grouping import d_head, n_kv_heads, ungroup
+from mechshift_lib.models.grouping import ungroup
+from mechshift_lib.models.inputs import arguments
+from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
+from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import Located, locate
 
 KV = Literal["ungrouped", "grouped"]
@@ -69,24 +73,39 @@ class LoadedModel:
     n_kv_heads: int
 
     @property
+    def shape(self) -> Shape:
+        """The model's numbers, after any ungrouping."""
+        return shape_of(self.hf.config, self.anatomy)
+
+    @property
     def n_layers(self) -> int:
         """Number of layers."""
-        return int(self.hf.config.num_hidden_layers)
+        return self.shape.n_layers
 
     @property
     def n_heads(self) -> int:
         """Query heads per layer."""
-        return int(self.hf.config.num_attention_heads)
+        return self.shape.n_heads
 
     @property
     def d_model(self) -> int:
         """Width of the residual stream."""
-        return int(self.hf.config.hidden_size)
+        return self.shape.d_model
 
     @property
     def d_head(self) -> int:
         """Width of one head."""
-        return d_head(self.hf)
+        return self.shape.d_head
+
+    @property
+    def d_mlp(self) -> int:
+        """Hidden neurons of an MLP."""
+        return int(rows(at(self.anatomy.layer(self.hf, 0), self.anatomy.mlp_out)).shape[1])
+
+    @property
+    def max_positions(self) -> int | None:
+        """Longest input in tokens, or ``None`` where there is no limit."""
+        return self.shape.max_positions
 
     @property
     def vocab_size(self) -> int:
@@ -98,17 +117,19 @@ class LoadedModel:
         """Where the model is."""
         return self.hf.device
 
+    def arguments(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
+        """What the model is called with (see :func:`mechshift_lib.models.inputs.arguments`)."""
+        return arguments(self.anatomy, ids, mask)
+
     @torch.no_grad()
     def logits(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits ``[batch, pos, vocab]`` of input ids ``[batch, pos]``, without gradient.
 
-        ``attention_mask`` ``[batch, pos]`` is 1 for tokens and 0 for padding.
+        ``attention_mask`` ``[batch, pos]`` is 1 for tokens and 0 for padding on either side.
         """
         if attention_mask is not None:
             attention_mask = attention_mask.to(self.device)
-        output = self.hf(
-            input_ids=ids.to(self.device), attention_mask=attention_mask, use_cache=False
-        )
+        output = self.hf(**self.arguments(ids.to(self.device), attention_mask))
         logits: Tensor = output.logits
         return logits
 
@@ -191,15 +212,17 @@ def wrap_model(
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
     model.to(torch.device(device))  # type: ignore[arg-type]
-    kv_heads = n_kv_heads(model)
+    check_parts(model, anatomy)
+    kv_heads = shape_of(model.config, anatomy).n_kv_heads
     if kv == "ungrouped":
         ungroup(model, anatomy)
     set_attention(model, anatomy, attention)
-    check_anatomy(model, anatomy)
+    lm = nnsight.NNsight(model)
+    check_anatomy(model, lm, anatomy)
     check_attention(model, attention)
     return LoadedModel(
         hf=model,
-        lm=nnsight.NNsight(model),
+        lm=lm,
         tokenizer=tokenizer,
         anatomy=anatomy,
         attention=attention,

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from tests.support.parts import parts_of
 
 Outputs = dict[str, Tensor]
 Read = Callable[[str, Outputs], Tensor]
@@ -25,10 +26,7 @@ def plain_read(reader: str, written: Outputs) -> Tensor:
 
 def embedding(model: PreTrainedModel, ids: Tensor) -> Tensor:
     """Output of ``input``."""
-    if model.config.model_type == "gpt2":
-        positions = torch.arange(ids.shape[1])
-        return model.transformer.wte(ids) + model.transformer.wpe(positions)
-    return model.model.embed_tokens(ids)
+    return parts_of(model).embed(ids)
 
 
 def run(
@@ -36,58 +34,39 @@ def run(
 ) -> tuple[Tensor, Outputs]:
     """Logits ``[batch, pos, vocab]`` and what every node wrote.
 
-    GPT-2's bias of the output projection is written by a node of its own, ``b{layer}``, which no
-    test patches. Key/value heads are read once per group, as the model has them.
+    A bias of the output projection is written by a node of its own, ``b{layer}``, which no test
+    patches. Key/value heads are read once per group, as the model has them. In parallel layers
+    the MLP reads what the heads read.
     """
-    config = model.config
-    gpt2 = config.model_type == "gpt2"
-    heads = config.num_attention_heads
-    kv_heads = getattr(config, "num_key_value_heads", None) or heads
-    width = config.hidden_size // heads
+    parts = parts_of(model)
     length = embed.shape[1]
     written: Outputs = {"input": embed}
     allowed = torch.ones(length, length, dtype=torch.bool)
     allowed = allowed.tril() if causal else allowed
-    layers = model.transformer.h if gpt2 else model.model.layers
 
-    for index, layer in enumerate(layers):
-        norm = layer.ln_1 if gpt2 else layer.input_layernorm
+    for index, layer in enumerate(parts.layers):
+        attn_norm, mlp_norm = parts.norms(layer)
 
-        def project(part: str, head: int, layer=layer, norm=norm, index=index) -> Tensor:
+        def project(part: str, head: int, layer=layer, norm=attn_norm, index=index) -> Tensor:
             x = norm(read(f"a{index}.h{head}<{part}>", written))
-            rows = slice(head * width, (head + 1) * width)
-            if gpt2:
-                shift = "qkv".index(part) * heads * width
-                columns = slice(shift + rows.start, shift + rows.stop)
-                fused = layer.attn.c_attn
-                return x @ fused.weight[:, columns] + fused.bias[columns]
-            linear = getattr(layer.self_attn, f"{part}_proj")
-            y = x @ linear.weight[rows].T
-            return y if linear.bias is None else y + linear.bias[rows]
+            return parts.project(layer, part, head, x)
 
-        keys = [project("k", head) for head in range(kv_heads)]
-        values = [project("v", head) for head in range(kv_heads)]
+        keys = [project("k", head) for head in range(parts.n_kv_heads)]
+        values = [project("v", head) for head in range(parts.n_kv_heads)]
         new: Outputs = {}
-        for head in range(heads):
-            q = project("q", head)
-            k, v = (x[head // (heads // kv_heads)] for x in (keys, values))
-            if not gpt2:
-                cos, sin = model.model.rotary_emb(q, torch.arange(length)[None])
-                q, k = (x[:, 0] for x in apply_rotary_pos_emb(q[:, None], k[:, None], cos, sin))
-            pattern = (q @ k.transpose(1, 2) * width**-0.5).masked_fill(~allowed, -torch.inf)
-            z = pattern.softmax(-1) @ v
-            rows = slice(head * width, (head + 1) * width)
-            if gpt2:
-                new[f"a{index}.h{head}"] = z @ layer.attn.c_proj.weight[rows]
-            else:
-                new[f"a{index}.h{head}"] = z @ layer.self_attn.o_proj.weight[:, rows].T
+        for head in range(parts.n_heads):
+            k, v = (x[head * parts.n_kv_heads // parts.n_heads] for x in (keys, values))
+            q, k = parts.turn(project("q", head)), parts.turn(k)
+            pattern = (q @ k.transpose(1, 2) * parts.d_head**-0.5).masked_fill(~allowed, -torch.inf)
+            new[f"a{index}.h{head}"] = parts.write(layer, head, pattern.softmax(-1) @ v)
+        bias = parts.bias(layer)
+        if bias is not None:
+            new[f"b{index}"] = bias.expand_as(embed)
+        before = dict(written)
         written.update(new)
-        if gpt2:
-            written[f"b{index}"] = layer.attn.c_proj.bias.expand_as(embed)
-        norm = layer.ln_2 if gpt2 else layer.post_attention_layernorm
-        written[f"m{index}"] = layer.mlp(norm(read(f"m{index}", written)))
-    norm = model.transformer.ln_f if gpt2 else model.model.norm
-    return model.lm_head(norm(read("logits", written))), written
+        seen = before if parts.parallel else written
+        written[f"m{index}"] = parts.mlp(layer, mlp_norm(read(f"m{index}", seen)))
+    return parts.logits(read("logits", written)), written
 
 
 def literal_scores(

@@ -8,56 +8,55 @@ import torch
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
 )
 
 from mechshift_lib.models.readout import Item
+from tests.support.dream import DreamConfig, DreamModel
+from tests.support.llada import LLaDAConfig, LLaDAModelLM
 
 VOCABULARY = 40
+
+#: One of each layout, for tests of many other cases.
 ARCHITECTURES = ("llama", "qwen2", "gpt2")
+
+#: Attend as they are told to.
+EITHER_WAY = (*ARCHITECTURES, "qwen3", "pythia", "pythia-sequential")
+
+#: Attend in both directions by their code.
+FULL_ONLY = ("dream", "llada")
+
+#: Have fewer key/value heads than query heads.
+GROUPED = ("llama", "qwen2", "qwen3", "dream", "llada")
+
+#: Every architecture in every attention that it can have.
+CASES = tuple((a, attention) for a in EITHER_WAY for attention in ("causal", "full")) + tuple(
+    (a, "full") for a in FULL_ONLY
+)
+
+LLAMA_LIKE = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+}
 
 
 def tiny_hf(architecture: str = "qwen2", *, seed: int = 0, layers: int = 2) -> PreTrainedModel:
-    """A random model: width 32, 4 heads, Llama and Qwen2 with 2 key/value heads.
+    """A random model: width 32, 4 heads, those of :data:`GROUPED` with 2 key/value heads.
 
-    Weights are large enough for attention patterns and norms to matter; biases and gains are
-    random too.
+    Heads are 8 wide but for Qwen3's, which are 12. Weights are large enough for attention patterns
+    and norms to matter; biases and gains are random too.
     """
     torch.manual_seed(seed)
-    if architecture == "gpt2":
-        config = GPT2Config(
-            vocab_size=VOCABULARY,
-            n_positions=32,
-            n_embd=32,
-            n_layer=layers,
-            n_head=4,
-            bos_token_id=0,
-            eos_token_id=0,
-            initializer_range=0.15,
-        )
-        model: PreTrainedModel = GPT2LMHeadModel(config)
-    else:
-        kind, build = {
-            "llama": (LlamaConfig, LlamaForCausalLM),
-            "qwen2": (Qwen2Config, Qwen2ForCausalLM),
-        }[architecture]
-        config = kind(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=48,
-            num_hidden_layers=layers,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=32,
-            initializer_range=0.15,
-            bos_token_id=0,
-            eos_token_id=0,
-        )
-        model = build(config)
+    model = _build(architecture, layers)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
@@ -65,6 +64,32 @@ def tiny_hf(architecture: str = "qwen2", *, seed: int = 0, layers: int = 2) -> P
             elif parameter.ndim == 1:
                 parameter.normal_(1, 0.2)
     return model.eval()
+
+
+def _build(architecture: str, layers: int) -> PreTrainedModel:
+    common = {"vocab_size": VOCABULARY, "initializer_range": 0.15}
+    tokens = {"bos_token_id": 0, "eos_token_id": 0}
+    if architecture == "gpt2":
+        gpt2 = {"n_positions": 32, "n_embd": 32, "n_layer": layers, "n_head": 4}
+        return GPT2LMHeadModel(GPT2Config(**common, **tokens, **gpt2))
+    if architecture == "llada":
+        return LLaDAModelLM(LLaDAConfig(**common, n_layers=layers))
+    if architecture == "dream":
+        return DreamModel(DreamConfig(**common, num_hidden_layers=layers))
+    common |= tokens | {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+    }
+    if architecture.startswith("pythia"):
+        parallel = architecture == "pythia"
+        neox = {"use_parallel_residual": parallel, "rotary_pct": 0.5}
+        return GPTNeoXForCausalLM(GPTNeoXConfig(**common, **neox))
+    kind, build = LLAMA_LIKE[architecture]
+    width = {"head_dim": 12} if architecture == "qwen3" else {}
+    return build(kind(**common, num_key_value_heads=2, **width))
 
 
 def tiny_items(n: int, *, length: int = 8, seed: int = 0, reads: int = 1) -> list[Item]:

@@ -14,8 +14,8 @@ from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 from mechshift_lib.config import HubSource, ModelSpec, WheelSource
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models import sources
-from mechshift_lib.models.anatomy import LLAMA, anatomy_of
-from mechshift_lib.models.checks import check_anatomy
+from mechshift_lib.models.architectures import LLAMA
+from mechshift_lib.models.checks import check_parts
 from mechshift_lib.models.loading import load_folder, load_model, wrap_model
 from mechshift_lib.models.readout import NextToken, ShiftedMask
 from tests.support.tiny import ARCHITECTURES, VOCABULARY, tiny_hf
@@ -207,25 +207,27 @@ def test_unknown_architecture_names_the_known_ones(tmp_path):
         max_position_embeddings=16,
     )
     OPTForCausalLM(config).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="'opt' is unknown: use one of gpt2, llama, qwen2"):
+    with pytest.raises(
+        ModelError,
+        match="'opt' is unknown: use one of Dream, gpt2, gpt_neox,",
+    ):
         load_folder(tmp_path)
 
 
 def test_an_anatomy_that_does_not_fit_is_found_out():
-    hf = tiny_hf("gpt2")
     with pytest.raises(ModelError, match="doesn't fit"):
-        check_anatomy(hf, LLAMA)
-    scaled = tiny_hf()
-    inner = scaled.forward
+        check_parts(tiny_hf("gpt2"), LLAMA)
+    capped = tiny_hf()
+    inner = capped.forward
 
-    def capped(*args, **kwargs):
+    def forward(*args, **kwargs):
         output = inner(*args, **kwargs)
         output.logits = output.logits.tanh()
         return output
 
-    scaled.forward = capped
+    capped.forward = forward
     with pytest.raises(ModelError, match="unembedding"):
-        check_anatomy(scaled, anatomy_of(scaled.config))
+        wrap_model(capped)
 
 
 def test_cuda_without_a_gpu(monkeypatch):
