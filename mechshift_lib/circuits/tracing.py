@@ -76,9 +76,12 @@ def arguments(ids: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
 
 
 def node_outputs(model: LoadedModel, ids: Tensor, mask: Tensor | None = None) -> NodeOutputs:
-    """Run input ids ``[batch, pos]`` and keep what every node writes (see :func:`arguments`)."""
+    """Run input ids ``[batch, pos]`` and keep what every node writes.
+
+    ``mask`` is 1 for tokens and 0 for padding (see :meth:`LoadedModel.arguments`).
+    """
     anatomy, lm = model.anatomy, model.lm
-    with lm.trace(**arguments(ids, mask)) as tracer:
+    with lm.trace(**model.arguments(ids, mask)) as tracer:
         heads: list[Tensor] = nnsight.save([])
         mlps: list[Tensor] = nnsight.save([])
         embed = at(lm, anatomy.embed).output.save()
@@ -100,12 +103,12 @@ def reader_sites(
         model: a loaded model; its parameters are frozen.
         ids: input ids ``[batch, pos]``, which only give the shape.
         embed: output of ``input``, ``[batch, pos, d_model]``; gradients start here.
-        mask: see :func:`arguments`.
+        mask: see :meth:`LoadedModel.arguments`.
     """
     anatomy, lm = model.anatomy, model.lm
     paths = projections(anatomy)
     embed = embed.detach().requires_grad_(True)
-    with lm.trace(**arguments(ids, mask)) as tracer:
+    with lm.trace(**model.arguments(ids, mask)) as tracer:
         attn_in: list[Tensor] = nnsight.save([])
         qkv: list[list[Tensor]] = nnsight.save([])
         mlp_in: list[Tensor] = nnsight.save([])

@@ -105,7 +105,8 @@ def check_parts(model: PreTrainedModel, anatomy: Anatomy) -> None:
             layer = anatomy.layer(model, index)
             for path in filter(None, (anatomy.attn, anatomy.mlp)):
                 at(layer, path)
-            rows(at(layer, anatomy.mlp_out))
+            neurons = rows(at(layer, anatomy.mlp_out)).shape[1]
+            _check_shape(rows(at(layer, anatomy.mlp_out)), (width, neurons), anatomy.mlp_out)
             norm_parts(at(layer, anatomy.attn_norm))
             norm_parts(at(layer, anatomy.mlp_norm))
             _check_shape(rows(at(layer, anatomy.o)), (width, heads * head), anatomy.o)

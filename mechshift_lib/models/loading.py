@@ -16,7 +16,9 @@ import nnsight
 import torch
 from torch import Tensor
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
+    AutoModel,
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -239,7 +241,7 @@ def _open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
         with _quiet():
             config = AutoConfig.from_pretrained(located.name, **located.options)
             anatomy_of(config)
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = _auto_class(config).from_pretrained(
                 located.name,
                 config=config,
                 dtype=dtype,
@@ -264,6 +266,16 @@ def _open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
             "fetch or train it again."
         )
     return model
+
+
+def _auto_class(config: Any) -> Any:
+    """``AutoModelForCausalLM``, but ``AutoModel`` where only that has the model (Dream).
+
+    A model that has no unembedding is found out by its anatomy.
+    """
+    remote = getattr(config, "auto_map", None) or {}
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote
+    return AutoModelForCausalLM if known else AutoModel
 
 
 def _merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:

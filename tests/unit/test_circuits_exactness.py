@@ -1,0 +1,84 @@
+"""What must hold exactly, for every architecture, attention, grouping and padding."""
+
+import numpy as np
+import pytest
+import torch
+
+from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.tracing import node_outputs, reader_sites
+from mechshift_lib.errors import ModelError
+from mechshift_lib.models.anatomy import at, rows
+from mechshift_lib.models.loading import wrap_model
+from tests.support.literal import literal_scores
+from tests.support.tiny import CASES, tiny_hf, tiny_items
+
+PADDINGS = ("none", "left", "right")
+KV = ("ungrouped", "grouped")
+
+
+def padded(ids, side):
+    """Ids with two tokens of padding on a side, their mask, and where the tokens are."""
+    if side == "none":
+        return ids, None, slice(0, ids.shape[1])
+    filler, kept = torch.full((len(ids), 2), 7), torch.ones_like(ids)
+    parts = ((ids, filler), (kept, 0 * filler))
+    wide, mask = (torch.cat(pair if side == "right" else pair[::-1], 1) for pair in parts)
+    return wide, mask, slice(0, ids.shape[1]) if side == "right" else slice(2, None)
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_node_outputs_add_up_to_the_residual_stream(architecture, attention, kv, padding):
+    model = wrap_model(tiny_hf(architecture), attention=attention, kv=kv)
+    anatomy = model.anatomy
+    clean = torch.tensor([item.clean for item in tiny_items(3)])
+    ids, mask, tokens = padded(clean, padding)
+    if mask is not None and anatomy.padding == "none":
+        with pytest.raises(ModelError, match="padding"):
+            node_outputs(model, ids, mask)
+        return
+    outputs = node_outputs(model, ids, mask)
+    sites = reader_sites(model, ids, outputs.embed, mask)
+    stream = outputs.embed
+    for index in range(model.n_layers):
+        assert torch.allclose(stream, sites.attn_in[index], atol=1e-5)
+        output = at(anatomy.layer(model.hf, index), anatomy.o)
+        heads = outputs.heads[index].unflatten(-1, (model.n_heads, model.d_head))
+        per_head = rows(output).T.unflatten(0, (model.n_heads, model.d_head))
+        attended = torch.einsum("bphe,hed->bphd", heads, per_head).sum(2)
+        if output.bias is not None:
+            attended = attended + output.bias
+        read = stream if anatomy.parallel else stream + attended
+        assert torch.allclose(read, sites.mlp_in[index], atol=1e-5)
+        stream = stream + attended + outputs.mlps[index]
+    torch.testing.assert_close(stream, sites.final_in, atol=1e-5, rtol=1e-5)
+    logits = at(model.hf, anatomy.unembed)(at(model.hf, anatomy.final_norm)(stream))
+    torch.testing.assert_close(logits[:, tokens], model.logits(clean), atol=1e-5, rtol=1e-4)
+    assert (stream - outputs.embed).abs().max() > 0.1  # the layers do write something
+
+
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_gradient_attribution_equals_the_literal_one(architecture, attention, kv):
+    hf = tiny_hf(architecture)
+    model = wrap_model(hf, attention=attention, kv=kv)  # the literal one sees what is ungrouped
+    (item,) = tiny_items(1, reads=2)
+
+    def metric(logits):
+        reads = zip(item.reads, item.answers, item.distractors, strict=True)
+        return sum(logits[0, p, a[0]] - logits[0, p, d[0]] for p, a, d in reads) / 2
+
+    expected = literal_scores(
+        hf,
+        torch.tensor([item.clean]),
+        torch.tensor([item.corrupted]),
+        metric,
+        causal=attention == "causal",
+        shares=[0.0, 0.5],
+    )
+    result = attribute(model, [item], steps=2)
+    assert set(expected) == set(result.graph.names)
+    ordered = np.array([expected[name] for name in result.graph.names])
+    np.testing.assert_allclose(result.scores, ordered, atol=1e-5, rtol=1e-4)
+    assert np.abs(ordered).max() > 1e-2
