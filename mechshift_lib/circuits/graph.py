@@ -117,6 +117,15 @@ class Graph:
         return counts
 
     @cached_property
+    def first_edge(self) -> NDArray[np.int64]:
+        """Position of each reader's first edge, and the number of edges, ``[n_reader + 1]``."""
+        return np.concatenate([[0], np.cumsum(self.visible)])
+
+    def edges_of(self, readers: slice) -> slice:
+        """Positions of the edges into consecutive readers; each sees ``visible`` sources."""
+        return slice(int(self.first_edge[readers.start]), int(self.first_edge[readers.stop]))
+
+    @cached_property
     def reader_index(self) -> NDArray[np.int64]:
         """Reader of each edge, ``[n_edges]``."""
         return np.repeat(np.arange(self.n_readers), self.visible)
@@ -124,8 +133,7 @@ class Graph:
     @cached_property
     def source_index(self) -> NDArray[np.int64]:
         """Source of each edge, ``[n_edges]``."""
-        first = np.cumsum(self.visible) - self.visible
-        return np.arange(self.n_edges) - np.repeat(first, self.visible)
+        return np.arange(self.n_edges) - np.repeat(self.first_edge[:-1], self.visible)
 
     # -- names and layers --------------------------------------------------------------------
 

@@ -1,0 +1,171 @@
+"""Ablation: what an edge outside a circuit carries instead of its source's output.
+
+Every ablation is a *reference*: one output per source that is put in place of the running model's
+own. Only outputs of nodes are replaced; the bias of an attention output projection belongs to no
+head and stays.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs
+from mechshift_lib.errors import CircuitError
+from mechshift_lib.models.anatomy import at, rows
+from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.readout import Item
+
+
+class Ablation(enum.StrEnum):
+    """What replaces the output of a source along an edge that is cut."""
+
+    RESAMPLE = "resample"
+    """The source's output in the corrupted run, position by position (interchange, patching)."""
+
+    ZERO = "zero"
+    """Nothing: the source adds 0 to what the reader takes in."""
+
+    MEAN = "mean"
+    """The source's mean output at the same position over the clean inputs of a reference set
+    (Wang et al. 2023), among items of the same length and denoising step."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Outputs that stand in for those of the running model.
+
+    In float32 at least; every tensor has one row per item of a batch.
+
+    Attributes:
+        embed: of ``input``, ``[batch, pos, d_model]``.
+        heads: per layer of the heads, before the output projection,
+            ``[batch, pos, n_heads * d_head]``.
+        mlps: per layer of the MLP, ``[batch, pos, d_model]``.
+    """
+
+    embed: Tensor
+    heads: list[Tensor]
+    mlps: list[Tensor]
+
+    def streams(self, model: LoadedModel) -> Iterator[Tensor]:
+        """The residual stream that these outputs add up to, with all biases.
+
+        Yields, layer by layer, the stream before attention and before the MLP, and in the end
+        that before the final norm: ``[batch, pos, d_model]`` each.
+        """
+        stream = self.embed
+        for index in range(model.n_layers):
+            yield stream
+            projection = at(model.anatomy.layer(model.hf, index), model.anatomy.o)
+            written = self.heads[index] @ rows(projection).to(stream.dtype).T
+            bias = getattr(projection, "bias", None)
+            after = stream + (written if bias is None else written + bias.to(stream.dtype))
+            yield stream if model.anatomy.parallel else after
+            stream = after + self.mlps[index]
+        yield stream
+
+    @classmethod
+    def of(cls, outputs: NodeOutputs) -> Reference:
+        """What every node wrote in a run."""
+        return cls(
+            _precise(outputs.embed),
+            [_precise(x) for x in outputs.heads],
+            [_precise(x) for x in outputs.mlps],
+        )
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Reference:
+        """The same with every tensor changed by a function."""
+        return Reference(
+            change(self.embed), [change(x) for x in self.heads], [change(x) for x in self.mlps]
+        )
+
+    def repeated(self, times: int) -> Reference:
+        """The same batch several times one after the other."""
+        return self.map(lambda x: x.repeat(times, 1, 1))
+
+
+class Means:
+    """Mean outputs of every node over a reference set, by length and denoising step."""
+
+    def __init__(self, model: LoadedModel, items: Sequence[Item], batch_size: int) -> None:
+        grouped: dict[tuple[int, int], list[Item]] = defaultdict(list)
+        for item in items:
+            grouped[len(item.clean), item.step].append(item)
+        self._means = {
+            key: _mean_outputs(model, group, batch_size) for key, group in grouped.items()
+        }
+
+    def for_items(self, items: Sequence[Item]) -> Reference:
+        """The means that belong to each item of a batch of one length.
+
+        Raises:
+            CircuitError: the reference set has no item of that length and step.
+        """
+        keys = [(len(item.clean), item.step) for item in items]
+        for length, step in keys:
+            if (length, step) not in self._means:
+                raise CircuitError(
+                    f"Mean ablation has no reference item of {length} tokens at step {step}: add "
+                    "one to the reference set."
+                )
+        parts = [self._means[key] for key in keys]
+        return Reference(
+            torch.cat([part.embed for part in parts]),
+            [torch.cat(layer) for layer in zip(*(part.heads for part in parts), strict=True)],
+            [torch.cat(layer) for layer in zip(*(part.mlps for part in parts), strict=True)],
+        )
+
+
+def _mean_outputs(model: LoadedModel, items: Sequence[Item], batch_size: int) -> Reference:
+    """Mean over the clean inputs of items of one length, one row."""
+    total: Reference | None = None
+    for start in range(0, len(items), batch_size):
+        batch = items[start : start + batch_size]
+        ids = torch.tensor([item.clean for item in batch], device=model.device)
+        part = Reference.of(node_outputs(model, ids)).map(lambda x: x.sum(0, keepdim=True))
+        total = part if total is None else _added(total, part)
+    assert total is not None
+    return total.map(lambda x: x / len(items))
+
+
+def _added(a: Reference, b: Reference) -> Reference:
+    return Reference(
+        a.embed + b.embed,
+        [x + y for x, y in zip(a.heads, b.heads, strict=True)],
+        [x + y for x, y in zip(a.mlps, b.mlps, strict=True)],
+    )
+
+
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def node_reference(
+    ablation: Ablation,
+    items: Sequence[Item],
+    corrupted: NodeOutputs,
+    means: Means | None = None,
+) -> Reference:
+    """The reference of one batch of items.
+
+    Args:
+        ablation: which.
+        items: the batch.
+        corrupted: outputs of its corrupted run.
+        means: outputs over the reference set, for :attr:`Ablation.MEAN`.
+
+    Raises:
+        CircuitError: the reference set lacks a length or step.
+    """
+    if ablation is Ablation.RESAMPLE:
+        return Reference.of(corrupted)
+    if ablation is Ablation.ZERO:
+        return Reference.of(corrupted).map(torch.zeros_like)
+    assert means is not None
+    return means.for_items(items)
