@@ -86,6 +86,11 @@ class SiteGradients:
         self._levels.append(level)
         self._directions.append(x * scale)
 
+    @property
+    def empty(self) -> bool:
+        """Whether no point was added."""
+        return not self._levels
+
     def gradient(self, examples: slice = slice(None), part: slice = slice(None)) -> Tensor:
         """Gradient at each reader's input, ``[batch, pos, n_reader, d_model]``.
 

@@ -49,7 +49,8 @@ def edge_scores(
         graph: its graph.
         clean: what every node writes on the clean input.
         corrupted: the same on the corrupted input.
-        sites: gradients at the readers, in :func:`site_readers`' order, of the active positions.
+        sites: gradients at the readers, in :func:`site_readers`' order, of the active positions;
+            a site without points counts as zero.
         positions: active positions, those that can carry a score.
         by_position: keep the reader's position instead of summing over positions.
         memory_budget: bytes that differences and gradients may take at once (the result comes on
@@ -68,6 +69,8 @@ def edge_scores(
     for examples, part in chunks(batch, length, budget // token_bytes(model, graph, dtype)):
         differences = source_differences(model, clean, corrupted, positions, examples, part)
         for site, readers in zip(sites, site_readers(graph), strict=True):
+            if site.empty:
+                continue
             seen = int(graph.visible[readers.start])
             gradient = site.gradient(examples, part)
             target = scores[examples, part] if by_position else scores[examples]

@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution import _add_point, _sites
+from mechshift_lib.circuits.attribution import EdgeTarget
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.metrics import Reads
+from mechshift_lib.circuits.points import Endpoints, visit_points
 from mechshift_lib.circuits.products import chunks, edge_scores, token_bytes
-from mechshift_lib.circuits.tracing import node_outputs
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import tiny_hf, tiny_items
 
@@ -19,17 +18,11 @@ def scored(request):
     """A model, its graph, the arguments of edge_scores and the scores by position."""
     model = wrap_model(tiny_hf(request.param))
     items = tiny_items(3)
-    clean, corrupted = (
-        node_outputs(model, torch.tensor([getattr(item, kind) for item in items]))
-        for kind in ("clean", "corrupted")
-    )
-    sites = _sites(model, torch.float32)
-    ids, reads = torch.tensor([item.clean for item in items]), Reads.of(items, model.device)
-    for share in (0.0, 0.5):
-        embed = torch.lerp(corrupted.embed, clean.embed, share)
-        _add_point(model, sites, ids, embed, "logit-diff", reads, POSITIONS, 0.5)
-    graph = Graph.for_model(model)
-    given = (model, graph, clean, corrupted, sites, POSITIONS)
+    graph, ends = Graph.for_model(model), Endpoints.of(model, items, "logit-diff")
+    target = EdgeTarget(model, graph, ends)
+    visit_points(model, ends, target, metric="logit-diff", method="eap-ig", steps=2, points="left")
+    assert ends.positions == POSITIONS
+    given = (model, graph, ends.clean, ends.corrupted, target.sites, POSITIONS)
     return given, edge_scores(*given, by_position=True)
 
 
