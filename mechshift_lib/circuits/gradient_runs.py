@@ -13,7 +13,6 @@ from typing import Literal
 import nnsight
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing import arguments
 from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
 
@@ -76,6 +75,7 @@ def gradient_run(
     first: int = 0,
     replacement: Replacement | None = None,
     writers: bool = False,
+    mask: Tensor | None = None,
 ) -> GradientRun:
     """Run the layers from ``first`` on and keep what they read and wrote.
 
@@ -88,6 +88,7 @@ def gradient_run(
         replacement: output of a sublayer of layer ``first``; no gradient passes to what it would
             have been computed from.
         writers: keep what is written, too (it takes memory that gradients at readers don't need).
+        mask: 1 for tokens and 0 for padding (see :meth:`LoadedModel.arguments`).
     """
     anatomy, lm = model.anatomy, model.lm
     paths = projections(anatomy)
@@ -95,7 +96,7 @@ def gradient_run(
     given: dict[Sublayer, Tensor] = {}
     if replacement is not None:
         given[replacement.sublayer] = replacement.value.detach().requires_grad_(True)
-    with lm.trace(**arguments(ids)) as tracer:
+    with lm.trace(**model.arguments(ids, mask)) as tracer:
         attn_in: list[Tensor] = nnsight.save([])
         qkv: list[list[Tensor]] = nnsight.save([])
         mlp_in: list[Tensor] = nnsight.save([])
