@@ -8,10 +8,13 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
     AutoModel,
+    AutoModelForCausalLM,
     Gemma2Config,
-    Gemma2ForCausalLM,
     GraniteConfig,
-    GraniteForCausalLM,
+    MixtralConfig,
+    OlmoConfig,
+    OPTConfig,
+    PhiConfig,
 )
 
 from mechshift_lib.errors import ModelError
@@ -178,28 +181,65 @@ SMALL = {
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
+    "max_position_embeddings": 32,
     "initializer_range": 0.15,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+    "pad_token_id": 1,
 }
 
 
+UNGROUPED = {**SMALL, "num_key_value_heads": None}
+
+OPT = replace(
+    LLAMA,
+    model_type="opt",
+    embed="model.decoder.embed_tokens",
+    layers="model.decoder.layers",
+    attn_norm="self_attn_layer_norm",
+    o="self_attn.out_proj",
+    mlp_norm="final_layer_norm",
+    mlp="fc2",
+    mlp_out="fc2",
+    final_norm="model.decoder.final_layer_norm",
+    norm="layer",
+)
+PHI = replace(
+    LLAMA,
+    model_type="phi",
+    o="self_attn.dense",
+    mlp_norm="input_layernorm",
+    mlp_out="mlp.fc2",
+    final_norm="model.final_layernorm",
+    norm="layer",
+    parallel=True,
+)
+
+
 @pytest.mark.parametrize(
-    ("build", "config", "message"),
+    ("anatomy", "config", "message"),
     [
-        (GraniteForCausalLM, GraniteConfig(**SMALL, residual_multiplier=0.5), "isn't the sum"),
-        (GraniteForCausalLM, GraniteConfig(**SMALL, embedding_multiplier=2.0), "isn't the sum"),
-        (GraniteForCausalLM, GraniteConfig(**SMALL, logits_scaling=3.0), "aren't the unembedding"),
-        (Gemma2ForCausalLM, Gemma2Config(**SMALL, head_dim=8), "isn't that of an RMSNorm"),
+        (LLAMA, GraniteConfig(**SMALL, residual_multiplier=0.5), "isn't the sum"),
+        (LLAMA, GraniteConfig(**SMALL, embedding_multiplier=2.0), "isn't the sum"),
+        (LLAMA, GraniteConfig(**SMALL, logits_scaling=3.0), "aren't the unembedding"),
+        (LLAMA, Gemma2Config(**SMALL, head_dim=8), "isn't that of an RMSNorm"),
+        (LLAMA, OlmoConfig(**SMALL), "not a norm with a gain"),
+        (LLAMA, MixtralConfig(**SMALL, num_local_experts=2), "no attribute 'down_proj'"),
+        (OPT, OPTConfig(**UNGROUPED, ffn_dim=48, word_embed_proj_dim=32), "isn't the sum"),
+        (PHI, PhiConfig(**SMALL), "in their order"),
     ],
 )
-def test_architectures_that_only_look_like_llama_are_refused(monkeypatch, build, config, message):
-    """Llama's names, but scaled streams or logits, or norms that add 1 to their gain."""
-    with pytest.raises(ModelError, match=f"Architecture '{config.model_type}' is unknown"):
-        wrap_model(build(config))
-    anatomy = replace(LLAMA, model_type=config.model_type)
-    monkeypatch.setitem(ANATOMIES, anatomy.model_type, anatomy)
+def test_architectures_that_cannot_be_described_are_refused(monkeypatch, anatomy, config, message):
+    """Scaled streams or logits, norms of other kinds, positions without a module, shared norms."""
     torch.manual_seed(0)
-    with pytest.raises(ModelError, match=message):
-        wrap_model(build(config))
+    hf = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match=f"Architecture '{config.model_type}' is unknown"):
+        wrap_model(hf)
+    anatomy = replace(anatomy, model_type=config.model_type)
+    monkeypatch.setitem(ANATOMIES, anatomy.model_type, anatomy)
+    with pytest.raises(ModelError, match=message) as caught:
+        wrap_model(hf)
+    assert "\n" not in str(caught.value)
 
 
 def test_weights_that_are_nan_are_said():
