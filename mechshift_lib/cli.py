@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import enum
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from mechshift_lib import __version__
+from mechshift_lib import __version__, cli_circuits
 from mechshift_lib.errors import ConfigError, MechshiftError
 
 # Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
@@ -26,6 +25,10 @@ class _Group(TyperGroup):
         except MechshiftError as error:
             typer.echo(f"mechshift: {error}", err=True)
             raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:  # what was finished may be kept somewhere
+            for note in getattr(error, "__notes__", ()):
+                typer.echo(f"mechshift: {note}", err=True)
+            raise
 
 
 app = typer.Typer(
@@ -52,29 +55,7 @@ class Budget(enum.StrEnum):
     full = "full"
 
 
-class Method(enum.StrEnum):
-    """Attribution methods."""
-
-    eap = "eap"
-    eap_ig = "eap-ig"
-
-
-class Attention(enum.StrEnum):
-    """What a token sees."""
-
-    causal = "causal"
-    full = "full"
-
-
-class KV(enum.StrEnum):
-    """How key and value edges are counted under grouped-query attention."""
-
-    ungrouped = "ungrouped"
-    grouped = "grouped"
-
-
 Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
-Batch = Annotated[int, typer.Option(help="Examples at once; the scores don't depend on it.", min=1)]
 Jobs = Annotated[int, typer.Option(help="Notebooks at once, one thread each.", min=1)]
 HowMuch = Annotated[
     Budget,
@@ -148,62 +129,8 @@ def train(
     train_pair(chosen, seed)
 
 
-@app.command()
-def attribute(
-    model: Annotated[Path, typer.Option(help="Any Hugging Face folder (Llama, Qwen2, GPT-2).")],
-    examples: Annotated[
-        Path,
-        typer.Option(
-            help='A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id, '
-            '"distractor": id, "position": index}.'
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Where {edge name: score} goes, as JSON.")],
-    method: Annotated[
-        Method, typer.Option(help="eap: one gradient; eap-ig: integrated gradients.")
-    ] = Method.eap_ig,
-    steps: Annotated[int, typer.Option(help="Points of integration of eap-ig.", min=1)] = 5,
-    attention: Annotated[
-        Attention, typer.Option(help="causal: a token sees what is before it; full: everything.")
-    ] = Attention.causal,
-    kv: Annotated[
-        KV,
-        typer.Option(
-            help="ungrouped: key and value edges for every query head; grouped: for every KV head."
-        ),
-    ] = KV.ungrouped,
-    batch_size: Batch = 32,
-) -> None:
-    """Score every edge of any model on any prompts.
-
-    **Metric**: M = the logit of the answer minus the logit of the distractor, in the logits at
-    `position` (-1 is the last).
-
-    **Score** of an edge u->v: minus the sum over positions and d_model of (corrupted - clean
-    output of u) x dM/d(input of v), then the **mean over examples**.
-
-    **Sign**: positive = corrupting the edge lowers the metric.
-
-    `eap` takes the gradient in the clean run; `eap-ig` averages it over STEPS points on the way
-    from the corrupted to the clean embeddings, k/STEPS for k = 0 ... STEPS-1. Scores are float32.
-
-    **Edges**: `input`, `a{layer}.h{head}` and `m{layer}` to `a{layer}.h{head}<q|k|v>`, `m{layer}`
-    and `logits`, named like `a18.h25->a20.h24<v>`.
-    """
-    from mechshift_lib.circuits.examples_file import attribute_file
-
-    attribute_file(
-        model,
-        examples,
-        out=out,
-        method=method.value,
-        steps=steps,
-        attention=attention.value,
-        kv=kv.value,
-        batch_size=batch_size,
-        progress=sys.stderr.isatty(),
-    )
-    typer.echo(f"Wrote {out}")
+app.command()(cli_circuits.attribute)
+app.command()(cli_circuits.evaluate)
 
 
 @app.command("export-circuit")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,32 @@ class Circuit:
         """Write ``{edge name: score}``."""
         scores = self.scores.astype(float).tolist()
         text = json.dumps(dict(zip(self.graph.names, scores, strict=True)), indent=0)
-        _write(Path(path), text.encode())
+        write_file(path, text.encode())
+
+    @classmethod
+    def read(cls, path: str | Path, graph: Graph) -> Circuit:
+        """Read the scores of a graph's edges from ``.json`` or ``.parquet``.
+
+        Raises:
+            CircuitError: the file can't be read, or is of another graph.
+        """
+        if check_suffix(path) == ".json":
+            return cls.from_json(path, graph)
+        circuit = cls.from_parquet(path)
+        circuit.check_graph(graph)
+        return circuit
+
+    def check_graph(self, graph: Graph) -> None:
+        """Refuse scores of another graph's edges.
+
+        Raises:
+            CircuitError: the graphs differ.
+        """
+        if self.graph != graph:
+            raise CircuitError(
+                f"The circuit's graph isn't the model's, {self.graph} against {graph}: take a "
+                "circuit of this model, or of one with the same layers and heads."
+            )
 
     @classmethod
     def from_json(cls, path: str | Path, graph: Graph) -> Circuit:
@@ -97,7 +123,7 @@ class Circuit:
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CircuitError(f"{path} can't be read as JSON: {error}") from error
+            raise CircuitError(f"{path} can't be read as JSON: {error}.") from error
         return cls.from_scores(content, graph)
 
     @classmethod
@@ -105,7 +131,7 @@ class Circuit:
         """A circuit from scores by edge name; edges that aren't named score 0.
 
         Raises:
-            CircuitError: an edge is unknown or a score isn't a number.
+            CircuitError: an edge is unknown or a score isn't a finite number.
         """
         scores = np.zeros(graph.n_edges, dtype=np.float32)
         if not isinstance(named, Mapping):
@@ -113,6 +139,8 @@ class Circuit:
         for name, score in named.items():
             if isinstance(score, bool) or not isinstance(score, int | float):
                 raise CircuitError(f"Edge {name!r} has the score {score!r}: give a number.")
+            if not math.isfinite(score):
+                raise CircuitError(f"Edge {name!r} has the score {score}: give a finite number.")
             scores[graph.index(name)] = score
         return cls(graph, scores)
 
@@ -122,7 +150,7 @@ class Circuit:
         metadata = {**(table.schema.metadata or {}), _GRAPH_KEY: json.dumps(asdict(self.graph))}
         sink = pa.BufferOutputStream()
         pq.write_table(table.replace_schema_metadata(metadata), sink)
-        _write(Path(path), sink.getvalue().to_pybytes())
+        write_file(path, sink.getvalue().to_pybytes())
 
     @classmethod
     def from_parquet(cls, path: str | Path) -> Circuit:
@@ -135,14 +163,34 @@ class Circuit:
             table = pq.read_table(path, columns=["edge", "score"])
             graph = Graph(**json.loads(table.schema.metadata[_GRAPH_KEY]))
         except (OSError, KeyError, ValueError, TypeError) as error:
-            raise CircuitError(f"{path} isn't a circuit that mechshift wrote: {error}") from error
+            raise CircuitError(f"{path} isn't a circuit that mechshift wrote: {error}.") from error
         if table["edge"].to_pylist() != graph.names:
             raise CircuitError(f"{path} doesn't hold the edges of its graph: export it again.")
         return cls(graph, table["score"].to_numpy().astype(np.float32))
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write whole or not at all."""
+def check_suffix(out: str | Path, allowed: Sequence[str] = (".json", ".parquet")) -> str:
+    """The suffix of a file to be written.
+
+    Raises:
+        CircuitError: it is none of those allowed.
+    """
+    suffix = Path(out).suffix
+    if suffix not in allowed:
+        raise CircuitError(
+            f"Can't use {Path(out).name!r}: its name must end in "
+            f"{', '.join(allowed[:-1])} or {allowed[-1]}."
+        )
+    return suffix
+
+
+def write_file(path: str | Path, content: bytes) -> None:
+    """Write whole or not at all.
+
+    Raises:
+        CircuitError: the file can't be written.
+    """
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

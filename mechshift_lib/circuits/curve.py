@@ -8,6 +8,7 @@ blow it up. CPR and CMD are areas over the fraction of edges kept, by the trapez
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,8 +23,9 @@ Array = NDArray[np.float64]
 #: Fractions of the edges at which the MIB benchmark evaluates a ranking.
 FRACTIONS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
+Area = Literal["cpr", "cmd"]
 #: The ranking that each area is defined for; mixing them up makes numbers incomparable.
-RANKING_OF = {"cpr": "signed", "cmd": "absolute"}
+RANKING_OF: dict[Area, str] = {"cpr": "signed", "cmd": "absolute"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Curve:
         )
 
     def interval(
-        self, area: Literal["cpr", "cmd"], draws: int = 1000, seed: int = 0, level: float = 0.95
+        self, area: Area, draws: int = 1000, seed: int = 0, level: float = 0.95
     ) -> tuple[float, float]:
         """Bootstrap interval of CPR or CMD over examples; NaN for a single example.
 
@@ -164,12 +166,16 @@ def cmd(curve: Curve) -> float:
     return float(_area("cmd", curve.fractions, curve.faithfulness[None])[0])
 
 
-def _area(area: str, fractions: Array, f: Array) -> Array:
+#: Both areas by name.
+AREAS: dict[Area, Callable[[Curve], float]] = {"cpr": cpr, "cmd": cmd}
+
+
+def _area(area: Area, fractions: Array, f: Array) -> Array:
     """Trapezoid rule over the last axis of f, ``[draws, n_point]`` → ``[draws]``."""
     return np.asarray(np.trapezoid(f if area == "cpr" else np.abs(1 - f), fractions, axis=1))
 
 
-def _check_area(curve: Curve, area: str) -> None:
+def _check_area(curve: Curve, area: Area) -> None:
     if area not in RANKING_OF:
         raise CircuitError(f"Unknown area {area!r}: choose 'cpr' or 'cmd'.")
     if curve.by != RANKING_OF[area]:

@@ -1,40 +1,69 @@
-"""``mechshift attribute``: any Hugging Face folder and any prompts, from file to file."""
+"""Examples files and ``mechshift attribute``: any model folder and prompts, from file to file."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.attribution import Attribution, attribute, interpolation_points
+from mechshift_lib.circuits.attribution import (
+    Attribution,
+    attribute,
+)
+from mechshift_lib.circuits.circuit import check_suffix, write_file
+from mechshift_lib.circuits.items import check_batch_size, check_items, one_length
+from mechshift_lib.circuits.metrics import check_metric
+from mechshift_lib.circuits.partial import (
+    example_chunks,
+    in_chunks,
+    join_attributions,
+    partial_path,
+)
+from mechshift_lib.circuits.points import check_method
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, load_folder
 from mechshift_lib.models.readout import Item
 
 Id = Annotated[int, Field(ge=0, strict=True)]
+#: One id, or a list of ids of which any counts.
+Ids = Annotated[
+    tuple[Id, ...],
+    Field(min_length=1),
+    BeforeValidator(lambda x: x if isinstance(x, list | tuple) else [x]),
+]
 
 
 class ExampleRow(BaseModel):
-    """One entry of the examples file.
+    """One entry of the examples file: one question to the model.
 
     Attributes:
         clean: input ids.
         corrupted: as many input ids.
-        answer: id whose logit should be high.
-        distractor: id whose logit should be low.
+        answer: id whose logit should be high, or a list of ids that all count as right.
+        distractor: id whose logit should be low, or a list of ids that all count as wrong.
         position: position of the logits that are read; negative ones count from the end.
+        example: number of the example that the entry belongs to. Entries of one example (an MDM's
+            denoising steps, several positions) are averaged before examples are. Either every
+            entry has one or none; without, each entry is an example of its own.
+        step: denoising step.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     clean: tuple[Id, ...] = Field(min_length=1)
     corrupted: tuple[Id, ...] = Field(min_length=1)
-    answer: Id
-    distractor: Id
+    answer: Ids
+    distractor: Ids
     position: Annotated[int, Field(strict=True)] = -1
+    example: Id | None = None
+    step: Id = 0
 
 
 def read_examples(path: str | Path) -> list[Item]:
@@ -57,6 +86,12 @@ def read_examples(path: str | Path) -> list[Item]:
         raise CircuitError(f"Examples file {path}: list{where}: {first['msg']}.") from error
     if not entries:
         raise CircuitError(f"Examples file {path} is empty: give at least one example.")
+    named = Counter(entry.example is None for entry in entries)
+    if len(named) == 2:
+        raise CircuitError(
+            f"Examples file {path}: {named[True]} of {len(entries)} entries don't say their "
+            "example: give 'example' in all of them or in none."
+        )
     return [_item(index, entry) for index, entry in enumerate(entries)]
 
 
@@ -68,13 +103,13 @@ def _item(index: int, entry: ExampleRow) -> Item:
             f"Example {index} reads position {entry.position}, but it has {length} tokens."
         )
     return Item(
-        example=index,
-        step=0,
+        example=index if entry.example is None else entry.example,
+        step=entry.step,
         clean=entry.clean,
         corrupted=entry.corrupted,
         reads=(position,),
-        answers=((entry.answer,),),
-        distractors=((entry.distractor,),),
+        answers=(entry.answer,),
+        distractors=(entry.distractor,),
     )
 
 
@@ -82,61 +117,88 @@ def attribute_file(
     model_dir: str | Path,
     examples_path: str | Path,
     *,
+    metric: str = "logit-diff",
     method: str = "eap-ig",
     steps: int = 5,
     points: str = "left",
     attention: Attention = "causal",
     kv: KV = "ungrouped",
     batch_size: int = 32,
+    by_position: bool = False,
+    memory_budget: int | None = None,
     out: str | Path | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> Attribution:
     """Score all edges of the model in a folder on the examples of a file.
 
-    The metric is the logit of the answer minus that of the distractor at ``position``. A score is
-    summed over positions and averaged over examples; positive = corrupting the edge lowers the
-    metric. ``out`` (``.json`` or ``.parquet``) receives ``{edge name: score}`` or the table.
+    A score is summed over positions and averaged over examples; positive = corrupting the edge
+    lowers the metric. ``out`` receives what :func:`export_circuit` writes; when an example fails,
+    the scores of those finished before are kept beside it.
 
     Raises:
-        CircuitError: an example or option is malformed.
+        CircuitError: an example or option is malformed, or the metric is NaN.
         ModelError: the model can't be loaded or doesn't attend as declared.
     """
-    interpolation_points(method, steps, points)  # say so before the model is read
+    # what can be said without the model is said before it is read
+    check_metric(metric)
+    check_method(method, metric, steps, points)
+    check_batch_size(batch_size)
     if out is not None:
-        _suffix(out)
+        check_suffix(out)
     items = read_examples(examples_path)
+    if by_position:
+        one_length(items, "Resolving scores by position")
     model = load_folder(model_dir, attention=attention, kv=kv, device=device)
-    result = attribute(
-        model,
-        items,
-        method=method,
-        steps=steps,
-        points=points,
-        batch_size=batch_size,
-        progress=progress,
-    )
+    check_items(items, model)
+    chunks = list(example_chunks(items, batch_size))
+    with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
+
+        def work(chunk: Sequence[Item]) -> Attribution:
+            result = attribute(
+                model,
+                chunk,
+                metric=metric,
+                method=method,
+                steps=steps,
+                points=points,
+                batch_size=batch_size,
+                by_position=by_position,
+                memory_budget=memory_budget,
+            )
+            bar.update(len(chunk))
+            return result
+
+        def keep(done: list[Attribution]) -> Path | None:
+            if out is None:
+                return None
+            export_circuit(join_attributions(done, chunks), partial_path(out))
+            return partial_path(out)
+
+        result = join_attributions(in_chunks(chunks, work, keep), chunks)
     if out is not None:
         export_circuit(result, out)
+        partial_path(out).unlink(missing_ok=True)
     return result
 
 
 def export_circuit(result: Attribution, out: str | Path) -> None:
     """Write an attribution as ``.json`` or ``.parquet``, whichever the name says.
 
+    JSON is ``{edge name: score}``, or where scores are resolved by position ``{edge name: [score
+    at each position of the reader]}``. Parquet is a table with one row an edge, and a column
+    ``position_0`` … for each position.
+
     Raises:
         CircuitError: another suffix, or the file can't be written.
     """
-    if _suffix(out) == ".json":
-        result.circuit.to_json(out)
+    suffix, circuit, by_position = check_suffix(out), result.circuit, result.by_position
+    if suffix == ".json" and by_position is not None:
+        values: list[Any] = by_position.T.astype(float).tolist()
+        named = dict(zip(circuit.graph.names, values, strict=True))
+        write_file(out, json.dumps(named, indent=0).encode())
+    elif suffix == ".json":
+        circuit.to_json(out)
     else:
-        result.circuit.to_parquet(out)
-
-
-def _suffix(out: str | Path) -> str:
-    suffix = Path(out).suffix
-    if suffix not in (".json", ".parquet"):
-        raise CircuitError(
-            f"Can't write {Path(out).name!r}: its name must end in .json or .parquet."
-        )
-    return suffix
+        rows = [] if by_position is None else list(by_position)
+        circuit.to_parquet(out, **{f"position_{i}": np.asarray(row) for i, row in enumerate(rows)})

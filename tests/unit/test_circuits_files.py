@@ -115,3 +115,30 @@ def test_malformed_examples_are_said_in_one_sentence(tmp_path, content, message)
 def test_missing_examples_file(tmp_path):
     with pytest.raises(CircuitError, match="can't be read"):
         read_examples(tmp_path / "none.json")
+
+
+def test_entries_of_one_example_with_steps_and_sets_of_ids(tmp_path):
+    path = tmp_path / "examples.json"
+    first = {**ENTRY, "example": 7, "answer": [4, 5], "distractor": [6, 8, 9]}
+    path.write_text(json.dumps([first, {**first, "step": 2, "position": 0}]))
+    items = read_examples(path)
+    assert [(item.example, item.step, item.reads) for item in items] == [(7, 0, (2,)), (7, 2, (0,))]
+    assert items[0].answers == ((4, 5),)
+    assert items[0].distractors == ((6, 8, 9),)
+    path.write_text(json.dumps([{**ENTRY, "answer": []}]))
+    with pytest.raises(CircuitError, match=r"list\[0\]\.answer"):
+        read_examples(path)
+    path.write_text(json.dumps([first, ENTRY]))
+    with pytest.raises(CircuitError, match="1 of 2 entries don't say their example"):
+        read_examples(path)
+
+
+def test_a_circuit_is_read_by_suffix_and_must_be_of_the_graph(tmp_path):
+    for name in ("c.json", "c.parquet"):
+        (circuit().to_json if name == "c.json" else circuit().to_parquet)(tmp_path / name)
+        again = Circuit.read(tmp_path / name, GRAPH)
+        np.testing.assert_array_equal(again.scores, circuit().scores)
+    with pytest.raises(CircuitError, match="graph isn't the model's"):
+        Circuit.read(tmp_path / "c.parquet", Graph(2, 1, 1))
+    with pytest.raises(CircuitError, match=r"must end in \.json or \.parquet"):
+        Circuit.read(tmp_path / "c.csv", GRAPH)

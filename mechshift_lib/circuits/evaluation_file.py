@@ -1,0 +1,248 @@
+"""``mechshift evaluate``: a circuit's file, a model folder and prompts to faithfulness tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mechshift_lib.circuits.ablation import Ablation
+from mechshift_lib.circuits.circuit import Circuit, check_suffix, write_file
+from mechshift_lib.circuits.completeness import (
+    Completeness,
+    Minimality,
+    completeness,
+    minimality,
+)
+from mechshift_lib.circuits.curve import AREAS, FRACTIONS, RANKING_OF, Curve
+from mechshift_lib.circuits.examples_file import read_examples
+from mechshift_lib.circuits.faithfulness import RunOptions, edge_counts, faithfulness_curves
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.items import check_batch_size, check_items
+from mechshift_lib.circuits.metrics import check_metric
+from mechshift_lib.circuits.partial import (
+    example_chunks,
+    in_chunks,
+    join_curves,
+    partial_path,
+)
+from mechshift_lib.circuits.selection import SELECTIONS
+from mechshift_lib.errors import CircuitError
+from mechshift_lib.models.checks import Attention
+from mechshift_lib.models.loading import KV, LoadedModel, load_folder
+from mechshift_lib.models.readout import Item
+
+#: What a table of points can be written as.
+SUFFIXES = (".csv", ".json", ".parquet")
+
+#: At most so many chunks: each of them averages the whole reference set anew.
+_MOST_CHUNKS = 8
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A model folder and what it is asked.
+
+    Attributes:
+        model_dir: Hugging Face folder.
+        examples: an examples file.
+        metric: name of the metric.
+        ablation: what edges outside a circuit carry.
+        reference: examples file of the reference set of mean ablation; by default ``examples``.
+        attention: ``"causal"`` or ``"full"``.
+        kv: how key and value edges are counted.
+        batch_size: rows per pass.
+        memory_budget: bytes that a pass may take.
+        device: ``"cpu"`` or ``"cuda"``.
+        progress: show progress bars.
+    """
+
+    model_dir: str | Path
+    examples: str | Path
+    metric: str = "logit-diff"
+    ablation: Ablation = Ablation.RESAMPLE
+    reference: str | Path | None = None
+    attention: Attention = "causal"
+    kv: KV = "ungrouped"
+    batch_size: int = 32
+    memory_budget: int | None = None
+    device: str = "cpu"
+    progress: bool = False
+
+    def options(self, reference: Sequence[Item]) -> RunOptions:
+        """How circuits are run."""
+        return {
+            "metric": self.metric,
+            "ablation": self.ablation,
+            "reference": reference,
+            "batch_size": self.batch_size,
+            "memory_budget": self.memory_budget,
+            "progress": self.progress,
+        }
+
+    def open(self) -> tuple[LoadedModel, list[Item], list[Item]]:
+        """The model, the items and the reference set.
+
+        Raises:
+            CircuitError: an option is unknown, or an example is malformed.
+            ModelError: the model can't be loaded or doesn't attend as declared.
+        """
+        check_metric(self.metric)
+        check_batch_size(self.batch_size)
+        items = read_examples(self.examples)
+        reference = items if self.reference is None else read_examples(self.reference)
+        model = load_folder(
+            self.model_dir, attention=self.attention, kv=self.kv, device=self.device
+        )
+        check_items(items, model)
+        check_items(reference, model)
+        return model, items, reference
+
+
+def evaluate_file(
+    questions: Questions,
+    circuit_path: str | Path,
+    *,
+    fractions: Sequence[float] = FRACTIONS,
+    by: Sequence[str] = ("signed", "absolute"),
+    selection: str = "top",
+    out: str | Path | None = None,
+) -> list[Curve]:
+    """Faithfulness of the circuits that a file's scores give, one curve per ranking.
+
+    When an example fails, the table of those finished before is kept beside ``out``.
+
+    Args:
+        questions: the model and what it is asked.
+        circuit_path: ``{edge name: score}`` or the table that ``mechshift attribute`` writes.
+        fractions: shares of all edges, ascending.
+        by: rankings: ``"signed"`` (gives CPR) and ``"absolute"`` (gives CMD).
+        selection: ``"top"`` or ``"greedy"``.
+        out: where the points go, as ``.csv``, ``.parquet`` or ``.json`` (with CPR and CMD).
+
+    Raises:
+        CircuitError: an example, option or the circuit is malformed, or the metric is NaN.
+        ModelError: the model can't be loaded or doesn't attend as declared.
+    """
+    edge_counts(1, fractions)
+    check_suffix(circuit_path, (".json", ".parquet"))
+    if out is not None:
+        check_suffix(out, SUFFIXES)
+    if selection not in SELECTIONS:
+        raise CircuitError(
+            f"Unknown selection {selection!r}: choose one of {', '.join(SELECTIONS)}."
+        )
+    model, items, reference = questions.open()
+    circuit = Circuit.read(circuit_path, Graph.for_model(model))
+    n_examples = len({item.example for item in items})
+    size = max(questions.batch_size, -(-n_examples // _MOST_CHUNKS))
+    chunks = list(example_chunks(items, size))
+
+    def work(chunk: Sequence[Item]) -> list[Curve]:
+        return [
+            faithfulness_curves(
+                model,
+                chunk,
+                [circuit],
+                fractions=fractions,
+                by=ranking,
+                selection=selection,
+                **questions.options(reference),
+            )[0]
+            for ranking in by
+        ]
+
+    def join(done: list[list[Curve]]) -> list[Curve]:
+        return [join_curves(parts) for parts in zip(*done, strict=True)]
+
+    def keep(done: list[list[Curve]]) -> Path | None:
+        if out is None:
+            return None
+        export_curves(join(done), partial_path(out))
+        return partial_path(out)
+
+    curves = join(in_chunks(chunks, work, keep))
+    if out is not None:
+        export_curves(curves, out)
+        partial_path(out).unlink(missing_ok=True)
+    return curves
+
+
+def areas(curves: Sequence[Curve]) -> dict[str, dict[str, float]]:
+    """CPR and CMD of the curves that they are defined for, with intervals: value, low, high.
+
+    A curve of a single point has none.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for name, area in AREAS.items():
+        for curve in curves:
+            if curve.by == RANKING_OF[name] and len(curve.fractions) > 1:
+                low, high = curve.interval(name)
+                found[name] = {"value": area(curve), "low": low, "high": high}
+    return found
+
+
+def export_curves(curves: Sequence[Curve], out: str | Path) -> None:
+    """Write the points of curves as ``.csv``, ``.parquet``, or with :func:`areas` as ``.json``.
+
+    Raises:
+        CircuitError: another suffix, or the file can't be written.
+    """
+    suffix = check_suffix(out, SUFFIXES)
+    table = pd.concat([_points(curve) for curve in curves], ignore_index=True)
+    if suffix == ".json":
+        points = json.loads(table.to_json(orient="records", double_precision=15))
+        content = {"points": points, **areas(curves)}
+        write_file(out, json.dumps(content, indent=1).encode())
+    elif suffix == ".csv":
+        write_file(out, table.to_csv(index=False).encode())
+    else:
+        write_file(out, table.to_parquet(index=False))
+
+
+def _points(curve: Curve) -> pd.DataFrame:
+    table = curve.frame()
+    table.insert(0, "by", curve.by)
+    table.insert(1, "selection", curve.selection)
+    return table
+
+
+def examine_file(
+    questions: Questions,
+    circuit_path: str | Path,
+    *,
+    sample: int | None = 100,
+    out: str | Path | None = None,
+) -> tuple[Completeness, Minimality]:
+    """Completeness and minimality of a given circuit: the edges whose score in the file isn't 0.
+
+    Args:
+        questions: the model and what it is asked.
+        circuit_path: ``{edge name: score}`` or a table that ``mechshift attribute`` writes.
+        sample: edges to take out for the minimality, drawn at random; ``None``: all.
+        out: where both go, as ``.json``.
+
+    Raises:
+        CircuitError: an example, option or the circuit is malformed, or the metric is NaN.
+        ModelError: the model can't be loaded or doesn't attend as declared.
+    """
+    check_suffix(circuit_path, (".json", ".parquet"))
+    if out is not None and Path(out).suffix != ".json":
+        raise CircuitError(f"Can't use {Path(out).name!r}: its name must end in .json.")
+    model, items, reference = questions.open()
+    mask = Circuit.read(circuit_path, Graph.for_model(model)).scores != 0
+    whole = completeness(model, items, mask, **questions.options(reference))
+    least = minimality(model, items, mask, sample=sample, **questions.options(reference))
+    if out is not None:
+        content = {
+            "n_edges": whole.n_edges,
+            "faithfulness": whole.circuit,
+            "faithfulness_of_the_complement": whole.complement,
+            "subsets": whole.frame().to_dict("records"),
+            "loss_by_edge": dict(zip(least.edges, least.loss.tolist(), strict=True)),
+        }
+        write_file(out, json.dumps(content, indent=1).encode())
+    return whole, least
