@@ -179,10 +179,9 @@ def _visit(
     first: int = 0,
     replacement: Replacement | None = None,
 ) -> Tensor | None:
-    """Take gradients at one point; returns that at the input of layer ``first`` where it is asked.
+    """Take gradients at one point; returns that at the start where layers below were skipped.
 
-    A function of its own, so that nothing of a run outlives it. The gradient at the input is asked
-    for where layers were skipped, or may have been: with a replacement.
+    A function of its own, so that nothing of a run outlives it.
     """
     run = gradient_run(
         model, ends.ids, start, first=first, replacement=replacement, writers=target.writers
@@ -190,7 +189,7 @@ def _visit(
     unembed = at(model.hf, model.anatomy.unembed)
     total = item_metric(metric, run.final, unembed, ends.reads).sum()
     tensors = target.tensors(run)
-    if replacement is None:
+    if first == 0:
         target.add(run, torch.autograd.grad(total, tensors, allow_unused=True), weight)
         return None
     *gradients, back = torch.autograd.grad(total, [*tensors, run.start], allow_unused=True)
