@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.runs import circuit_logits
 from mechshift_lib.circuits.tracing import node_outputs, reader_sites
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at, rows
@@ -82,3 +84,33 @@ def test_gradient_attribution_equals_the_literal_one(architecture, attention, kv
     ordered = np.array([expected[name] for name in result.graph.names])
     np.testing.assert_allclose(result.scores, ordered, atol=1e-5, rtol=1e-4)
     assert np.abs(ordered).max() > 1e-2
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize("kv", KV)
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_all_edges_are_the_clean_run_and_no_edge_the_corrupted(
+    architecture, attention, kv, padding
+):
+    model = wrap_model(tiny_hf(architecture), attention=attention, kv=kv)
+    items = tiny_items(2, reads=2)
+    side = None
+    if padding != "none":
+        side = padding
+        items += tiny_items(1, length=10, seed=3, reads=2)
+    edges = np.zeros((3, Graph.for_model(model).n_edges), dtype=bool)
+    edges[0], edges[2, ::2] = True, True
+    if side is not None and model.anatomy.padding == "none":
+        with pytest.raises(ModelError, match="padding"):
+            circuit_logits(model, items, edges[0], padding=side)
+        return
+    whole, none, half = (circuit_logits(model, items, mask, padding=side) for mask in edges)
+    for row, item in enumerate(items):
+        clean, corrupted = (
+            model.logits(torch.tensor([ids]))[0, list(item.reads)]
+            for ids in (item.clean, item.corrupted)
+        )
+        torch.testing.assert_close(whole[row], clean, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(none[row], corrupted, atol=1e-5, rtol=1e-5)
+        assert (clean - corrupted).abs().max() > 1e-2
+        assert min((half[row] - x).abs().max() for x in (clean, corrupted)) > 1e-2
