@@ -2,119 +2,35 @@
 
 from __future__ import annotations
 
-import enum
-import re
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.cli_options import (
+    EXAMPLES_HELP,
+    KV,
+    Attention,
+    AttentionOption,
+    BatchOption,
+    BudgetOption,
+    Cut,
+    DeviceOption,
+    KVOption,
+    Method,
+    Metric,
+    MetricOption,
+    Points,
+    Ranking,
+    Selection,
+    parse_fractions,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from mechshift_lib.circuits.evaluation_file import Questions
-
-
-class Method(enum.StrEnum):
-    """Attribution methods."""
-
-    eap = "eap"
-    eap_ig = "eap-ig"
-    eap_ig_activations = "eap-ig-activations"
-    clean_corrupted = "clean-corrupted"
-    exact = "exact"
-
-
-class Metric(enum.StrEnum):
-    """Metrics."""
-
-    logit_diff = "logit-diff"
-    prob_diff = "prob-diff"
-    log_prob = "log-prob"
-    kl = "kl"
-
-
-class Points(enum.StrEnum):
-    """Points of integration."""
-
-    left = "left"
-    right = "right"
-
-
-class Attention(enum.StrEnum):
-    """What a token sees."""
-
-    causal = "causal"
-    full = "full"
-
-
-class KV(enum.StrEnum):
-    """How key and value edges are counted under grouped-query attention."""
-
-    ungrouped = "ungrouped"
-    grouped = "grouped"
-
-
-class Ranking(enum.StrEnum):
-    """Which score ranks edges."""
-
-    signed = "signed"
-    absolute = "absolute"
-    both = "both"
-
-
-class Selection(enum.StrEnum):
-    """How the edges of a circuit are chosen."""
-
-    top = "top"
-    greedy = "greedy"
-
-
-class Cut(enum.StrEnum):
-    """What edges outside a circuit carry."""
-
-    resample = "resample"
-    zero = "zero"
-    mean = "mean"
-
-
-EXAMPLES_HELP = (
-    'A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id or list of ids, '
-    '"distractor": id or list of ids, "position": index, "example": number, "step": number}; the '
-    "last three may be left out."
-)
-#: Options that every command of the engine has.
-MetricOption = Annotated[
-    Metric,
-    typer.Option(
-        help="logit-diff: logit of the answer minus logit of the distractor; prob-diff: the same "
-        "of probabilities; log-prob: log-probability of the answer; kl: minus the divergence from "
-        "the clean run."
-    ),
-]
-AttentionOption = Annotated[
-    Attention,
-    typer.Option(help="causal: a token sees what is before it; full: everything."),
-]
-KVOption = Annotated[
-    KV,
-    typer.Option(
-        help="ungrouped: key and value edges for every query head; grouped: for every KV head."
-    ),
-]
-BatchOption = Annotated[
-    int, typer.Option(help="Examples at once; the results don't depend on it.", min=1)
-]
-BudgetOption = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SIZE",
-        help="Memory that a batch's intermediate results may take, such as 2GiB or 500MB; by "
-        "default they are not chunked.",
-    ),
-]
-DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 
 
 def attribute(
@@ -318,50 +234,12 @@ def _curves(
         out=out,
     )
     for name, area in areas(curves).items():
-        typer.echo(f"{name.upper()} {area['value']:.3f} ({area['low']:.3f} to {area['high']:.3f})")
+        interval = f" ({area['low']:.3f} to {area['high']:.3f})"
+        known = not math.isnan(area["low"])  # a single example has no interval
+        typer.echo(f"{name.upper()} {area['value']:.3f}{interval if known else ''}")
 
 
 def _median(values: list[float]) -> float:
     from statistics import median
 
     return median(values)
-
-
-_UNITS = {
-    "": 1,
-    "b": 1,
-    **{f"{x}b": 1000**i for i, x in enumerate("kmgt", 1)},
-    **{f"{x}ib": 1024**i for i, x in enumerate("kmgt", 1)},
-}
-
-
-def parse_size(text: str | None) -> int | None:
-    """``"2GiB"`` → bytes; units of 1000 (kB, MB, GB) or 1024 (KiB, MiB, GiB).
-
-    Raises:
-        ConfigError: it isn't a positive number with such a unit.
-    """
-    if text is None:
-        return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    unit = _UNITS.get(found[2].lower()) if found else None
-    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
-    if size < 1:
-        raise ConfigError(f"--memory-budget takes a size such as 2GiB or 500MB, not {text!r}.")
-    return size
-
-
-def parse_fractions(text: str | None) -> tuple[float, ...] | None:
-    """``"0.01,0.1,1"`` → shares of edges.
-
-    Raises:
-        ConfigError: one of them isn't a number.
-    """
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"--fractions takes numbers with commas, such as 0.01,0.1,1, not {text!r}."
-        ) from error

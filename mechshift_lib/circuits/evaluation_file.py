@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -195,7 +196,9 @@ def export_curves(curves: Sequence[Curve], out: str | Path) -> None:
     table = pd.concat([_points(curve) for curve in curves], ignore_index=True)
     if suffix == ".json":
         points = json.loads(table.to_json(orient="records", double_precision=15))
-        content = {"points": points, **areas(curves)}
+        content = {"points": points}
+        for name, area in areas(curves).items():  # JSON has no NaN
+            content[name] = {key: x if math.isfinite(x) else None for key, x in area.items()}
         write_file(out, json.dumps(content, indent=1).encode())
     elif suffix == ".csv":
         write_file(out, table.to_csv(index=False).encode())

@@ -59,7 +59,10 @@ def in_chunks(
         for chunk in chunks:
             done.append(work(chunk))
     except BaseException as error:
-        path = keep(done) if done else None
+        try:
+            path = keep(done) if done else None
+        except MechshiftError:  # what is finished can't be written: the first error says more
+            path = None
         if path is None:
             raise
         n = len({item.example for chunk in chunks[: len(done)] for item in chunk})

@@ -14,7 +14,7 @@ from mechshift_lib.circuits.partial import (
     join_curves,
     partial_path,
 )
-from mechshift_lib.errors import ModelError
+from mechshift_lib.errors import CircuitError, ModelError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import tiny_hf, tiny_items
 
@@ -120,3 +120,17 @@ def test_nothing_finished_or_no_place_leaves_the_error_as_it_was(items):
         in_chunks(chunks, second, lambda done: partial_path("a/x.json"))
     assert "2 examples" in caught.value.__notes__[0]
     assert "x.partial.json" in caught.value.__notes__[0]
+
+
+def test_the_first_error_is_said_when_the_finished_part_cannot_be_written(items):
+    chunks = list(example_chunks(items, 2))
+
+    def second(chunk):
+        if chunk is not chunks[0]:
+            raise ModelError("It broke.")
+
+    def full_disk(done):
+        raise CircuitError("Can't write x.")
+
+    with pytest.raises(ModelError, match=r"^It broke\.$"):
+        in_chunks(chunks, second, full_disk)

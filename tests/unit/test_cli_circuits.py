@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mechshift_lib import cli_circuits
+from mechshift_lib import cli_options
 from mechshift_lib.circuits.ablation import Ablation
 from mechshift_lib.circuits.attribution import METHODS, attribute
 from mechshift_lib.circuits.circuit import Circuit
@@ -65,11 +65,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_options_are_those_of_the_library() -> None:
-    assert set(METHODS) <= {method.value for method in cli_circuits.Method}
+    assert set(METHODS) <= {method.value for method in cli_options.Method}
     for enum, names in (
-        (cli_circuits.Metric, METRICS),
-        (cli_circuits.Selection, SELECTIONS),
-        (cli_circuits.Cut, list(Ablation)),
+        (cli_options.Metric, METRICS),
+        (cli_options.Selection, SELECTIONS),
+        (cli_options.Cut, list(Ablation)),
     ):
         assert [x.value for x in enum] == [str(name) for name in names]
 
@@ -180,6 +180,18 @@ def test_evaluate_a_given_circuit(folder: Path, tmp_path: Path) -> None:
     assert len(content["subsets"]) == 10
 
 
+def test_one_example_has_areas_without_intervals(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps([entry(0)]))
+    out = tmp_path / "curve.json"
+    given = (folder / "model", tmp_path / "one.json", folder / "scores.json", "--out", out)
+    code, said, _ = call("evaluate", *given, "--fractions", "0.5,1")
+    assert code == 0
+    assert " to " not in said
+    content = json.loads(out.read_text())
+    assert (content["cpr"]["low"], content["points"][0]["low"]) == (None, None)
+    assert f"CPR {content['cpr']['value']:.3f}\n" in said
+
+
 def assert_refused(result: tuple[int, str, str], *words: str) -> None:
     code, out, err = result
     assert code == 2, (out, err)
@@ -200,6 +212,15 @@ BAD_EXAMPLES = {
     "no example": ([], ("is empty",)),
     "some with example, some without": ([entry(0, example=1), entry(1)], ("1 of 2", "example")),
 }
+
+
+def test_examples_whose_inputs_do_not_differ_have_nothing_to_keep(
+    folder: Path, tmp_path: Path
+) -> None:
+    same = entry(0)
+    (tmp_path / "x.json").write_text(json.dumps([{**same, "corrupted": same["clean"]}] * 2))
+    given = (folder / "model", tmp_path / "x.json", folder / "scores.json")
+    assert_refused(call("evaluate", *given, "--out", tmp_path / "c.csv"), "same metric")
 
 
 @pytest.mark.parametrize("command", ["attribute", "evaluate"])
@@ -338,6 +359,14 @@ def test_an_interrupt_keeps_what_is_finished_too(
     assert result.exit_code != 0
     assert "2 examples finished before" in result.stderr
     assert (tmp_path / "scores.partial.json").exists()
+
+
+def test_help_of_evaluate_states_faithfulness_and_areas() -> None:
+    text = " ".join(call("evaluate", "--help")[1].split())
+    assert "f = (m(C) - m(none)) / (m(all) - m(none))" in text
+    assert "ranked by signed score" in text
+    for option in ("--fractions", "--by", "--ablation", "--given", "--selection", "--out"):
+        assert option in text
 
 
 def test_sizes() -> None:
