@@ -184,5 +184,84 @@ def test_mean_ablation_is_by_position_length_and_step():
     assert found.values[0, 0] == pytest.approx(logit_diff(expected, item), abs=1e-5)
     alone = run_circuits(model, [item, odd], ~mask, ablation="mean")
     np.testing.assert_allclose(alone.values[0], alone.clean, atol=1e-5)  # each its own mean
+    with pytest.raises(CircuitError, match="no reference item of 8 tokens at step 1"):
+        run_circuits(model, [odd], mask, ablation="mean", reference=others)
+
+
+def test_nodes_are_ablated_with_all_their_edges(model):
+    graph = Graph.for_model(model)
+    items = tiny_items(2)
+    sets = [["a0.h1"], ["m0", "a1.h3"], ["m1"], [], graph.sources]
+    found = ablate_nodes(model, items, sets)
+    masks = np.array([[name.split("->")[0] not in nodes for name in graph.names] for nodes in sets])
+    np.testing.assert_allclose(found.values, run_circuits(model, items, masks).values, atol=2e-6)
+    np.testing.assert_allclose(found.values[3], found.clean, atol=1e-5)
+    np.testing.assert_allclose(found.values[4], found.corrupted, atol=1e-5)
+    with pytest.raises(CircuitError, match="Unknown node 'logits'"):
+        ablate_nodes(model, items, [["logits"]])
+
+
+def test_a_model_calculated_by_hand():
+    """One layer that writes nothing: the logits are the normed embedding times the unembedding."""
+    hf = tiny_hf("llama", layers=1)
+    with torch.no_grad():
+        hf.model.layers[0].self_attn.o_proj.weight.zero_()
+        hf.model.layers[0].mlp.down_proj.weight.zero_()
+        hf.model.embed_tokens.weight.zero_()
+        hf.model.embed_tokens.weight[1, 0] = 2.0
+        hf.model.embed_tokens.weight[2, 1] = 3.0
+        hf.model.norm.weight.fill_(1.0)
+        hf.lm_head.weight.zero_()
+        hf.lm_head.weight[5, 0] = 1.0
+        hf.lm_head.weight[6, 1] = 1.0
+    model = wrap_model(hf)
+    item = Item(0, 0, (1,), (2,), (0,), ((5,),), ((6,),))
+    graph = Graph.for_model(model)
+    mask = np.zeros((3, graph.n_edges), bool)
+    mask[0, graph.index("input->logits")] = True
+    mask[1] = ~mask[0]
+    found = run_circuits(model, [item], mask[:2])
+    level = 32**0.5  # a one-hot vector of any height, normed over 32 dimensions
+    np.testing.assert_allclose(found.values[:, 0], [level, -level], rtol=1e-4)
+    assert found.correct[:, 0].tolist() == [1.0, 0.0]
+    zero = run_circuits(model, [item], mask[2:], ablation=Ablation.ZERO)
+    assert zero.values[0, 0] == 0.0
+
+
+def test_bfloat16_is_close_to_float32():
+    items = tiny_items(4)
+    exact, rounded = wrap_model(tiny_hf()), wrap_model(tiny_hf().to(torch.bfloat16))
+    masks = random_masks(Graph.for_model(exact), 6, share=0.8)
+    a, b = (run_circuits(m, items, masks).values for m in (exact, rounded))
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99  # bfloat16 keeps 8 bits
+    assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"masks": np.ones((1, 3), bool)}, "array of booleans"),
+        ({"masks": "floats"}, "array of booleans"),
+        ({"ablation": "noise"}, "Unknown ablation 'noise': choose one of resample, zero, mean"),
+        ({"metric": "loss"}, "Unknown metric"),
+        ({"batch_size": 0}, "batch size"),
+        ({"items": []}, "at least one example"),
+    ],
+)
+def test_what_is_refused(model, change, message):
+    n = Graph.for_model(model).n_edges
+    if isinstance(change.get("masks"), str):
+        change = {"masks": np.ones((1, n))}
+    options = {"items": tiny_items(1), "masks": np.ones((1, n), bool)} | change
+    with pytest.raises(CircuitError, match=message):
+        run_circuits(model, **options)
+
+
+def test_logits_that_cannot_be_stacked_are_refused(model):
+    mask = np.ones(Graph.for_model(model).n_edges, bool)
+    with pytest.raises(CircuitError, match="several lengths"):
+        circuit_logits(model, [*tiny_items(1), *tiny_items(1, length=9)], mask)
+    with pytest.raises(CircuitError, match="same number of reads"):
+        circuit_logits(model, [*tiny_items(1), *tiny_items(1, reads=2)], mask)
     with pytest.raises(CircuitError, match="can't be padded"):
         circuit_logits(model, tiny_items(1), mask, ablation="mean", padding="left")
