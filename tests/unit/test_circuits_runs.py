@@ -9,9 +9,10 @@ import torch
 from mechshift_lib.circuits.ablation import Ablation
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.metrics import METRICS
-from mechshift_lib.circuits.runs import circuit_logits, run_circuits
+from mechshift_lib.circuits.runs import ablate_nodes, circuit_logits, run_circuits
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
+from mechshift_lib.models.readout import Item
 from tests.support.literal import circuit_logits as literal_logits
 from tests.support.literal import embedding, run
 from tests.support.tiny import CASES, GROUPED, tiny_hf, tiny_items
