@@ -6,12 +6,13 @@ import torch
 
 from mechshift_lib.circuits.attribution import attribute
 from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.patching import patch_nodes
 from mechshift_lib.circuits.runs import circuit_logits
 from mechshift_lib.circuits.tracing import node_outputs, reader_sites
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import wrap_model
-from tests.support.literal import literal_scores
+from tests.support.literal import embedding, literal_scores, plain_read, run
 from tests.support.tiny import CASES, tiny_hf, tiny_items
 
 PADDINGS = ("none", "left", "right")
@@ -26,6 +27,12 @@ def padded(ids, side):
     parts = ((ids, filler), (kept, 0 * filler))
     wide, mask = (torch.cat(pair if side == "right" else pair[::-1], 1) for pair in parts)
     return wide, mask, slice(0, ids.shape[1]) if side == "right" else slice(2, None)
+
+
+def logit_diff(logits, item):
+    """The item's metric on logits ``[1, pos, vocab]``, written out."""
+    reads = list(zip(item.reads, item.answers, item.distractors, strict=True))
+    return sum(logits[0, p, a[0]] - logits[0, p, d[0]] for p, a, d in reads) / len(reads)
 
 
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -67,15 +74,11 @@ def test_gradient_attribution_equals_the_literal_one(architecture, attention, kv
     model = wrap_model(hf, attention=attention, kv=kv)  # the literal one sees what is ungrouped
     (item,) = tiny_items(1, reads=2)
 
-    def metric(logits):
-        reads = zip(item.reads, item.answers, item.distractors, strict=True)
-        return sum(logits[0, p, a[0]] - logits[0, p, d[0]] for p, a, d in reads) / 2
-
     expected = literal_scores(
         hf,
         torch.tensor([item.clean]),
         torch.tensor([item.corrupted]),
-        metric,
+        lambda logits: logit_diff(logits, item),
         causal=attention == "causal",
         shares=[0.0, 0.5],
     )
@@ -114,3 +117,30 @@ def test_all_edges_are_the_clean_run_and_no_edge_the_corrupted(
         torch.testing.assert_close(none[row], corrupted, atol=1e-5, rtol=1e-5)
         assert (clean - corrupted).abs().max() > 1e-2
         assert min((half[row] - x).abs().max() for x in (clean, corrupted)) > 1e-2
+
+
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_a_patched_node_is_another_output_for_all_its_readers(architecture, attention):
+    hf, causal = tiny_hf(architecture), attention == "causal"
+    model = wrap_model(hf, attention=attention)
+    (item,) = tiny_items(1, reads=2)
+    clean, corrupted = (
+        embedding(hf, torch.tensor([ids])).detach() for ids in (item.clean, item.corrupted)
+    )
+    with torch.no_grad():
+        (_, written), (_, other) = (run(hf, embed, causal=causal) for embed in (clean, corrupted))
+    result = patch_nodes(model, [item], direction="noise", by_position=False)
+    for layer in range(model.n_layers):
+        nodes = [f"a{layer}.h{head}" for head in range(model.n_heads)] + [f"m{layer}"]
+        found = [*result.patched["head"][0, layer, :, 0], result.patched["mlp"][0, layer, 0]]
+        for node, value in zip(nodes, found, strict=True):
+            change = other[node] - written[node]
+
+            def read(reader, so_far, node=node, change=change):
+                x = plain_read(reader, so_far)
+                return x + change if node in so_far else x
+
+            with torch.no_grad():
+                logits, _ = run(hf, clean, causal=causal, read=read)
+            assert value == pytest.approx(float(logit_diff(logits, item)), abs=1e-5)
+    assert np.ptp(result.patched["head"]) > 1e-2
