@@ -12,7 +12,7 @@ from typing import Any
 import nnsight
 from torch import Tensor
 
-from mechshift_lib.models.anatomy import at, projections
+from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 
 
@@ -31,28 +31,6 @@ class NodeOutputs:
     embed: Tensor
     heads: list[Tensor]
     mlps: list[Tensor]
-    final: Tensor
-
-
-@dataclass(frozen=True)
-class ReaderSites:
-    """Where readers take in the residual stream, connected by one autograd graph.
-
-    Attributes:
-        attn_in: per layer the input of the norm before attention, ``[batch, pos, d_model]``.
-        qkv: per layer the outputs of the q, k and v projections, or of the fused one
-            (see :func:`mechshift_lib.models.anatomy.gather_qkv`).
-        mlp_in: per layer the input of the norm before the MLP.
-        mlp_normed: per layer the output of that norm.
-        final_in: input of the final norm.
-        final: output of the final norm.
-    """
-
-    attn_in: list[Tensor]
-    qkv: list[list[Tensor]]
-    mlp_in: list[Tensor]
-    mlp_normed: list[Tensor]
-    final_in: Tensor
     final: Tensor
 
 
@@ -92,35 +70,3 @@ def node_outputs(model: LoadedModel, ids: Tensor, mask: Tensor | None = None) ->
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
     return NodeOutputs(embed, list(heads), list(mlps), final)
-
-
-def reader_sites(
-    model: LoadedModel, ids: Tensor, embed: Tensor, mask: Tensor | None = None
-) -> ReaderSites:
-    """Run with the output of ``input`` replaced and keep what every reader takes in.
-
-    Args:
-        model: a loaded model; its parameters are frozen.
-        ids: input ids ``[batch, pos]``, which only give the shape.
-        embed: output of ``input``, ``[batch, pos, d_model]``; gradients start here.
-        mask: see :meth:`LoadedModel.arguments`.
-    """
-    anatomy, lm = model.anatomy, model.lm
-    paths = projections(anatomy)
-    embed = embed.detach().requires_grad_(True)
-    with lm.trace(**model.arguments(ids, mask)) as tracer:
-        attn_in: list[Tensor] = nnsight.save([])
-        qkv: list[list[Tensor]] = nnsight.save([])
-        mlp_in: list[Tensor] = nnsight.save([])
-        mlp_normed: list[Tensor] = nnsight.save([])
-        at(lm, anatomy.embed).output = embed
-        for index in range(model.n_layers):
-            layer = anatomy.layer(lm, index)
-            attn_in.append(at(layer, anatomy.attn_norm).input)
-            qkv.append([at(layer, path).output for path in paths])
-            mlp_in.append(at(layer, anatomy.mlp_norm).input)
-            mlp_normed.append(at(layer, anatomy.mlp_norm).output)
-        final_in = at(lm, anatomy.final_norm).input.save()
-        final = at(lm, anatomy.final_norm).output.save()
-        tracer.stop()
-    return ReaderSites(list(attn_in), list(qkv), list(mlp_in), list(mlp_normed), final_in, final)

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from mechshift_lib.circuits.attribution import (
     active_positions,
@@ -15,6 +16,7 @@ from mechshift_lib.circuits.attribution import (
 )
 from mechshift_lib.circuits.circuit import Circuit
 from mechshift_lib.circuits.examples_file import attribute_file
+from mechshift_lib.circuits.points import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError, ModelError
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import Item
@@ -140,6 +142,8 @@ def test_points():
     assert interpolation_points("eap", 5) == [1.0]
     assert interpolation_points("eap-ig", 4) == [0.0, 0.25, 0.5, 0.75]
     assert interpolation_points("eap-ig", 4, "right") == [0.25, 0.5, 0.75, 1.0]
+    assert interpolation_points("clean-corrupted", 4) == [0.0, 1.0]
+    assert interpolation_points("eap-ig-activations", 4) == [0.25, 0.5, 0.75, 1.0]
 
 
 def test_batches_hold_one_length_each(items):
@@ -240,11 +244,39 @@ def test_from_file_to_file_refuses_before_and_after_loading(tmp_path):
         attribute_file(tmp_path / "nowhere", examples)
 
 
-def test_bfloat16_weights_rank_edges_like_float32():
-    """Sums are kept in float32, so only the model's own rounding is left."""
+@pytest.mark.parametrize("method", GRADIENT_METHODS)
+def test_bfloat16_weights_rank_edges_like_float32(method):
+    """Sums are kept in float32, so only the model's own rounding is left.
+
+    bfloat16 keeps 8 bits, 0.4 % an operation, so a score is off by a few per cent of the largest
+    and only neighbours in rank change places: Spearman's correlation is 0.996 or more for every
+    method and the first three seeds, and 0.98 or more among the strongest tenth of the edges.
+    """
     items = tiny_items(6)
-    exact = attribute(wrap_model(tiny_hf()), items)
-    rounded = attribute(wrap_model(tiny_hf().to(torch.bfloat16)), items)
-    assert rounded.by_example.dtype == np.float32
-    assert np.corrcoef(exact.scores, rounded.scores)[0, 1] > 0.98
-    assert not np.array_equal(exact.scores, rounded.scores)
+    exact = attribute(wrap_model(tiny_hf()), items, method=method).scores
+    result = attribute(wrap_model(tiny_hf().to(torch.bfloat16)), items, method=method)
+    rounded = result.scores
+    assert result.by_example.dtype == np.float32
+    assert not np.array_equal(exact, rounded)
+    assert spearmanr(exact, rounded).statistic > 0.99
+    strong = np.argsort(-np.abs(exact))[: len(exact) // 10]
+    assert spearmanr(exact[strong], rounded[strong]).statistic > 0.95
+
+
+@pytest.mark.parametrize("method", ["eap-ig-activations", "clean-corrupted"])
+def test_other_methods_do_not_depend_on_batch_size_order_or_threads(model, items, method):
+    items = items[3:7]  # two of each length
+
+    def scores(items, **options):
+        return attribute(model, items, method=method, steps=2, **options).by_example
+
+    reference = scores(items, batch_size=1)
+    assert np.abs(reference).max() > 0.01
+    np.testing.assert_allclose(scores(items, batch_size=4), reference, atol=2e-6)
+    np.testing.assert_allclose(scores(items[::-1], batch_size=3), reference, atol=2e-6)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        np.testing.assert_allclose(scores(items, batch_size=9), reference, atol=2e-6)
+    finally:
+        torch.set_num_threads(threads)

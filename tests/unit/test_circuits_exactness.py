@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.gradient_runs import gradient_run
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.patching import patch_nodes
 from mechshift_lib.circuits.runs import circuit_logits
-from mechshift_lib.circuits.tracing import node_outputs, reader_sites
+from mechshift_lib.circuits.tracing import node_outputs
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import wrap_model
@@ -48,7 +49,7 @@ def test_node_outputs_add_up_to_the_residual_stream(architecture, attention, kv,
             node_outputs(model, ids, mask)
         return
     outputs = node_outputs(model, ids, mask)
-    sites = reader_sites(model, ids, outputs.embed, mask)
+    sites = gradient_run(model, ids, outputs.embed, mask=mask)
     stream = outputs.embed
     for index in range(model.n_layers):
         assert torch.allclose(stream, sites.attn_in[index], atol=1e-5)
