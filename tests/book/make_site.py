@@ -64,6 +64,9 @@ def make_site(folder: Path) -> Path:
     shutil.copytree(ROOT / "book", folder / "book", ignore=without)
     shutil.copytree(ROOT / "data" / "paper", folder / "data" / "paper")
     shutil.copytree(ROOT / "data" / "pairs", folder / "data" / "pairs")
+    # pages include passages of these
+    shutil.copytree(ROOT / "mechshift_lib", folder / "mechshift_lib", ignore=without)
+    shutil.copytree(ROOT / "tests" / "unit", folder / "tests" / "unit", ignore=without)
     (folder / "workflow").mkdir()
     shutil.copy(ROOT / "workflow" / "config.yaml", folder / "workflow")
     (folder / "notebooks").mkdir()
