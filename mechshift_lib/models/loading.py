@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,19 +9,10 @@ from typing import Any, Literal
 import nnsight
 import torch
 from torch import Tensor
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerFast,
-)
-from transformers.utils import logging as hf_logging
+from transformers import PreTrainedModel
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec
-from mechshift_lib.errors import MechshiftError, ModelError
+from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import Anatomy, at, rows
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import (
@@ -39,10 +24,17 @@ from mechshift_lib.models.checks import (
 )
 from mechshift_lib.models.grouping import ungroup
 from mechshift_lib.models.inputs import arguments
+from mechshift_lib.models.opening import (
+    find_mask_id,
+    merge_adapter,
+    open_model,
+    open_tokenizer,
+    quiet,
+)
 from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
 from mechshift_lib.models.shape import Shape, shape_of
-from mechshift_lib.models.sources import Located, locate
+from mechshift_lib.models.sources import locate
 
 KV = Literal["ungrouped", "grouped"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -147,13 +139,13 @@ def load_model(
         ModelError: files are missing, damaged or not those declared; the mask token is missing;
             the architecture is unknown; the attention isn't the one declared.
     """
-    with _quiet():
+    with quiet():
         located = locate(spec.source, root)
-    model = _open_model(located, DTYPES[spec.dtype])
+    model = open_model(located, DTYPES[spec.dtype])
     if spec.adapter is not None:
-        model = _merge_adapter(model, root / spec.adapter)
-    tokenizer = _open_tokenizer(located)
-    mask_id = None if spec.mask_token is None else _mask_id(tokenizer, spec.mask_token, model)
+        model = merge_adapter(model, root / spec.adapter)
+    tokenizer = open_tokenizer(located)
+    mask_id = None if spec.mask_token is None else find_mask_id(tokenizer, spec.mask_token, model)
     readout = make_readout(spec.readout, mask_id)
     return wrap_model(
         model,
@@ -233,125 +225,3 @@ def wrap_model(
         kv=kv,
         n_kv_heads=kv_heads,
     )
-
-
-def _open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
-    """Read weights in ``dtype``, from safetensors only."""
-    try:
-        with _quiet():
-            config = AutoConfig.from_pretrained(located.name, **located.options)
-            anatomy_of(config)
-            loaded: Any = _auto_class(config).from_pretrained(
-                located.name,
-                config=config,
-                dtype=dtype,
-                output_loading_info=True,
-                use_safetensors=True,
-                **located.options,
-            )
-        model: PreTrainedModel
-        info: dict[str, Any]
-        model, info = loaded
-    except MechshiftError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"The model at {located.name} can't be read, so fetch or train it again: "
-            f"{_short(error)}"
-        ) from error
-    lacking = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
-    if lacking:
-        raise ModelError(
-            f"The model at {located.name} lacks {len(lacking)} weights, such as {lacking[0]}: "
-            "fetch or train it again."
-        )
-    return model
-
-
-def _auto_class(config: Any) -> Any:
-    """``AutoModelForCausalLM``, but ``AutoModel`` where only that has the model (Dream).
-
-    A model that has no unembedding is found out by its anatomy.
-    """
-    remote = getattr(config, "auto_map", None) or {}
-    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote
-    return AutoModelForCausalLM if known else AutoModel
-
-
-def _merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
-    """Add a LoRA adapter's product to the weights."""
-    from peft import PeftModel
-
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ModelError(f"Adapter folder {path} has no adapter_model.safetensors: train it first.")
-    try:
-        with _quiet(), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted: Any = PeftModel.from_pretrained(model, str(path))
-            merged: PreTrainedModel = adapted.merge_and_unload()
-    except Exception as error:
-        raise ModelError(
-            f"The adapter at {path} can't be read, so train it again: {_short(error)}"
-        ) from error
-    return merged
-
-
-def _open_tokenizer(located: Located) -> Any:
-    if not located.has_tokenizer:
-        return None
-    try:
-        with _quiet():
-            return _tokenizer_class(located).from_pretrained(located.name, **located.options)
-    except Exception as error:
-        raise ModelError(
-            f"The tokenizer at {located.name} can't be read: {_short(error)}"
-        ) from error
-
-
-def _tokenizer_class(located: Located) -> Any:
-    """The plain fast tokenizer where a folder declares it, else what transformers chooses.
-
-    For a Qwen2 model, transformers takes its own Qwen2 tokenizer whatever the folder declares, and
-    so would split a word-level tokenizer's text into bytes.
-    """
-    path = Path(located.name) / "tokenizer_config.json"
-    declared = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return PreTrainedTokenizerFast if plain else AutoTokenizer
-
-
-def _mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:
-    """Id of the mask token.
-
-    Raises:
-        ModelError: there is no tokenizer, it doesn't know the token, or the embedding is too short.
-    """
-    if tokenizer is None:
-        raise ModelError(f"Mask token {token!r} can't be found: the folder has no tokenizer.")
-    mask_id = tokenizer.get_vocab().get(token)
-    if mask_id is None:
-        raise ModelError(f"The tokenizer has no mask token {token!r}: name one that it has.")
-    if mask_id >= embedding_rows(model):
-        raise ModelError(f"Mask token {token!r} has id {mask_id}, beyond the model's embedding.")
-    return int(mask_id)
-
-
-def _short(error: Exception) -> str:
-    """The first line of an error, at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Loading without progress bars and notices."""
-    bar, level = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
-    hf_logging.disable_progress_bar()
-    hf_logging.set_verbosity(logging.ERROR)
-    try:
-        with redirect_stderr(io.StringIO()):  # the GGUF reader has a bar of its own
-            yield
-    finally:
-        hf_logging.set_verbosity(level)
-        if bar:
-            hf_logging.enable_progress_bar()

@@ -1,0 +1,164 @@
+"""Opening: weights, adapters and tokenizers as they lie in a folder or on the hub."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+from transformers.utils import logging as hf_logging
+
+from mechshift_lib.errors import MechshiftError, ModelError
+from mechshift_lib.models.architectures import anatomy_of
+from mechshift_lib.models.checks import embedding_rows
+from mechshift_lib.models.sources import Located
+
+
+def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
+    """Read weights in ``dtype``, from safetensors only.
+
+    Raises:
+        ModelError: the architecture is unknown, or weights are missing or damaged.
+    """
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(located.name, **located.options)
+            anatomy_of(config)
+            loaded: Any = _auto_class(config).from_pretrained(
+                located.name,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                use_safetensors=True,
+                **located.options,
+            )
+        model: PreTrainedModel
+        info: dict[str, Any]
+        model, info = loaded
+    except MechshiftError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"The model at {located.name} can't be read, so fetch or train it again: "
+            f"{_short(error)}"
+        ) from error
+    lacking = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
+    if lacking:
+        raise ModelError(
+            f"The model at {located.name} lacks {len(lacking)} weights, such as {lacking[0]}: "
+            "fetch or train it again."
+        )
+    return model
+
+
+def _auto_class(config: Any) -> Any:
+    """``AutoModelForCausalLM``, but ``AutoModel`` where only that has the model (Dream).
+
+    A model that has no unembedding is found out by its anatomy.
+    """
+    remote = getattr(config, "auto_map", None) or {}
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or "AutoModelForCausalLM" in remote
+    return AutoModelForCausalLM if known else AutoModel
+
+
+def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
+    """Add a LoRA adapter's product to the weights.
+
+    Raises:
+        ModelError: the adapter is missing or damaged.
+    """
+    from peft import PeftModel
+
+    if not (path / "adapter_model.safetensors").is_file():
+        raise ModelError(f"Adapter folder {path} has no adapter_model.safetensors: train it first.")
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            adapted: Any = PeftModel.from_pretrained(model, str(path))
+            merged: PreTrainedModel = adapted.merge_and_unload()
+    except Exception as error:
+        raise ModelError(
+            f"The adapter at {path} can't be read, so train it again: {_short(error)}"
+        ) from error
+    return merged
+
+
+def open_tokenizer(located: Located) -> Any:
+    """Read the tokenizer, or ``None`` where there is none.
+
+    Raises:
+        ModelError: it can't be read.
+    """
+    if not located.has_tokenizer:
+        return None
+    try:
+        with quiet():
+            return _tokenizer_class(located).from_pretrained(located.name, **located.options)
+    except Exception as error:
+        raise ModelError(
+            f"The tokenizer at {located.name} can't be read: {_short(error)}"
+        ) from error
+
+
+def _tokenizer_class(located: Located) -> Any:
+    """The plain fast tokenizer where a folder declares it, else what transformers chooses.
+
+    For a Qwen2 model, transformers takes its own Qwen2 tokenizer whatever the folder declares, and
+    so would split a word-level tokenizer's text into bytes.
+    """
+    path = Path(located.name) / "tokenizer_config.json"
+    declared = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return PreTrainedTokenizerFast if plain else AutoTokenizer
+
+
+def find_mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:
+    """Id of the mask token.
+
+    Raises:
+        ModelError: there is no tokenizer, it doesn't know the token, or the embedding is too short.
+    """
+    if tokenizer is None:
+        raise ModelError(f"Mask token {token!r} can't be found: the folder has no tokenizer.")
+    mask_id = tokenizer.get_vocab().get(token)
+    if mask_id is None:
+        raise ModelError(f"The tokenizer has no mask token {token!r}: name one that it has.")
+    if mask_id >= embedding_rows(model):
+        raise ModelError(f"Mask token {token!r} has id {mask_id}, beyond the model's embedding.")
+    return int(mask_id)
+
+
+def _short(error: Exception) -> str:
+    """The first line of an error, at most 200 characters."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Loading without progress bars and notices."""
+    bar, level = hf_logging.is_progress_bar_enabled(), hf_logging.get_verbosity()
+    hf_logging.disable_progress_bar()
+    hf_logging.set_verbosity(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):  # the GGUF reader has a bar of its own
+            yield
+    finally:
+        hf_logging.set_verbosity(level)
+        if bar:
+            hf_logging.enable_progress_bar()
