@@ -9,7 +9,7 @@ resampling, the corrupted run.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -21,9 +21,10 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.ablation import Ablation, Means, Reference, node_reference
 from mechshift_lib.circuits.attribution import active_positions, batches, check_items
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.interventions import masked_run, normed
-from mechshift_lib.circuits.metrics import Reads, check_metric, item_metric, reads_for
+from mechshift_lib.circuits.interventions import masked_run
+from mechshift_lib.circuits.metrics import check_metric, item_metric, reads_for
 from mechshift_lib.circuits.products import site_readers
+from mechshift_lib.circuits.readout import read_out, unembedded
 from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
@@ -261,14 +262,6 @@ def keep_tables(
     return tables
 
 
-def unembedded(model: LoadedModel, final_in: Tensor) -> Tensor:
-    """Logits for inputs of the final norm ``[..., d_model]``, float32 at least."""
-    unembed = at(model.hf, model.anatomy.unembed)
-    x = normed(model, at(model.hf, model.anatomy.final_norm), final_in)
-    logits: Tensor = unembed(x.to(unembed.weight.dtype))
-    return logits.to(final_in.dtype)
-
-
 @dataclass(frozen=True)
 class _Ablated:
     """An ablation with what it needs beyond a batch."""
@@ -358,31 +351,6 @@ def _run_batch(
         rows = torch.arange(len(items), device=model.device).repeat(times)
         values, correct = read_out(model, metric, final, reads.take(rows), positions.start)
         yield some, values.unflatten(0, (times, -1)), correct.unflatten(0, (times, -1))
-
-
-def read_out(
-    model: LoadedModel, metric: str, final_in: Tensor, reads: Reads, first: int = 0
-) -> tuple[Tensor, Tensor]:
-    """Metric of each row, and the share of its reads whose likeliest token is an answer.
-
-    Args:
-        model: a loaded model.
-        metric: name of the metric.
-        final_in: input of the final norm from position ``first`` on, ``[batch, pos, d_model]``.
-        reads: reads of the rows.
-        first: position of the first column.
-    """
-    seen: list[Tensor] = []
-
-    def unembed(x: Tensor) -> Tensor:
-        seen.append(unembedded(model, x))
-        return seen[-1]
-
-    shifted = replace(reads, positions=reads.positions - first)
-    values = item_metric(metric, final_in, unembed, shifted)
-    right = (seen[0].argmax(1, keepdim=True) == reads.answers) & reads.answers_kept
-    share = right.any(1).to(values.dtype) * reads.weights
-    return values, values.new_zeros(reads.n_items).index_add(0, reads.rows, share)
 
 
 class _Sums:

@@ -1,0 +1,174 @@
+"""Exact patching of single edges, many per pass, against one edge at a time."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mechshift_lib.circuits.exact import exact_scores
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.errors import CircuitError
+from mechshift_lib.models.loading import wrap_model
+from tests.support.literal import embedding, plain_read, run
+from tests.support.literal import exact_scores as literal_scores
+from tests.support.tiny import CASES, GROUPED, tiny_hf, tiny_items
+
+MODELS = [(*case, kv) for case in CASES for kv in ("ungrouped", "grouped")]
+MODELS = [case for case in MODELS if case[2] == "ungrouped" or case[0] in GROUPED]
+
+
+def ids(item):
+    return torch.tensor([item.clean]), torch.tensor([item.corrupted])
+
+
+def logit_diff(item):
+    """The item's metric on logits ``[1, pos, vocab]``, written out."""
+
+    def metric(logits):
+        reads = zip(item.reads, item.answers, item.distractors, strict=True)
+        return sum(logits[0, p, a[0]] - logits[0, p, d[0]] for p, a, d in reads) / len(item.reads)
+
+    return metric
+
+
+@pytest.fixture(scope="module", params=["causal", "full"])
+def model(request):
+    return wrap_model(tiny_hf(), attention=request.param)
+
+
+@pytest.fixture(scope="module")
+def items():
+    """Two lengths and an early read, so that causal runs are cut short."""
+    longer = [
+        dataclasses.replace(item, example=item.example + 3)
+        for item in tiny_items(2, length=10, seed=3, reads=2)
+    ]
+    return [*tiny_items(2), dataclasses.replace(tiny_items(3)[2], reads=(5,)), *longer]
+
+
+@pytest.mark.parametrize(("architecture", "attention", "kv"), MODELS)
+def test_equals_one_edge_at_a_time(architecture, attention, kv):
+    hf = tiny_hf(architecture)
+    model = wrap_model(hf, attention=attention, kv=kv)
+    (item,) = tiny_items(1, reads=2)
+    found = exact_scores(model, [item])
+    names = found.graph.names
+    expected = literal_scores(hf, *ids(item), logit_diff(item), names, causal=attention == "causal")
+    expected = np.array([expected[name] for name in names])
+    np.testing.assert_allclose(found.scores, expected, atol=1e-5)
+    assert np.abs(expected).max() > 0.1
+    assert (np.abs(expected) > 1e-4).mean() > 0.5
+
+
+def test_is_a_circuit_that_lacks_one_edge(model, items):
+    """The other engine, that of circuits, gives the same for every metric."""
+    graph = Graph.for_model(model)
+    edges = np.arange(graph.n_edges)[::7]
+    masks = np.ones((len(edges), graph.n_edges), bool)
+    masks[np.arange(len(edges)), edges] = False
+    for metric in ("logit-diff", "prob-diff", "log-prob", "kl"):
+        found = exact_scores(model, items, metric=metric, edges=edges.tolist())
+        runs = run_circuits(model, items, masks, metric=metric)
+        np.testing.assert_allclose(
+            found.by_example[:, edges], (runs.clean - runs.values).T, atol=1e-5
+        )
+        np.testing.assert_allclose(found.metric_clean, runs.clean, atol=1e-6)
+        np.testing.assert_allclose(found.metric_corrupted, runs.corrupted, atol=1e-6)
+        rest = np.setdiff1d(np.arange(graph.n_edges), edges)
+        assert not found.by_example[:, rest].any()
+        assert np.abs(found.scores).max() > 1e-3
+
+
+def test_scores_do_not_depend_on_batches_order_or_the_choice(model, items):
+    whole = exact_scores(model, items)
+    for size in (1, 7, 500):
+        again = exact_scores(model, items[::-1], batch_size=size)
+        np.testing.assert_allclose(again.by_example, whole.by_example, atol=2e-6)
+    some = exact_scores(model, items, edges=[0, 50, 3])
+    np.testing.assert_allclose(
+        some.by_example[:, [0, 3, 50]], whole.by_example[:, [0, 3, 50]], atol=2e-6
+    )
+
+
+def test_steps_weigh_by_their_reads(model):
+    (item,) = tiny_items(1, reads=3)
+    parts = [
+        dataclasses.replace(
+            item,
+            step=step,
+            **{key: getattr(item, key)[chosen] for key in ("reads", "answers", "distractors")},
+        )
+        for step, chosen in ((0, slice(0, 2)), (4, slice(2, 3)))
+    ]
+    whole, split = exact_scores(model, [item]), exact_scores(model, parts)
+    np.testing.assert_allclose(split.by_example, whole.by_example, atol=2e-6)
+    assert split.steps.tolist() == [0, 4]
+    combined = (2 * split.by_step[0] + split.by_step[1]) / 3
+    np.testing.assert_allclose(combined, whole.scores, atol=2e-6)
+
+
+@pytest.mark.parametrize("attention", ["causal", "full"])
+def test_by_position_patches_one_position_of_the_reader(attention):
+    hf, causal = tiny_hf("gpt2"), attention == "causal"
+    model = wrap_model(hf, attention=attention)
+    (item,) = tiny_items(1)
+    found = exact_scores(model, [item], by_position=True)
+    clean, corrupted = (embedding(hf, x) for x in ids(item))
+    metric = logit_diff(item)
+    with torch.no_grad():
+        logits, written = run(hf, clean, causal=causal)
+        other = run(hf, corrupted, causal=causal)[1]
+        for name in ("input->m0", "a0.h1->a1.h2<v>", "m0->a1.h0<q>", "a0.h2->logits"):
+            source, _, reader = name.partition("->")
+            edge = found.graph.index(name)
+            for position in range(8):
+                change = torch.zeros_like(clean)
+                change[:, position] = (other[source] - written[source])[:, position]
+
+                def read(at, so_far, reader=reader, change=change):
+                    stream = plain_read(at, so_far)
+                    return stream + change if at == reader else stream
+
+                patched = run(hf, clean, causal=causal, read=read)[0]
+                expected = float(metric(logits) - metric(patched))
+                assert found.by_position[position, edge] == pytest.approx(expected, abs=1e-5)
+    joint = exact_scores(model, [item])
+    np.testing.assert_allclose(found.scores, joint.scores, atol=2e-6)
+    assert np.abs(found.by_position.sum(0) - found.scores).max() > 1e-3  # not additive
+    assert joint.by_position is None
+
+
+def test_no_difference_scores_nothing(model):
+    (item,) = tiny_items(1)
+    assert not exact_scores(model, [dataclasses.replace(item, corrupted=item.clean)]).scores.any()
+
+
+def test_bfloat16_ranks_edges_like_float32():
+    items = tiny_items(4)
+    exact, rounded = (
+        exact_scores(wrap_model(hf), items).scores
+        for hf in (tiny_hf(), tiny_hf().to(torch.bfloat16))
+    )
+    assert np.corrcoef(exact, rounded)[0, 1] > 0.98
+    assert not np.array_equal(exact, rounded)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric": "loss"}, "Unknown metric"),
+        ({"batch_size": 0}, "batch size"),
+        ({"edges": [-1]}, "out of range"),
+        ({"edges": [10**6]}, "out of range"),
+    ],
+)
+def test_what_is_refused(model, options, message):
+    with pytest.raises(CircuitError, match=message):
+        exact_scores(model, tiny_items(1), **options)
+
+
+def test_positions_need_one_length(model, items):
+    with pytest.raises(CircuitError, match="one length"):
+        exact_scores(model, items, by_position=True)
