@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.ablation import Ablation, Means, Reference, node_reference
 from mechshift_lib.circuits.attribution import active_positions, batches, check_items
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.interventions import masked_run
+from mechshift_lib.circuits.masked import masked_run
 from mechshift_lib.circuits.metrics import check_metric, item_metric, reads_for
 from mechshift_lib.circuits.products import site_readers
 from mechshift_lib.circuits.readout import read_out, unembedded
