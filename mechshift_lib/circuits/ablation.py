@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechshift_lib.circuits.items import check_items
 from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, rows
@@ -146,26 +147,62 @@ def _precise(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def node_reference(
-    ablation: Ablation,
-    items: Sequence[Item],
-    corrupted: NodeOutputs,
-    means: Means | None = None,
-) -> Reference:
-    """The reference of one batch of items.
+@dataclass(frozen=True)
+class Ablated:
+    """An ablation, with the means that it needs.
 
-    Args:
-        ablation: which.
-        items: the batch.
-        corrupted: outputs of its corrupted run.
+    Attributes:
+        kind: which ablation.
         means: outputs over the reference set, for :attr:`Ablation.MEAN`.
-
-    Raises:
-        CircuitError: the reference set lacks a length or step.
     """
-    if ablation is Ablation.RESAMPLE:
-        return Reference.of(corrupted)
-    if ablation is Ablation.ZERO:
-        return Reference.of(corrupted).map(torch.zeros_like)
-    assert means is not None
-    return means.for_items(items)
+
+    kind: Ablation
+    means: Means | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: LoadedModel,
+        items: Sequence[Item],
+        ablation: Ablation | str,
+        reference: Sequence[Item] | None,
+        batch_size: int,
+    ) -> Ablated:
+        """Prepare an ablation.
+
+        Args:
+            model: a loaded model.
+            items: what will be run.
+            ablation: which ablation.
+            reference: the set that mean ablation averages over; ``items`` without one.
+            batch_size: items per pass over the reference set.
+
+        Raises:
+            CircuitError: the ablation is unknown or a reference item malformed.
+        """
+        try:
+            kind = Ablation(ablation)
+        except ValueError:
+            raise CircuitError(
+                f"Unknown ablation {ablation!r}: choose one of {', '.join(Ablation)}."
+            ) from None
+        if kind is not Ablation.MEAN:
+            return cls(kind)
+        if reference is not None:
+            check_items(reference, model)
+        return cls(kind, Means(model, items if reference is None else reference, batch_size))
+
+    def reference(self, items: Sequence[Item], corrupted: NodeOutputs) -> Reference:
+        """What cut edges carry for a batch of items.
+
+        Args:
+            items: the batch.
+            corrupted: outputs of its corrupted run.
+
+        Raises:
+            CircuitError: the reference set lacks a length or step.
+        """
+        if self.means is not None:
+            return self.means.for_items(items)
+        outputs = Reference.of(corrupted)
+        return outputs.map(torch.zeros_like) if self.kind is Ablation.ZERO else outputs

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mechshift_lib.circuits.ablation import Reference
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.interventions import normed, returned
+from mechshift_lib.circuits.products import site_readers
 from mechshift_lib.models.anatomy import (
     at,
     norm_parts,
@@ -24,6 +27,26 @@ from mechshift_lib.models.loading import LoadedModel
 
 #: Largest tensor of readers' inputs that is formed at once, in elements.
 _CHUNK = 1 << 23
+
+
+def keep_tables(
+    graph: Graph,
+    masks: NDArray[np.bool_],
+    dtype: torch.dtype,
+    device: torch.device,
+    repeat: int = 1,
+) -> list[Tensor]:
+    """Masks ``[n_circuit, n_edges]`` by reader and source, as :func:`masked_run` takes them.
+
+    For the attention and the MLP of each layer, then the logits:
+    ``[n_circuit * repeat, n_reader, n_source seen]``, each circuit ``repeat`` times in a row.
+    """
+    tables = []
+    for readers in site_readers(graph):
+        shape = (len(masks), readers.stop - readers.start, int(graph.visible[readers.start]))
+        table = torch.from_numpy(masks[:, graph.edges_of(readers)].reshape(shape))
+        tables.append(table.to(device).to(dtype).repeat_interleave(repeat, dim=0))
+    return tables
 
 
 @torch.no_grad()
@@ -53,7 +76,7 @@ def masked_run(
         reference: what cut edges carry, for the rows of ``ids``.
         streams: what the reference adds up to (:meth:`Reference.streams`).
         keep: 1 for intact and 0 for cut edges, ``[batch, n_reader, n_source seen]`` for each of
-            ``streams`` (:func:`mechshift_lib.circuits.runs.keep_tables`).
+            ``streams`` (:func:`keep_tables`).
         positions: positions at which this run may differ from the reference.
         mask: padding (see :func:`mechshift_lib.models.inputs.arguments`).
         before: output of the sources before layer ``start``, this run minus reference, at

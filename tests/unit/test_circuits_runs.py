@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.ablation import Ablation
+from mechshift_lib.circuits.circuit_batch import whole_layers
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.metrics import METRICS
-from mechshift_lib.circuits.runs import ablate_nodes, circuit_logits, run_circuits
+from mechshift_lib.circuits.runs import (
+    ablate_nodes,
+    circuit_logits,
+    run_circuits,
+)
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import Item
@@ -105,6 +110,25 @@ def test_values_do_not_depend_on_batches_order_or_budget(model, items):
     assert np.ptp(reference.values, axis=0).min() > 1e-3  # circuits differ
 
 
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "pythia", "dream"])
+def test_whole_layers_are_skipped(architecture):
+    """Circuits that leave the first layers whole start behind them, with the same values."""
+    full = architecture == "dream"
+    model = wrap_model(tiny_hf(architecture, layers=3), attention="full" if full else "causal")
+    graph = Graph.for_model(model)
+    masks = random_masks(graph, 5)
+    for layer, mask in enumerate(masks[:4]):
+        mask[graph.reader_layer < layer] = True
+    assert whole_layers(graph, masks).tolist() == [0, 1, 2, 3, 0]
+    items = tiny_items(2)
+    for ablation in ("resample", "zero", "mean"):
+        found = run_circuits(model, items, masks, ablation=ablation)
+        for mask, values in zip(masks, found.values, strict=True):
+            logits = circuit_logits(model, items, mask, ablation=ablation)  # skips nothing
+            expected = [logit_diff(*pair) for pair in zip(logits, items, strict=True)]
+            np.testing.assert_allclose(values, expected, atol=1e-5)
+
+
 def test_examples_weigh_their_items_by_reads(model, items):
     graph = Graph.for_model(model)
     masks = random_masks(graph, 2)
@@ -185,6 +209,11 @@ def test_mean_ablation_is_by_position_length_and_step():
     assert found.values[0, 0] == pytest.approx(logit_diff(expected, item), abs=1e-5)
     alone = run_circuits(model, [item, odd], ~mask, ablation="mean")
     np.testing.assert_allclose(alone.values[0], alone.clean, atol=1e-5)  # each its own mean
+    early = dataclasses.replace(item, reads=(5,))  # a causal run stops there
+    cut = run_circuits(model, [early], mask, ablation="mean", reference=others)
+    logits = circuit_logits(model, [early], mask[0], ablation="mean", reference=others)[0]
+    assert cut.values[0, 0] == pytest.approx(logit_diff(logits, early), abs=1e-5)
+    assert abs(cut.values - found.values).max() > 1e-2
     with pytest.raises(CircuitError, match="no reference item of 8 tokens at step 1"):
         run_circuits(model, [odd], mask, ablation="mean", reference=others)
 
