@@ -49,6 +49,9 @@ __all__ = [
 #: site until then, so this bounds their memory; the products are cheap beside sixteen runs.
 POINTS_AT_ONCE = 16
 
+#: Bytes that a batch's scores by position may take where no budget is given.
+RESOLVED_BUDGET = 2**30
+
 
 def attribute(
     model: LoadedModel,
@@ -75,8 +78,8 @@ def attribute(
         points: ``"left"`` for k/m with k = 0 … m−1, ``"right"`` for 1 … m, in ``eap-ig``.
         batch_size: items per pass; makes no difference to the scores.
         by_position: resolve scores by position of the reader, too; all items must have one length.
-        memory_budget: bytes that differences and reader gradients may take at once; makes no
-            difference to the scores.
+        memory_budget: bytes that differences and reader gradients may take at once, and scores by
+            position (64 MiB and 1 GiB without one); makes no difference to the scores.
         progress: show a progress bar.
 
     Raises:
@@ -89,6 +92,8 @@ def attribute(
     check_items(items, model)
     graph = Graph.for_model(model)
     sums = EdgeSums(graph, items, by_position=by_position)
+    if by_position:
+        batch_size = min(batch_size, _resolved_rows(graph, items, memory_budget))
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
         for batch in batches(items, batch_size):
             ends = Endpoints.of(model, batch, metric)
@@ -100,6 +105,13 @@ def attribute(
             sums.add(batch, scores, ends.metric_clean, ends.metric_corrupted, ends.positions)
             bar.update(len(batch))
     return sums.attribution()
+
+
+def _resolved_rows(graph: Graph, items: Sequence[Item], memory_budget: int | None) -> int:
+    """Items whose scores by position fit into the budget, at least one."""
+    budget = RESOLVED_BUDGET if memory_budget is None else memory_budget
+    one = 4 * len(items[0].clean) * graph.n_readers * graph.n_sources
+    return max(1, budget // one)
 
 
 @dataclass
