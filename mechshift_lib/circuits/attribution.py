@@ -1,4 +1,4 @@
-"""Attribution of edges by gradients.
+"""Attribution of edges by gradients, or by exact patching.
 
 score(u→v) = Σ over positions and d_model of (a_u^clean − a_u^corrupted) · ∂M/∂(input of v), M being
 the metric: **positive = corrupting this edge lowers the metric**. Where gradients are taken is a
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mechshift_lib.circuits.exact import exact_scores
 from mechshift_lib.circuits.gradient_runs import GradientRun
 from mechshift_lib.circuits.gradients import SiteGradients
 from mechshift_lib.circuits.graph import Graph
@@ -76,10 +77,13 @@ def attribute(
         steps: interpolation points m of ``eap-ig``, and of each sublayer in
             ``eap-ig-activations``.
         points: ``"left"`` for k/m with k = 0 … m−1, ``"right"`` for 1 … m, in ``eap-ig``.
-        batch_size: items per pass; makes no difference to the scores.
+        batch_size: items per pass (patched runs per pass for ``exact``); makes no difference to
+            the scores.
         by_position: resolve scores by position of the reader, too; all items must have one length.
-        memory_budget: bytes that differences and reader gradients may take at once, and scores by
-            position (64 MiB and 1 GiB without one); makes no difference to the scores.
+            For ``exact`` these are patches at single positions, which don't add up to the scores.
+        memory_budget: for the gradient methods, bytes that differences and reader gradients may
+            take at once, and scores by position (64 MiB and 1 GiB without one); makes no
+            difference to the scores.
         progress: show a progress bar.
 
     Raises:
@@ -90,6 +94,15 @@ def attribute(
     check_method(method, metric, steps, points)
     check_batch_size(batch_size)
     check_items(items, model)
+    if method == "exact":
+        return exact_scores(
+            model,
+            items,
+            metric=metric,
+            by_position=by_position,
+            batch_size=batch_size,
+            progress=progress,
+        )
     graph = Graph.for_model(model)
     sums = EdgeSums(graph, items, by_position=by_position)
     if by_position:

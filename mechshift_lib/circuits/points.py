@@ -9,6 +9,7 @@
   corrupted); all (1 + 2L) · m runs weigh the same. So a gradient is averaged over interpolations
   of sublayers before *and* after the place where it is taken, and nothing flows back through a
   sublayer while it is set: this is what the reference implementation of EAP-IG computes.
+- ``exact``: no gradients, but a patched run per edge (:mod:`mechshift_lib.circuits.exact`).
 
 At the points of ``eap-ig-activations``, layers below the sublayer compute what the clean run does.
 They are skipped on the way up, and, being at one and the same point, passed once on the way down:
@@ -34,7 +35,7 @@ from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
 GRADIENT_METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted")
-METHODS = GRADIENT_METHODS
+METHODS = (*GRADIENT_METHODS, "exact")
 
 
 def interpolation_points(method: str, steps: int, points: str = "left") -> list[float]:
@@ -42,7 +43,8 @@ def interpolation_points(method: str, steps: int, points: str = "left") -> list[
 
     ``eap`` has one, the clean input, and ``clean-corrupted`` two; ``eap-ig`` has k/m with
     k = 0 … m−1 (``"left"``, as the reference implementation) or 1 … m (``"right"``, as the paper);
-    ``eap-ig-activations`` has 1/m … 1 for every sublayer, as the reference implementation.
+    ``eap-ig-activations`` has 1/m … 1 for every sublayer, as the reference implementation;
+    ``exact`` has none.
 
     Raises:
         CircuitError: unknown method or points, or fewer than one step.
@@ -53,7 +55,7 @@ def interpolation_points(method: str, steps: int, points: str = "left") -> list[
         raise CircuitError(f"Unknown points {points!r}: choose 'left' or 'right'.")
     if steps < 1:
         raise CircuitError(f"EAP-IG needs at least one step, not {steps}.")
-    fixed = {"eap": [1.0], "clean-corrupted": [0.0, 1.0]}
+    fixed = {"eap": [1.0], "clean-corrupted": [0.0, 1.0], "exact": []}
     if method in fixed:
         return fixed[method]
     shift = 0 if method == "eap-ig" and points == "left" else 1
@@ -68,10 +70,10 @@ def check_method(method: str, metric: str, steps: int = 5, points: str = "left")
             with a method that takes gradients nowhere else.
     """
     shares = interpolation_points(method, steps, points)
-    if metric in COMPARES_WITH_CLEAN and min(shares) == 1:
+    if metric in COMPARES_WITH_CLEAN and shares and min(shares) == 1:
         raise CircuitError(
             f"The metric {metric!r} has no gradient at the clean run, where {method!r} takes it: "
-            "use 'eap-ig' with points 'left' or 'clean-corrupted', or another metric."
+            "use 'eap-ig' with points 'left', 'clean-corrupted' or 'exact', or another metric."
         )
 
 

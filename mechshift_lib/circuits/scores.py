@@ -39,7 +39,7 @@ class Attribution:
         metric_corrupted: the same on its corrupted input.
         by_position: where it was asked for, mean over examples of the part of the scores that
             each position of the reader brings, float32, ``[n_position, n_edges]``; over positions
-            it sums to :attr:`scores`.
+            it sums to :attr:`scores`, but for exact patching.
     """
 
     graph: Graph

@@ -8,6 +8,7 @@ import torch
 
 from mechshift_lib.circuits import attribution
 from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.exact import exact_scores
 from mechshift_lib.circuits.points import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
@@ -157,3 +158,14 @@ def test_divergence_has_no_gradient_at_the_clean_run(options):
         attribute(model, tiny_items(1), metric="kl", **options)
     changed = options | {"metric": "logit-diff"}
     assert np.abs(attribute(model, tiny_items(1), **changed).scores).max() > 1e-3
+
+
+def test_exact_patching_is_a_method_among_others():
+    model = wrap_model(tiny_hf())
+    items = tiny_items(2)
+    found = attribute(model, items, method="exact", metric="kl", batch_size=7)
+    expected = exact_scores(model, items, metric="kl")
+    np.testing.assert_allclose(found.by_example, expected.by_example, atol=1e-6)
+    assert found.graph.n_edges == found.scores.size
+    assert found.scores.max() > 1e-3  # what is patched is further from the clean run
+    assert found.scores.min() > -1e-6
