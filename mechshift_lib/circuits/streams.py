@@ -60,7 +60,7 @@ def run_streams(model: LoadedModel, ids: Tensor) -> Streams:
     return Streams(ids, list(inputs), list(heads), list(mlps), not isinstance(outputs[0], Tensor))
 
 
-def _enter(model: LoadedModel, layer: int, stream: Tensor, packed: bool) -> None:
+def enter(model: LoadedModel, layer: int, stream: Tensor, packed: bool) -> None:
     """Inside a trace: reach ``layer`` with ``stream`` at its input, skipping what is below."""
     anatomy, lm = model.anatomy, model.lm
     if layer == 0:
@@ -97,7 +97,7 @@ def through_layer(
     anatomy, lm = model.anatomy, model.lm
     stream, last = base.inputs[layer][rows], layer + 1 == model.n_layers
     with lm.trace(**arguments(base.ids[rows])) as tracer:
-        _enter(model, layer, stream, base.packed)
+        enter(model, layer, stream, base.packed)
         block = anatomy.layer(lm, layer)
         at(block, anatomy.o).input = heads
         written = at(block, anatomy.mlp).output
@@ -130,7 +130,7 @@ def run_from(
         normed: Tensor = at(model.hf, anatomy.final_norm)(stream)
         return normed
     with lm.trace(**arguments(ids)) as tracer:
-        _enter(model, layer, stream, packed)
+        enter(model, layer, stream, packed)
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
     return final
