@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.attribution import check_items
+from mechshift_lib.circuits.items import check_batch_size, check_items
 from mechshift_lib.circuits.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.patched import DIRECTIONS, SITES, Direction, Patching, Site
 from mechshift_lib.circuits.streams import Streams, run_from, run_streams, through_layer
@@ -116,8 +116,7 @@ def _check(sites: Sequence[Site], direction: str, metric: str, batch_size: int) 
     if direction not in DIRECTIONS:
         raise CircuitError(f"Unknown direction {direction!r}: choose 'denoise' or 'noise'.")
     check_metric(metric)
-    if batch_size < 1:
-        raise CircuitError(f"The batch size must be at least 1, not {batch_size}.")
+    check_batch_size(batch_size)
     return tuple(site for site in SITES if site in sites)
 
 
@@ -263,7 +262,7 @@ def _measure(
             ]
         else:
             rows = streams[patch, item]
-        final = run_from(model, base.ids[item], boundary, rows, base.packed)
+        final = run_from(model, base.ids[item], boundary, rows)
         value = item_metric(metric, final, unembed, group.reads.take(item))
         values[tuple(part.cpu().unbind(1))] = value.double().cpu()
     return values

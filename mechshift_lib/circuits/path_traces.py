@@ -63,7 +63,7 @@ def receive(
     with lm.trace(**arguments(clean.ids[rows])) as tracer:
         qkv: dict[int, list[Tensor]] = nnsight.save({})
         mlps: dict[int, Tensor] = nnsight.save({})
-        enter(model, start, stream, clean.packed)
+        enter(model, start, stream)
         for index in range(start, model.n_layers):
             layer = anatomy.layer(lm, index)
             qkv[index] = [at(layer, path).output for path in paths]
@@ -106,7 +106,7 @@ def run_received(
     anatomy, lm = model.anatomy, model.lm
     paths = projections(anatomy)
     with lm.trace(**arguments(clean.ids[rows])) as tracer:
-        enter(model, start, clean.inputs[start][rows], clean.packed)
+        enter(model, start, clean.inputs[start][rows])
         for index in range(start, model.n_layers):
             layer = anatomy.layer(lm, index)
             if index in columns:

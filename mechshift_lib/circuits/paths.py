@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.attribution import batches, check_items
 from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.path_traces import Received, receive, run_received
 from mechshift_lib.circuits.streams import Streams, run_from, run_streams
@@ -135,8 +135,7 @@ def patch_paths(
     if through not in THROUGH:
         raise CircuitError(f"Unknown paths {through!r}: choose 'direct' or 'mlps'.")
     check_metric(metric)
-    if batch_size < 1:
-        raise CircuitError(f"The batch size must be at least 1, not {batch_size}.")
+    check_batch_size(batch_size)
     check_items(items, model)
     sums = _ExampleMeans(items, len(groups))
     with tqdm(total=len(items), desc="path patching", unit="item", disable=not progress) as bar:

@@ -7,7 +7,6 @@ can start at any layer with a residual stream of its own (``skip``), and with a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import nnsight
 import torch
@@ -29,14 +28,12 @@ class Streams:
         heads: per layer the heads' outputs before the output projection,
             ``[batch, pos, n_heads * d_head]``.
         mlps: per layer the output of the MLP, ``[batch, pos, d_model]``.
-        packed: layers return a tuple that starts with the residual stream.
     """
 
     ids: Tensor
     inputs: list[Tensor]
     heads: list[Tensor]
     mlps: list[Tensor]
-    packed: bool
 
 
 @torch.no_grad()
@@ -47,26 +44,23 @@ def run_streams(model: LoadedModel, ids: Tensor) -> Streams:
         inputs: list[Tensor] = nnsight.save([])
         heads: list[Tensor] = nnsight.save([])
         mlps: list[Tensor] = nnsight.save([])
-        outputs: list[Any] = nnsight.save([])
         for index in range(model.n_layers):
             layer = anatomy.layer(lm, index)
             inputs.append(at(layer, anatomy.attn_norm).input)
             heads.append(at(layer, anatomy.o).input)
             mlps.append(at(layer, anatomy.mlp).output)
-            if index == 0:
-                outputs.append(layer.output)
         inputs.append(at(lm, anatomy.final_norm).input)
         tracer.stop()
-    return Streams(ids, list(inputs), list(heads), list(mlps), not isinstance(outputs[0], Tensor))
+    return Streams(ids, list(inputs), list(heads), list(mlps))
 
 
-def enter(model: LoadedModel, layer: int, stream: Tensor, packed: bool) -> None:
+def enter(model: LoadedModel, layer: int, stream: Tensor) -> None:
     """Inside a trace: reach ``layer`` with ``stream`` at its input, skipping what is below."""
     anatomy, lm = model.anatomy, model.lm
     if layer == 0:
         at(lm, anatomy.embed).output = stream
     for index in range(layer):
-        anatomy.layer(lm, index).skip((stream, None) if packed else stream)
+        anatomy.layer(lm, index).skip(anatomy.returned(stream))
 
 
 @torch.no_grad()
@@ -97,7 +91,7 @@ def through_layer(
     anatomy, lm = model.anatomy, model.lm
     stream, last = base.inputs[layer][rows], layer + 1 == model.n_layers
     with lm.trace(**arguments(base.ids[rows])) as tracer:
-        enter(model, layer, stream, base.packed)
+        enter(model, layer, stream)
         block = anatomy.layer(lm, layer)
         at(block, anatomy.o).input = heads
         written = at(block, anatomy.mlp).output
@@ -110,9 +104,7 @@ def through_layer(
 
 
 @torch.no_grad()
-def run_from(
-    model: LoadedModel, ids: Tensor, layer: int, stream: Tensor, packed: bool = False
-) -> Tensor:
+def run_from(model: LoadedModel, ids: Tensor, layer: int, stream: Tensor) -> Tensor:
     """Go on from a layer to the end.
 
     Args:
@@ -120,7 +112,6 @@ def run_from(
         ids: input ids ``[n_row, pos]``, which only give the shape.
         layer: first layer that is run; ``n_layers`` runs none.
         stream: residual stream at its input, ``[n_row, pos, d_model]``.
-        packed: see :class:`Streams`.
 
     Returns:
         Output of the final norm, ``[n_row, pos, d_model]``.
@@ -130,7 +121,7 @@ def run_from(
         normed: Tensor = at(model.hf, anatomy.final_norm)(stream)
         return normed
     with lm.trace(**arguments(ids)) as tracer:
-        enter(model, layer, stream, packed)
+        enter(model, layer, stream)
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
     return final

@@ -12,7 +12,7 @@ from mechshift_lib.circuits.patching import patch_nodes
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model
-from tests.support.tiny import ARCHITECTURES, tiny_hf, tiny_items
+from tests.support.tiny import CASES, tiny_hf, tiny_items
 
 LAYERS, HEADS, WIDTH = 2, 4, 8
 
@@ -83,8 +83,7 @@ def literal(model, item, site, direction, positions, metric=logit_diff):
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("attention", ["causal", "full"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
 def test_equals_one_hook_at_a_time(architecture, attention, direction):
     model = wrap_model(tiny_hf(architecture, layers=LAYERS), attention=attention)
     items = tiny_items(2, reads=2)
