@@ -18,7 +18,7 @@ import nbformat
 from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
 from mechshift_lib.errors import ConfigError, MechshiftError
 from mechshift_lib.results.atomic import write_atomic
-from mechshift_lib.workflow import ANALYSES, default_pairs
+from mechshift_lib.workflow import default_pairs
 
 #: Cells of notebooks with this tag are shown on the landing page.
 FINDING = "finding"
@@ -55,13 +55,13 @@ def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
     lines: list[str] = []
     for pair in pairs:
         found = []
-        for analysis in ANALYSES:
+        for analysis in pair.analyses:
             path = executed / pair.name / f"{analysis}.ipynb"
             cells = nbformat.read(path, as_version=4).cells if path.is_file() else []
             texts = [finding(cell) for cell in cells if FINDING in cell.metadata.get("tags", [])]
             link = f"executed/{pair.name}/{analysis}.ipynb"
             found += [f"{text} ([{analysis}]({link}))" for text in texts if text]
-        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in ANALYSES)
+        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in pair.analyses)
         lines += [f"**{pair.title}** ({pages})", ""]
         lines += [f"{text}\n" for text in found]
     return "\n".join(lines)
@@ -155,11 +155,14 @@ def vendor_mathjax(root: Path = ROOT) -> bool:
 
 def generate(root: Path = ROOT) -> None:
     """Write ``book/generated``: what hand-written pages include."""
+    from mechshift_lib.plots.graph import graph_svg  # drawing takes a second to import
+
     pairs = [load_pair(name, root) for name in default_pairs(root)]
     generated = root / "book" / "generated"
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
+    _write_if_changed(generated / "graph.svg", graph_svg())
 
 
 def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
@@ -178,7 +181,8 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     """
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
-    expected = [f"{pair}/{name}" for pair in default_pairs(root) for name in ANALYSES] + ["paper"]
+    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    expected = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses] + ["paper"]
     absent = [n for n in expected if not (root / "book/executed" / f"{n}.ipynb").is_file()]
     if absent:
         raise BookError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,6 +18,9 @@ Role = Literal["arm", "mdm", "continued"]
 ROLES: tuple[Role, ...] = ("arm", "mdm", "continued")
 Attention = Literal["causal", "full"]
 ReadoutName = Literal["next-token", "shifted-mask", "mask"]
+Analysis = Literal["behaviour", "circuits", "overlap", "patching", "faithfulness", "trust"]
+#: Analyses that a pair can have, in the order in which each builds on the ones before.
+ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
 
 
 class Strict(BaseModel):
@@ -80,10 +83,17 @@ class ModelSpec(Strict):
 
 
 class Budget(Strict):
-    """How much an analysis does: examples per task, IG steps, bootstrap draws, batch size."""
+    """How much an analysis does: examples per task, IG steps, bootstrap draws, batch size.
+
+    Patching and circuit evaluation run the model once a patched activation or circuit, and exact
+    patching once an edge, so they take fewer examples than attribution.
+    """
 
     behaviour_examples: int = Field(default=500, ge=1)
     circuit_examples: int = Field(default=128, ge=2)
+    patching_examples: int = Field(default=16, ge=2)
+    faithfulness_examples: int = Field(default=24, ge=2)
+    trust_examples: int = Field(default=4, ge=2)
     ig_steps: int = Field(default=5, ge=1)
     bootstrap: int = Field(default=1000, ge=10)
     batch_size: int = Field(default=32, ge=1)
@@ -101,6 +111,7 @@ class Pair(Strict):
     mdm: ModelSpec
     continued: ModelSpec | None = None
     seeds: tuple[int, ...] = (0,)
+    analyses: tuple[Analysis, ...] = ANALYSES
     budgets: dict[Literal["book", "full"], Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 
@@ -110,6 +121,11 @@ class Pair(Strict):
         if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", name):
             raise ValueError("a pair's name has only lower-case letters, digits, '.' and '-'")
         return name
+
+    @field_validator("analyses")
+    @classmethod
+    def _in_order(cls, analyses: tuple[Analysis, ...]) -> tuple[Analysis, ...]:
+        return tuple(name for name in ANALYSES if name in analyses)
 
     @property
     def roles(self) -> tuple[Role, ...]:

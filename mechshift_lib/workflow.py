@@ -11,13 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError
 from mechshift_lib.results.provenance import model_hash
-
-#: Analyses that a pair has, in the order in which each builds on the one before.
-ANALYSES = ("behaviour", "circuits", "overlap")
 
 
 def default_pairs(root: Path = ROOT) -> list[str]:
@@ -29,8 +26,10 @@ def default_pairs(root: Path = ROOT) -> list[str]:
 def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
     """The executed notebooks that these pairs and analyses make, relative to the root.
 
+    No analyses means those that each pair has.
+
     Raises:
-        ConfigError: an analysis or a pair doesn't exist.
+        ConfigError: an analysis or a pair doesn't exist, or a pair doesn't have an analysis.
         ModelError: a checkpoint of a pair is missing.
     """
     unknown = sorted(set(analyses) - set(ANALYSES))
@@ -38,12 +37,20 @@ def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"Unknown analysis {', '.join(unknown)}: choose from {', '.join(ANALYSES)}."
         )
+    wanted = []
     for name in pairs:
         pair = load_pair(name)
+        absent = [analysis for analysis in analyses if analysis not in pair.analyses]
+        if absent:
+            raise ConfigError(
+                f"Pair {name!r} has no {', '.join(absent)}: add it to `analyses` in its file."
+            )
         for role in pair.roles:
             for seed in pair.seeds:
                 model_hash(pair.model(role, seed))
-    return [f"book/executed/{pair}/{analysis}.ipynb" for pair in pairs for analysis in analyses]
+        chosen = analyses or pair.analyses
+        wanted += [f"book/executed/{name}/{analysis}.ipynb" for analysis in chosen]
+    return wanted
 
 
 def run_workflow(
@@ -58,13 +65,13 @@ def run_workflow(
 
     Args:
         pairs: names of pairs; none means those of the book.
-        analyses: some of :data:`ANALYSES`; none means all.
+        analyses: some of :data:`ANALYSES`; none means all that a pair has.
         budget: ``"book"`` or ``"full"``.
         jobs: notebooks at once, one thread each.
         paper: also the re-analysis of the published numbers.
 
     Raises:
-        ConfigError: an argument is unknown, or Snakemake isn't installed.
+        ConfigError: an argument is unknown, a pair lacks an analysis, or Snakemake isn't installed.
         NotebookError: a notebook failed; its own sentence was printed before.
     """
     if importlib.util.find_spec("snakemake") is None:
@@ -75,7 +82,7 @@ def run_workflow(
             "repository and install it with pip install -e ."
         )
     chosen = list(pairs) or default_pairs()
-    wanted = targets(chosen, list(analyses) or ANALYSES)
+    wanted = targets(chosen, list(analyses))
     wanted += ["book/executed/paper.ipynb"] if paper else []
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     command += ["--directory", str(ROOT), "--cores", str(jobs), "--quiet", "rules", "host"]

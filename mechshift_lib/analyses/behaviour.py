@@ -200,9 +200,14 @@ def pool(study: Study, task: str, seed: int) -> list[int]:
     At most as many as the budget says; fewer where fewer are solved. With the pool ``all``, the
     first examples, solved or not.
     """
-    solved = answers(study, task, "arm", seed).correct & answers(study, task, "mdm", seed).correct
-    chosen = np.flatnonzero(solved) if study.pool == "common-correct" else np.arange(len(solved))
-    return [int(i) for i in chosen[: study.budget.circuit_examples]]
+    return solved(study, task, seed)[: study.budget.circuit_examples]
+
+
+def solved(study: Study, task: str, seed: int) -> list[int]:
+    """All examples that ARM and MDM both solve; with the pool ``all``, all examples."""
+    right = answers(study, task, "arm", seed).correct & answers(study, task, "mdm", seed).correct
+    chosen = np.flatnonzero(right) if study.pool == "common-correct" else np.arange(len(right))
+    return [int(i) for i in chosen]
 
 
 def pool_table(study: Study) -> pd.DataFrame:

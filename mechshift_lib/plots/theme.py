@@ -34,6 +34,8 @@ ROLE_COLORS = {
     "mdm": VERMILLION,
     "mdm-own": ORANGE,
     "continued": GREEN,
+    "random": MUTED,
+    "untrained": MUTED,
 }
 #: Colour of each comparison of circuits: what was asked in vermillion, yardsticks in cool colours.
 COMPARISON_COLORS = {
@@ -47,7 +49,14 @@ COMPARISON_COLORS = {
     "arm-seeds": "#4d4d4d",
     "mdm-seeds": "#8a8a8a",
 }
-MARKERS = {"arm": "o", "mdm": "s", "mdm-own": "D", "continued": "^"}
+MARKERS = {
+    "arm": "o",
+    "mdm": "s",
+    "mdm-own": "D",
+    "continued": "^",
+    "random": "v",
+    "untrained": "X",
+}
 
 LABELS = {
     "arm": "ARM",
@@ -67,6 +76,23 @@ LABELS = {
     "greater-than": "Greater-Than",
     "countdown": "Countdown",
     "infilling": "Infilling",
+    "resid": "residual stream",
+    "attn": "attention output",
+    "mlp": "MLP output",
+    "eap": "EAP",
+    "clean-corrupted": "clean-corrupted",
+    "eap-ig-5": "EAP-IG(5)",
+    "eap-ig-5-right": "EAP-IG(5), 1 … m",
+    "eap-ig-20": "EAP-IG(20)",
+    "eap-ig-20-right": "EAP-IG(20), 1 … m",
+    "eap-ig-activations-5": "EAP-IG activations(5)",
+    "exact": "exact patching",
+    "exact-halves": "exact, halves",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+    "recall-0.01": "recall of top 1 %",
+    "recall-0.05": "recall of top 5 %",
+    "recall-0.2": "recall of top 20 %",
     "logit-diff": "logit difference",
     "prob-diff": "probability difference",
     "left-to-right": "left to right",

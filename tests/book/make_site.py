@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from mechshift_lib.book import build_book
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.execution import provenance_cell
-from mechshift_lib.workflow import ANALYSES, default_pairs
+from mechshift_lib.workflow import default_pairs
 
 #: A word that stands on one page only, to be looked for.
 RARE_WORD = "hippopotamus"
@@ -92,7 +92,8 @@ def make_site(folder: Path) -> Path:
             }
             (folder / source.path).mkdir(parents=True)
             (folder / source.path / "config.json").write_text(json.dumps(config))
-    assert {f"{pair}/{a}" for pair in default_pairs(folder) for a in ANALYSES} <= {
+    pairs = [load_pair(name, folder) for name in default_pairs(folder)]
+    assert {f"{pair.name}/{a}" for pair in pairs for a in pair.analyses} <= {
         page.removeprefix("book/executed/") for page in pages
     }, "a pair of workflow/config.yaml has no part in _toc.yml"
     return build_book(folder).parent

@@ -115,7 +115,9 @@ def test_the_landing_page_shows_what_the_notebooks_found(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
     landing = soups[site / "book/index.html"]
-    assert landing.get_text(" ").count("Made up") == 9
+    pages = list(site.glob("book/executed/*/*.html"))
+    assert len(pages) == 15
+    assert landing.get_text(" ").count("Made up") == len(pages)
     assert len(landing.select(".panels svg")) == 2
     assert "MadeUp" in landing.get_text()
 

@@ -16,7 +16,8 @@ import pytest
 from mechshift_lib.config import ROOT, load_pair
 
 PAIR = "tiny-qwen"
-NOTEBOOKS = ("behaviour", "circuits", "overlap", "paper")
+ANALYSES = set(load_pair(PAIR).analyses)
+NOTEBOOKS = (*sorted(ANALYSES), "paper")
 
 
 def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -77,13 +78,14 @@ def test_nothing_is_done_twice(project: Path) -> None:
 @pytest.mark.parametrize(
     ("edited", "again"),
     [
-        ("notebooks/circuits.ipynb", {"circuits", "overlap"}),
+        ("notebooks/circuits.ipynb", {"circuits", "overlap", "faithfulness"}),
+        ("notebooks/patching.ipynb", {"patching"}),
         ("data/paper/top_edges.csv", {"paper"}),
-        (f"data/pairs/{PAIR}.yaml", {"behaviour", "circuits", "overlap"}),
-        ("mechshift_lib/circuits/graph.py", {"behaviour", "circuits", "overlap"}),
-        ("mechshift_lib/comparison/overlap.py", {"behaviour", "circuits", "overlap", "paper"}),
-        ("mechshift_lib/tasks/ioi.py", {"behaviour", "circuits", "overlap"}),
-        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", {"behaviour", "circuits", "overlap"}),
+        (f"data/pairs/{PAIR}.yaml", ANALYSES),
+        ("mechshift_lib/circuits/graph.py", ANALYSES),
+        ("mechshift_lib/comparison/overlap.py", ANALYSES | {"paper"}),
+        ("mechshift_lib/tasks/ioi.py", ANALYSES),
+        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", ANALYSES),
         ("mechshift_lib/cli.py", set()),
         ("data/pairs/tiny-llama.yaml", set()),
     ],

@@ -16,8 +16,8 @@ from mechshift_lib.analyses import Study, page
 from mechshift_lib.config import ROOT
 from tests.support.study import make_pair
 
-NAMES = ("behaviour", "circuits", "overlap", "paper")
-PAIRED = NAMES[:3]
+PAIRED = ("behaviour", "circuits", "overlap", "patching", "faithfulness", "trust")
+NAMES = (*PAIRED, "paper")
 
 
 def read(name):
@@ -135,7 +135,17 @@ def least(tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize(("name", "figures"), [("behaviour", 3), ("circuits", 9), ("overlap", 6)])
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("behaviour", 3),
+        ("circuits", 9),
+        ("overlap", 6),
+        ("patching", 15),
+        ("faithfulness", 3),
+        ("trust", 4),
+    ],
+)
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
     run(name, monkeypatch, whole)
     text = said(shown)
@@ -154,6 +164,9 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("behaviour", "there is one reveal order only"),
         ("circuits", "there are no steps to compare"),
         ("overlap", "This pair has no continued-training control"),
+        ("patching", "there are no steps to compare"),
+        ("faithfulness", "zero"),
+        ("trust", "The order of the tasks is the same."),
     ],
 )
 def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, shown, monkeypatch):

@@ -20,13 +20,23 @@ from mechshift_lib.plots.circuits import (
     plot_steps,
 )
 from mechshift_lib.plots.depth import plot_depth, plot_shift
+from mechshift_lib.plots.faithfulness import plot_areas, plot_cross, plot_faithfulness
+from mechshift_lib.plots.graph import DRAWN, READER, graph_svg, plot_graph
 from mechshift_lib.plots.overlap import (
     plot_head_usage,
     plot_overlap_curves,
     plot_overlap_reference,
 )
+from mechshift_lib.plots.patching import (
+    plot_arrival,
+    plot_patch_heads,
+    plot_patch_steps,
+    plot_positions,
+    plot_sublayers,
+)
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
 from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
+from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
 
 TASKS = ("ioi", "countdown")
 ROLES = ("arm", "mdm", "continued")
@@ -126,6 +136,94 @@ def head_table():
     )
 
 
+def patch_table():
+    """Two models, sites and three layers by five positions, the last a long token."""
+    rows = itertools.product(("arm", "mdm"), ("resid", "attn", "mlp"), range(3), range(5))
+    words = ["[BOS]", "Then", "Alexandria", "to", "[somewhere]"]
+    return pd.DataFrame(
+        [
+            {"role": r, "site": s, "layer": a, "position": p, "token": words[p], "n": 50}
+            | {"differs": p == 2, "effect": 0.1 * a * (p == 4) - 0.2 * (p == 2), "step": a + 1}
+            for r, s, a, p in rows
+        ]
+    )
+
+
+def patch_heads(layers=3, heads=2):
+    rows = itertools.product(ROLES, ("denoise", "noise"), range(layers), range(heads))
+    return pd.DataFrame(
+        [
+            {"role": r, "direction": d, "layer": a, "head": h, "n": 50}
+            | {"effect": 0.3 * h if d == "denoise" else -0.9}
+            for r, d, a, h in rows
+        ]
+    )
+
+
+def arrival_table(layers=7):
+    return pd.DataFrame(
+        [
+            {"task": t, "role": r, "layer": a, "share": a / layers, "low": 0.0, "high": 1.0}
+            | {"n": 50}
+            for t, r, a in itertools.product(TASKS, ROLES, range(layers))
+        ]
+    )
+
+
+def curve_table():
+    circuits = (*ROLES, "random")
+    rows = itertools.product(TASKS, ROLES, circuits, ("signed", "absolute"), (0.001, 0.1, 1.0))
+    return pd.DataFrame(
+        [
+            {"task": t, "model": m, "circuit": c, "by": b, "fraction": f, "n": 50}
+            | {"faithfulness": f, "low": f - 0.1, "high": 9 * f}
+            for t, m, c, b, f in rows
+        ]
+    )
+
+
+def area_table():
+    rows = itertools.product(TASKS, ROLES, (*ROLES, "random"))
+    return pd.DataFrame(
+        [
+            {"task": t, "model": m, "circuit": c, "measure": "cpr", "value": 0.8, "n": 50}
+            | {"low": 0.7, "high": 0.9}
+            for t, m, c in rows
+        ]
+    )
+
+
+def agreement_table():
+    rows = itertools.product(
+        TASKS,
+        ("arm", "mdm", "untrained"),
+        ESTIMATES,
+        ("pearson", "spearman", "recall-0.05", "recall-0.2"),
+    )
+    return pd.DataFrame(
+        [
+            {"task": t, "subject": s, "estimate": e, "measure": m, "value": 0.5, "n": 50}
+            for t, s, e, m in rows
+        ]
+    )
+
+
+def consequence_table():
+    return pd.DataFrame(
+        [
+            {"task": t, "estimate": e, "jaccard": 0.4, "shift": -0.02, "chance": 0.03}
+            | {"count": 9, "n": 50}
+            for t, e in itertools.product(TASKS, ("exact", *ESTIMATES[:-1]))
+        ]
+    )
+
+
+def score_table():
+    scores = np.linspace(-2, 2, 9)
+    table = pd.DataFrame({"subject": "arm", "exact": scores, "estimate": scores**3, "n": 50})
+    return pd.concat([table.assign(task=task) for task in TASKS])
+
+
 TOP_EDGES = published.read_table("top_edges")
 FIGURES = {
     "accuracy": lambda: plot_accuracy(accuracy_table()),
@@ -142,6 +240,19 @@ FIGURES = {
     "components": lambda: plot_components(component_table(), 3, 2, "Components"),
     "components-30": lambda: plot_components(component_table(30, 9), 30, 9, "Components"),
     "steps": lambda: plot_steps(step_table(), 0.9),
+    "positions": lambda: plot_positions(patch_table(), "The residual stream"),
+    "sublayers": lambda: plot_sublayers(patch_table(), "Attention and MLP"),
+    "patch-steps": lambda: plot_patch_steps(patch_table(), "Step by step"),
+    "patch-heads": lambda: plot_patch_heads(patch_heads(), "Single heads"),
+    "patch-heads-30": lambda: plot_patch_heads(patch_heads(30, 9), "Single heads"),
+    "arrival": lambda: plot_arrival(arrival_table()),
+    "faithfulness": lambda: plot_faithfulness(curve_table()),
+    "cross": lambda: plot_cross(curve_table()),
+    "areas": lambda: plot_areas(area_table()),
+    "scatter": lambda: plot_scatter(score_table(), "EAP"),
+    "agreement": lambda: plot_agreement(agreement_table()),
+    "consequences": lambda: plot_consequences(consequence_table()),
+    "graph": plot_graph,
     "published-overlap": lambda: plot_published_overlap(
         published.overlap_table(published.read_table("overlap"), TOP_EDGES)
     ),
@@ -178,6 +289,7 @@ def test_every_figure_stands_on_a_light_card_and_says_its_n(name):
     assert {
         "published-overlap": "500 examples",
         "published-depth": "one dot an edge",
+        "graph": "8 nodes, 46 edges",
         "circuit-2": "3 strongest edges of the ARM",
         "circuit-30": "3 strongest edges of the ARM",
     }.get(name, "n = 50") in subtitle
@@ -234,3 +346,45 @@ def test_names_come_in_the_wanted_order_and_unknown_ones_last():
 def test_counts_are_one_number_or_a_range():
     assert count_text(pd.Series([500, 500])) == "500"
     assert count_text(pd.Series([96, 1000])) == "96–1,000"
+
+
+def test_patched_positions_are_drawn_where_the_table_has_them():
+    table = patch_table()
+    axes = plot_positions(table, "The residual stream").axes[:2]
+    for ax, role in zip(axes, ("arm", "mdm"), strict=True):
+        rows = table[(table.site == "resid") & (table.role == role)]
+        expected = rows.pivot(index="position", columns="layer", values="effect")
+        np.testing.assert_allclose(np.asarray(ax.images[0].get_array()), expected)
+    labels = axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels][2:4] == ["▸ Alexandria", "to"]
+    assert [text.get_fontweight() for text in labels][2:4] == ["bold", "normal"]
+
+
+def test_heads_show_denoising_only():
+    for ax in plot_patch_heads(patch_heads(), "Single heads").axes[:3]:
+        np.testing.assert_allclose(np.asarray(ax.images[0].get_array())[:, 1], 0.3)
+
+
+def test_every_circuit_is_drawn_inside_the_right_model():
+    table = area_table()
+    table.loc[(table.model == "mdm") & (table.circuit == "arm"), "value"] = 0.31
+    ax = plot_areas(table).axes[0]
+    places = {
+        to_hex(line.get_color()).upper(): float(line.get_ydata()[0])
+        for line in ax.lines
+        if len(line.get_xdata()) == 1 and line.get_xdata()[0] == 0.31
+    }
+    assert list(places) == [ROLE_COLORS["arm"]]
+    assert abs(places[ROLE_COLORS["arm"]] - 1) < 0.5
+    assert [text.get_text() for text in ax.get_yticklabels()][1] == "in the MDM"
+
+
+def test_the_picture_of_the_graph_has_an_arrow_for_every_edge():
+    ax = plot_graph().axes[0]
+    arrows = [patch for patch in ax.patches if isinstance(patch, FancyArrowPatch)]
+    assert len(arrows) == DRAWN.n_edges
+    strong = [arrow for arrow in arrows if arrow.get_linewidth() > 1]
+    assert len(strong) == sum(f"->{READER}<" in name for name in DRAWN.names)
+    assert {text.get_text() for text in ax.texts} >= set(DRAWN.nodes)
+    assert graph_svg() == graph_svg()
+    assert "<dc:date>" not in graph_svg()

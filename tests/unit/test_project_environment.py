@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from mechshift_lib import __version__
-from mechshift_lib.config import ROOT, pair_names
-from mechshift_lib.workflow import ANALYSES, default_pairs
+from mechshift_lib.config import ROOT, load_pair, pair_names
+from mechshift_lib.workflow import default_pairs
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 GROUPS = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
@@ -122,7 +122,8 @@ def test_the_books_contents_are_those_of_the_workflow() -> None:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
     pages = [c["file"] for part in toc["parts"] for c in part["chapters"]]
     executed = {p.removeprefix("book/executed/") for p in pages if p.startswith("book/executed/")}
-    expected = {f"{pair}/{name}" for pair in default_pairs() for name in ANALYSES} | {"paper"}
+    pairs = [load_pair(name) for name in default_pairs()]
+    expected = {f"{pair.name}/{name}" for pair in pairs for name in pair.analyses} | {"paper"}
     assert executed == expected
     hand_written = [p for p in [toc["root"], *pages] if not p.startswith("book/executed/")]
     assert [p for p in hand_written if not (ROOT / f"{p}.md").is_file()] == []

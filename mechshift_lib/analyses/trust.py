@@ -1,0 +1,254 @@
+"""How far attribution can be trusted: against exact patching of every single edge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from transformers import AutoModelForCausalLM
+
+from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.circuits import edges_of, studied_tasks
+from mechshift_lib.analyses.study import Study
+from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.exact import exact_scores
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.comparison.depth import centre_of_mass
+from mechshift_lib.comparison.overlap import (
+    REFERENCE_FRACTION,
+    expected_jaccard,
+    jaccard,
+    top_edges,
+)
+from mechshift_lib.config import Role
+from mechshift_lib.models.loading import LoadedModel, wrap_model
+
+ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/trust")
+
+#: Models that are asked; ``untrained`` has the ARM's architecture and random weights.
+Subject = Literal["arm", "mdm", "untrained"]
+SUBJECTS: tuple[Subject, ...] = ("arm", "mdm", "untrained")
+#: Name of an estimate -> how :func:`attribute` is called for it.
+ESTIMATES: dict[str, dict[str, Any]] = {
+    "eap": {"method": "eap"},
+    "clean-corrupted": {"method": "clean-corrupted"},
+    "eap-ig-5": {"method": "eap-ig", "steps": 5, "points": "left"},
+    "eap-ig-5-right": {"method": "eap-ig", "steps": 5, "points": "right"},
+    "eap-ig-20": {"method": "eap-ig", "steps": 20, "points": "left"},
+    "eap-ig-20-right": {"method": "eap-ig", "steps": 20, "points": "right"},
+    "eap-ig-activations-5": {"method": "eap-ig-activations", "steps": 5},
+}
+EXACT = "exact"
+#: The exact scores of one half of the examples against those of the other.
+HALVES = "exact-halves"
+#: The estimate that circuits in this book are taken from.
+USED = "eap-ig-5"
+#: Shares of all edges whose recall is asked for.
+TOP_FRACTIONS = (0.01, 0.05, 0.2)
+UNTRAINED_SEED = 0
+
+Array = NDArray[np.float64]
+Measure = Callable[[Array, Array], float]
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Scores of all edges of one model on one task by every method.
+
+    Attributes:
+        graph: the model's graph.
+        by_example: name of the estimate, or :data:`EXACT`, -> scores ``[n_example, n_edges]``.
+    """
+
+    graph: Graph
+    by_example: dict[str, Array]
+
+    @property
+    def n(self) -> int:
+        """Number of examples."""
+        return len(self.by_example[EXACT])
+
+    def mean(self, name: str) -> Array:
+        """Scores of one estimate, the mean over examples, ``[n_edges]``."""
+        return np.asarray(self.by_example[name].mean(axis=0, dtype=np.float64))
+
+
+def estimates(study: Study, task: str, subject: Subject) -> Estimates:
+    """Every estimate and the exact scores, over the same items.
+
+    An ARM is read at all answer positions, an MDM at every denoising step that is scored, as
+    circuits are.
+    """
+    role: Role = "mdm" if subject == "mdm" else "arm"
+    metric = study.task(task).metric
+    chosen = pool(study, task, study.seed)[: study.budget.trust_examples]
+    key = study.key(role, study.seed, task, ROOMS) | {
+        "subject": subject,
+        "untrained": UNTRAINED_SEED if subject == "untrained" else None,
+        "estimates": ESTIMATES,
+        "metric": metric,
+        "pool": chosen,
+    }
+
+    def compute() -> dict[str, pd.DataFrame]:
+        model, examples = study.model(role, study.seed), study.examples(task, study.seed)
+        if subject == "untrained":
+            model = untrained(model, UNTRAINED_SEED)
+        items = [item for i in chosen for item in model.readout.items(examples[i], i)]
+        found = {EXACT: exact_scores(model, items, metric=metric)}
+        size = study.budget.batch_size
+        for name, options in ESTIMATES.items():
+            found[name] = attribute(model, items, metric=metric, batch_size=size, **options)
+        frames = {name: pd.DataFrame(one.by_example.T) for name, one in found.items()}
+        for frame in frames.values():
+            frame.columns = [str(i) for i in found[EXACT].examples]
+        return frames | {"graph": pd.DataFrame([asdict(found[EXACT].graph)])}
+
+    frames = study.frames("trust", key, compute)
+    graph = Graph(**frames.pop("graph").iloc[0].to_dict())
+    return Estimates(graph, {name: frame.to_numpy().T for name, frame in frames.items()})
+
+
+def untrained(model: LoadedModel, seed: int) -> LoadedModel:
+    """A model of the same architecture and readout with weights as they are before training."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = AutoModelForCausalLM.from_config(model.hf.config)
+    return wrap_model(
+        fresh,
+        tokenizer=model.tokenizer,
+        attention=model.attention,
+        readout=model.readout,
+        mask_id=model.mask_id,
+        kv=model.kv,
+        device=str(model.device),
+    )
+
+
+def pearson(a: Array, b: Array) -> float:
+    """Correlation of two score vectors, NaN where one is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b / norm) if norm else float("nan")
+
+
+def spearman(a: Array, b: Array) -> float:
+    """Correlation of the ranks of two score vectors."""
+    return pearson(rankdata(a), rankdata(b))
+
+
+def recall(a: Array, b: Array, fraction: float) -> float:
+    """Share of the strongest edges of ``b`` that are among as many strongest of ``a``."""
+    count = max(1, round(fraction * a.size))
+    return float((top_edges(a, count) & top_edges(b, count)).sum() / count)
+
+
+def measures() -> dict[str, Measure]:
+    """Name of every measure of agreement -> function of estimate and exact scores."""
+    tops = {f"recall-{share}": partial(recall, fraction=share) for share in TOP_FRACTIONS}
+    return {"pearson": pearson, "spearman": spearman, **tops}
+
+
+def agreement(study: Study) -> pd.DataFrame:
+    """Agreement of every estimate with exact patching over all edges.
+
+    Returns:
+        One row per task, model, estimate and measure: ``task, subject, estimate, measure, value``
+        (of scores averaged over examples), ``low, high`` (the range over single examples), ``n``.
+        The estimate :data:`HALVES` is the mean over all ways to halve the examples.
+    """
+    rows = []
+    for task in studied_tasks(study):
+        for subject in SUBJECTS:
+            found = estimates(study, task, subject)
+            exact, n = found.by_example[EXACT], found.n
+            for measure, of in measures().items():
+                about = {"task": task, "subject": subject, "measure": measure, "n": n}
+                for name in ESTIMATES:
+                    single = [of(*pair) for pair in zip(found.by_example[name], exact, strict=True)]
+                    value = of(found.mean(name), found.mean(EXACT))
+                    span = {"low": np.nanmin(single), "high": np.nanmax(single)}
+                    rows.append({**about, "estimate": name, "value": value, **span})
+                halves = [of(exact[a].mean(0), exact[b].mean(0)) for a, b in _halves(n)]
+                span = {"value": np.mean(halves), "low": min(halves), "high": max(halves)}
+                rows.append({**about, "estimate": HALVES, **span})
+    return pd.DataFrame(rows)
+
+
+def _halves(n: int) -> list[tuple[list[int], list[int]]]:
+    """All ways to take two disjoint halves of at most 6 of the examples."""
+    n = min(n, 6)
+    halves = []
+    for first in combinations(range(n), n // 2):
+        rest = [i for i in range(n) if i not in first]
+        halves += [(list(first), rest[: n // 2])] if first < tuple(rest) else []
+    return halves
+
+
+def consequences(study: Study) -> pd.DataFrame:
+    """What the comparison of ARM and MDM would be by each estimate and by exact patching.
+
+    Returns:
+        One row per task and estimate (or :data:`EXACT`), at the reference budget: ``task,
+        estimate, jaccard`` (ARM and MDM), ``arm`` and ``mdm`` (Jaccard of the model's circuit
+        with the exact one), ``arm_depth, mdm_depth`` (centre of mass of the sources), ``shift``
+        (MDM minus ARM), ``chance, count, n``.
+    """
+    rows = []
+    for task in studied_tasks(study):
+        arm, mdm = estimates(study, task, "arm"), estimates(study, task, "mdm")
+        edges = edges_of(arm.graph)
+        count = max(1, round(REFERENCE_FRACTION * len(edges)))
+        chance = expected_jaccard(len(edges), count, count)
+        exact = [top_edges(one.mean(EXACT), count) for one in (arm, mdm)]
+        for name in (EXACT, *ESTIMATES):
+            means = [one.mean(name) for one in (arm, mdm)]
+            tops = [top_edges(mean, count) for mean in means]
+            depth = [
+                float(centre_of_mass(mean, edges.depth("source"), top))
+                for mean, top in zip(means, tops, strict=True)
+            ]
+            rows.append(
+                {
+                    "task": task,
+                    "estimate": name,
+                    "jaccard": float(jaccard(*tops)),
+                    "arm": float(jaccard(tops[0], exact[0])),
+                    "mdm": float(jaccard(tops[1], exact[1])),
+                    "arm_depth": depth[0],
+                    "mdm_depth": depth[1],
+                    "shift": depth[1] - depth[0],
+                    "chance": chance,
+                    "count": count,
+                    "n": arm.n,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def scatter_table(study: Study, subject: Subject) -> pd.DataFrame:
+    """Exact score and :data:`USED` estimate of every edge.
+
+    Returns:
+        ``task, subject, edge, exact, estimate, n``.
+    """
+    frames = []
+    for task in studied_tasks(study):
+        found = estimates(study, task, subject)
+        columns = {"edge": found.graph.names, "exact": found.mean(EXACT)}
+        frame = pd.DataFrame({**columns, "estimate": found.mean(USED)})
+        frames.append(frame.assign(task=task, subject=subject, n=found.n))
+    return pd.concat(frames, ignore_index=True)
+
+
+def edge_count(study: Study) -> int:
+    """Number of edges of the pair's graph."""
+    return estimates(study, studied_tasks(study)[0], "arm").graph.n_edges
