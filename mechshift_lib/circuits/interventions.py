@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import nnsight
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from mechshift_lib.circuits.tracing import NodeOutputs
 from mechshift_lib.models.anatomy import (
-    Anatomy,
     at,
     norm_parts,
     projections,
@@ -29,12 +27,6 @@ def normed(model: LoadedModel, norm: torch.nn.Module, x: Tensor) -> Tensor:
     x = x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt() * gain.to(x.dtype)
     bias = getattr(norm, "bias", None)
     return x if bias is None else x + bias.to(x.dtype)
-
-
-def returned(anatomy: Anatomy, stream: Tensor) -> Any:
-    """What a layer that is skipped gives back."""
-    nothing = (None,) * (anatomy.layer_returns - 1)
-    return (stream, *nothing) if anatomy.layer_returns else stream
 
 
 @dataclass(frozen=True)
@@ -122,7 +114,7 @@ def run_behind(
         if layer == 0:
             at(lm, anatomy.embed).output = stream
         for index in range(layer):
-            anatomy.layer(lm, index).skip(returned(anatomy, stream))
+            anatomy.layer(lm, index).skip(anatomy.returned(stream))
         for path, part in zip(paths, parts, strict=False):
             at(block, path).skip(part)
         if attended is not None:

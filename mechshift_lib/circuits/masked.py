@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mechshift_lib.circuits.ablation import Reference
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.interventions import normed, returned
+from mechshift_lib.circuits.interventions import normed
 from mechshift_lib.circuits.products import site_readers
 from mechshift_lib.models.anatomy import (
     at,
@@ -100,7 +100,7 @@ def masked_run(
             written = (embed - reference.embed)[:, positions]
             change[:, 0] = _centred(written) if centred else written
         for index in range(start):
-            anatomy.layer(lm, index).skip(returned(anatomy, embed))
+            anatomy.layer(lm, index).skip(anatomy.returned(embed))
         for index in range(start, model.n_layers):
             layer, module = anatomy.layer(lm, index), anatomy.layer(hf, index)
             first = graph.sources_before(index)

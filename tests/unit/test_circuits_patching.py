@@ -14,7 +14,7 @@ from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import CASES, tiny_hf, tiny_items
 
-LAYERS, HEADS, WIDTH = 2, 4, 8
+LAYERS, HEADS = 2, 4
 
 
 def logit_diff(logits, item):
@@ -29,7 +29,7 @@ def module_of(model, site, layer):
     block = model.anatomy.layer(model.hf, layer)
     return {
         "resid": (block, "input"),
-        "attn": (at(block, model.anatomy.attn), "output"),
+        "attn": (at(block, model.anatomy.o), "output"),
         "mlp": (at(block, model.anatomy.mlp), "output"),
         "head": (at(block, model.anatomy.o), "input"),
     }[site]
@@ -70,7 +70,8 @@ def literal(model, item, site, direction, positions, metric=logit_diff):
         kept = []
         hooked(model, source, site, layer, lambda x, kept=kept: kept.append(x.clone()) or x)
         for head in range(heads):
-            columns = slice(head * WIDTH, (head + 1) * WIDTH) if site == "head" else slice(None)
+            width = model.d_head
+            columns = slice(head * width, (head + 1) * width) if site == "head" else slice(None)
             for column, position in enumerate(positions):
 
                 def change(x, kept=kept, position=position, columns=columns):
