@@ -18,7 +18,7 @@ import nbformat
 from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
 from mechshift_lib.errors import ConfigError, MechshiftError
 from mechshift_lib.results.atomic import write_atomic
-from mechshift_lib.workflow import default_pairs
+from mechshift_lib.workflow import book_pages, default_pairs
 
 #: Cells of notebooks with this tag are shown on the landing page.
 FINDING = "finding"
@@ -182,7 +182,8 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
     pairs = [load_pair(name, root) for name in default_pairs(root)]
-    expected = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses] + ["paper"]
+    expected = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses]
+    expected += book_pages(root)
     absent = [n for n in expected if not (root / "book/executed" / f"{n}.ipynb").is_file()]
     if absent:
         raise BookError(

@@ -73,7 +73,7 @@ def run(
     ] = None,
     analysis: Annotated[
         list[str] | None,
-        typer.Option(help="behaviour, circuits or overlap; give it again for more; none: all."),
+        typer.Option(help="A chapter, such as circuits; give it again for more; none: all."),
     ] = None,
     budget: HowMuch = Budget.book,
     jobs: Jobs = 2,
@@ -103,10 +103,10 @@ def book(
     build is an error.
     """
     from mechshift_lib.book import build_book
-    from mechshift_lib.workflow import run_workflow
+    from mechshift_lib.workflow import book_pages, run_workflow
 
     if execute:
-        run_workflow(jobs=jobs, paper=True)
+        run_workflow(jobs=jobs, pages=book_pages())
     page = build_book()
     typer.echo(f"The book is ready: {page}")
 

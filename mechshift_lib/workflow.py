@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -17,10 +18,20 @@ from mechshift_lib.execution import NotebookError
 from mechshift_lib.results.provenance import model_hash
 
 
-def default_pairs(root: Path = ROOT) -> list[str]:
-    """The pairs that the book has a part for (``workflow/config.yaml``)."""
+def workflow_config(root: Path = ROOT) -> dict[str, Any]:
+    """What ``workflow/config.yaml`` says: pairs, chapters of a pair, pages of the whole book."""
     text = (root / "workflow" / "config.yaml").read_text(encoding="utf-8")
-    return list(yaml.safe_load(text)["pairs"])
+    return dict(yaml.safe_load(text))
+
+
+def default_pairs(root: Path = ROOT) -> list[str]:
+    """The pairs that the book has a part for."""
+    return list(workflow_config(root)["pairs"])
+
+
+def book_pages(root: Path = ROOT) -> list[str]:
+    """Notebooks of the whole book, which belong to no pair."""
+    return list(workflow_config(root)["pages"])
 
 
 def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
@@ -59,7 +70,7 @@ def run_workflow(
     *,
     budget: str = "book",
     jobs: int = 2,
-    paper: bool = False,
+    pages: Sequence[str] = (),
 ) -> None:
     """Execute every notebook that is missing or out of date, and what it depends on.
 
@@ -68,7 +79,7 @@ def run_workflow(
         analyses: some of :data:`ANALYSES`; none means all that a pair has.
         budget: ``"book"`` or ``"full"``.
         jobs: notebooks at once, one thread each.
-        paper: also the re-analysis of the published numbers.
+        pages: also these pages of the whole book, some of :func:`book_pages`.
 
     Raises:
         ConfigError: an argument is unknown, a pair lacks an analysis, or Snakemake isn't installed.
@@ -83,9 +94,11 @@ def run_workflow(
         )
     chosen = list(pairs) or default_pairs()
     wanted = targets(chosen, list(analyses))
-    wanted += ["book/executed/paper.ipynb"] if paper else []
+    wanted += [f"book/executed/{page}.ipynb" for page in pages]
     command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
     command += ["--directory", str(ROOT), "--cores", str(jobs), "--quiet", "rules", "host"]
+    first = [x for x in wanted if Path(x).parent.name in workflow_config().get("first", [])]
+    command += ["--prioritize", *first] if first else []
     command += ["--config", f"pairs={','.join(chosen)}", f"budget={budget}", "--", *wanted]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}

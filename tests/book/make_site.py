@@ -62,8 +62,8 @@ def make_site(folder: Path) -> Path:
         shutil.copy(ROOT / name, folder)
     without = shutil.ignore_patterns("executed", "generated", "__pycache__", ".*")
     shutil.copytree(ROOT / "book", folder / "book", ignore=without)
-    shutil.copytree(ROOT / "data" / "paper", folder / "data" / "paper")
-    shutil.copytree(ROOT / "data" / "pairs", folder / "data" / "pairs")
+    for part in ("paper", "pairs"):
+        shutil.copytree(ROOT / "data" / part, folder / "data" / part)
     # pages include passages of these
     shutil.copytree(ROOT / "mechshift_lib", folder / "mechshift_lib", ignore=without)
     shutil.copytree(ROOT / "tests" / "unit", folder / "tests" / "unit", ignore=without)

@@ -13,11 +13,31 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mechshift_lib.config import ANALYSES as KNOWN
 from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.workflow import workflow_config
 
 PAIR = "tiny-qwen"
 ANALYSES = set(load_pair(PAIR).analyses)
-NOTEBOOKS = (*sorted(ANALYSES), "paper")
+CONFIG = workflow_config()
+PAGES = set(CONFIG["pages"])
+NOTEBOOKS = sorted(ANALYSES | PAGES)
+FOLDERS = [page["files"] for page in CONFIG["pages"].values() if "files" in page]
+
+
+def behind(*names: str) -> set[str]:
+    """These chapters and all that build on them."""
+    chapters = CONFIG["analyses"] | CONFIG["pages"]
+    found = set(names)
+    while more := {n for n, c in chapters.items() if found & set(c.get("after", []))} - found:
+        found |= more
+    return found
+
+
+def using(room: str) -> set[str]:
+    """Chapters whose code a room of the library is, and all that build on them."""
+    chapters = CONFIG["analyses"] | CONFIG["pages"]
+    return behind(*(n for n, c in chapters.items() if room in c["rooms"]))
 
 
 def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -38,7 +58,7 @@ def out_of_date(folder: Path) -> set[str]:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small copy of the project, with notebooks that do next to nothing, all executed."""
     folder = tmp_path_factory.mktemp("project")
-    for part in ("workflow", "mechshift_lib", "data/pairs", "data/paper"):
+    for part in ("workflow", "mechshift_lib", "data/pairs", *FOLDERS):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for role in load_pair(PAIR).roles:
         source = load_pair(PAIR).model(role).source
@@ -47,7 +67,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / source.path / "model.safetensors").write_bytes(b"weights")
     (folder / "notebooks").mkdir()
     for name in NOTEBOOKS:
-        text = 'results = "r"' if name == "paper" else 'pair = "p"\nbudget = "b"\nresults = "r"'
+        text = 'results = "r"' if name in PAGES else 'pair = "p"\nbudget = "b"\nresults = "r"'
         cell = nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]})
         heading = nbformat.v4.new_markdown_cell(f"# {name}")
         book = nbformat.v4.new_notebook(cells=[heading, cell])
@@ -59,16 +79,23 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_notebook_is_executed_with_its_parameters(project: Path) -> None:
     for name in NOTEBOOKS:
-        path = f"{PAIR}/{name}.ipynb" if name != "paper" else "paper.ipynb"
+        path = f"{name}.ipynb" if name in PAGES else f"{PAIR}/{name}.ipynb"
         book = nbformat.read(project / "book" / "executed" / path, as_version=4)
         injected = next(
             c for c in book.cells if "injected-parameters" in c.metadata.get("tags", [])
         )
         assert 'results = "results"' in injected.source
-        if name != "paper":
+        if name not in PAGES:
             assert f'pair = "{PAIR}"' in injected.source
             assert 'budget = "book"' in injected.source
             assert book.cells[0].source == f"# {name}: {load_pair(PAIR).title}"
+
+
+def test_every_chapter_that_a_pair_can_have_is_described() -> None:
+    """In the order in which they build on each other."""
+    assert tuple(CONFIG["analyses"]) == KNOWN
+    for number, name in enumerate(KNOWN):
+        assert set(CONFIG["analyses"][name].get("after", [])) <= set(KNOWN[:number])
 
 
 def test_nothing_is_done_twice(project: Path) -> None:
@@ -78,14 +105,15 @@ def test_nothing_is_done_twice(project: Path) -> None:
 @pytest.mark.parametrize(
     ("edited", "again"),
     [
-        ("notebooks/circuits.ipynb", {"circuits", "overlap", "faithfulness"}),
-        ("notebooks/patching.ipynb", {"patching"}),
-        ("data/paper/top_edges.csv", {"paper"}),
-        (f"data/pairs/{PAIR}.yaml", ANALYSES),
-        ("mechshift_lib/circuits/graph.py", ANALYSES),
-        ("mechshift_lib/comparison/overlap.py", ANALYSES | {"paper"}),
-        ("mechshift_lib/tasks/ioi.py", ANALYSES),
-        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", ANALYSES),
+        ("notebooks/circuits.ipynb", {"overlap", "faithfulness"} | behind("circuits")),
+        ("notebooks/patching.ipynb", behind("patching")),
+        ("data/paper/top_edges.csv", behind("paper")),
+        (f"data/pairs/{PAIR}.yaml", behind(*ANALYSES)),
+        ("mechshift_lib/circuits/graph.py", behind(*ANALYSES)),
+        ("mechshift_lib/comparison/overlap.py", behind(*ANALYSES, "paper")),
+        ("mechshift_lib/tasks/ioi.py", using("tasks")),
+        ("mechshift_lib/diffusion/samplers.py", using("diffusion")),
+        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", behind(*ANALYSES)),
         ("mechshift_lib/cli.py", set()),
         ("data/pairs/tiny-llama.yaml", set()),
     ],

@@ -13,11 +13,12 @@ from IPython import display as ipython_display
 from PIL import Image as Picture
 
 from mechshift_lib.analyses import Study, page
-from mechshift_lib.config import ROOT
+from mechshift_lib.config import ANALYSES, ROOT
+from mechshift_lib.workflow import book_pages
 from tests.support.study import make_pair
 
-PAIRED = ("behaviour", "circuits", "overlap", "patching", "faithfulness", "trust")
-NAMES = (*PAIRED, "paper")
+PAIRED = ANALYSES
+NAMES = (*PAIRED, *book_pages())
 
 
 def read(name):
@@ -93,7 +94,7 @@ def shown(monkeypatch):
 def run(name, monkeypatch, root, pair="toy", pool="all"):
     """Run all cells of a notebook in this process, with its parameters replaced."""
     notebook = read(name)
-    if name != "paper":
+    if name in PAIRED:
         opened = functools.partial(Study.open, root=root)
         monkeypatch.setattr(Study, "open", opened)
     values = {"pair": pair, "budget": "book", "results": str(root / "results"), "pool": pool}
