@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -42,8 +43,41 @@ def finding(cell: nbformat.NotebookNode) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def chapter_title(notebook: nbformat.NotebookNode, pair: Pair) -> str:
+    """A chapter's heading without the name of its pair."""
+    for cell in notebook.cells:
+        heading = re.search(r"^# (.+)$", cell.source, re.M)
+        if cell.cell_type == "markdown" and heading:
+            return heading[1].strip().removesuffix(f": {pair.title}")
+    raise BookError("A chapter's notebook has no heading: begin its first cell with '# '.")
+
+
+def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
+    """Markdown of a pair's first page: its models, and what each of its chapters found.
+
+    Args:
+        executed: folder of the executed notebooks.
+        pair: the pair; chapters that are not executed yet are left out.
+        root: the checkout.
+
+    Returns:
+        MyST markdown of ``book/generated/PAIR.md``.
+    """
+    lines = [f"# {pair.title}", "", pair.description.strip(), "", pairs_table([pair], root), ""]
+    for analysis in pair.analyses:
+        path = executed / pair.name / f"{analysis}.ipynb"
+        if not path.is_file():
+            continue
+        notebook = nbformat.read(path, as_version=4)
+        link = f"../executed/{pair.name}/{analysis}.ipynb"
+        lines += [f"## [{chapter_title(notebook, pair)}]({link})", ""]
+        tagged = [c for c in notebook.cells if FINDING in c.metadata.get("tags", [])]
+        lines += [f"{text}\n" for text in map(finding, tagged) if text]
+    return "\n".join(lines)
+
+
 def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
-    """Markdown of what the executed notebooks found, one heading a pair, with links to the pages.
+    """Markdown of one line a pair: links to its overview and its executed chapters.
 
     Args:
         executed: folder of the executed notebooks.
@@ -54,16 +88,9 @@ def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
     """
     lines: list[str] = []
     for pair in pairs:
-        found = []
-        for analysis in pair.analyses:
-            path = executed / pair.name / f"{analysis}.ipynb"
-            cells = nbformat.read(path, as_version=4).cells if path.is_file() else []
-            texts = [finding(cell) for cell in cells if FINDING in cell.metadata.get("tags", [])]
-            link = f"executed/{pair.name}/{analysis}.ipynb"
-            found += [f"{text} ([{analysis}]({link}))" for text in texts if text]
-        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in pair.analyses)
-        lines += [f"**{pair.title}** ({pages})", ""]
-        lines += [f"{text}\n" for text in found]
+        there = [n for n in pair.analyses if (executed / pair.name / f"{n}.ipynb").is_file()]
+        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in there)
+        lines += [f"- [{pair.title}](generated/{pair.name}.md): {pages}"]
     return "\n".join(lines)
 
 
@@ -102,7 +129,7 @@ def shape(pair: Pair, root: Path = ROOT) -> dict[str, Any]:
     return {"architecture": source.repo}
 
 
-def pairs_page(pairs: Sequence[Pair], root: Path = ROOT) -> str:
+def pairs_table(pairs: Sequence[Pair], root: Path = ROOT) -> str:
     """Markdown table of the pairs, from their files and checkpoints."""
     head = ("pair", "architecture", "layers × heads (KV)", "width", "tasks", "training seeds")
     lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
@@ -118,7 +145,13 @@ def pairs_page(pairs: Sequence[Pair], root: Path = ROOT) -> str:
             ", ".join(map(str, pair.seeds)),
         )
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *(f"*{p.title}*: {p.description.strip()}\n" for p in pairs)])
+    return "\n".join(lines)
+
+
+def pairs_page(pairs: Sequence[Pair], root: Path = ROOT) -> str:
+    """Markdown of :func:`pairs_table` and the pairs' descriptions."""
+    described = [f"*{pair.title}*: {pair.description.strip()}\n" for pair in pairs]
+    return "\n".join([pairs_table(pairs, root), "", *described])
 
 
 def vendor_mathjax(root: Path = ROOT) -> bool:
@@ -162,6 +195,8 @@ def generate(root: Path = ROOT) -> None:
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
+    for pair in pairs:
+        _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
     _write_if_changed(generated / "graph.svg", graph_svg())
 
 

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
-from mechshift_lib.config import ROOT
+from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.workflow import default_pairs
 from tests.book.browser import FRAME, ask, serve
 from tests.book.make_site import RARE_WORD, make_site
 
@@ -111,13 +112,26 @@ def test_published_numbers_are_the_tables_of_the_data_folder(
     assert not re.findall(r"\b0\.\d+", source), "a published number is typed by hand"
 
 
-def test_the_landing_page_shows_what_the_notebooks_found(
+def test_a_pairs_first_page_says_what_its_chapters_found(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    for name in default_pairs():
+        analyses = load_pair(name).analyses
+        overview = soups[site / f"book/generated/{name}.html"]
+        assert overview.get_text(" ").count("Made up") == len(analyses)
+        assert "MadeUp" in overview.get_text() or load_pair(name).arm.source.kind != "folder"
+        links = {link["href"] for link in overview.select("article h2 a[href]")}
+        assert {f"../executed/{name}/{analysis}.html" for analysis in analyses} <= links
+
+
+def test_the_landing_page_leads_to_every_pair_and_chapter(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
     landing = soups[site / "book/index.html"]
-    pages = list(site.glob("book/executed/*/*.html"))
-    assert len(pages) == 15
-    assert landing.get_text(" ").count("Made up") == len(pages)
+    links = {link["href"] for link in landing.select("article a[href]")}
+    for name in default_pairs():
+        pages = {f"executed/{name}/{analysis}.html" for analysis in load_pair(name).analyses}
+        assert {f"generated/{name}.html"} | pages <= links
     assert len(landing.select(".panels svg")) == 2
     assert "MadeUp" in landing.get_text()
 

@@ -1,0 +1,51 @@
+"""What is generated for the hand-written pages, from executed notebooks."""
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mechshift_lib.book import BookError, chapter_title, findings_page, overview_page
+from mechshift_lib.config import load_pair
+
+
+def chapter(heading, *cells):
+    return new_notebook(cells=[new_code_cell("# no heading"), new_markdown_cell(heading), *cells])
+
+
+def said(text, *tags):
+    output = new_output("display_data", {"text/markdown": text, "text/plain": "t"})
+    return new_code_cell("say()", outputs=[output], metadata={"tags": list(tags)})
+
+
+@pytest.fixture
+def executed(tmp_path):
+    pair = load_pair("tiny-qwen")
+    (tmp_path / pair.name).mkdir()
+    cells = [said("**Tagged.** n = 3", "finding"), said("not tagged"), new_code_cell("1")]
+    book = chapter(f"# Overlap and depth: {pair.title}\n\nText.", *cells)
+    nbformat.write(book, tmp_path / pair.name / "overlap.ipynb")
+    return tmp_path
+
+
+def test_an_overview_says_what_executed_chapters_found_and_links_to_them(executed):
+    page = overview_page(executed, load_pair("tiny-qwen"))
+    assert page.startswith("# Tiny Qwen2\n")
+    assert (
+        "## [Overlap and depth](../executed/tiny-qwen/overlap.ipynb)\n\n**Tagged.** n = 3" in page
+    )
+    assert "not tagged" not in page
+    assert page.count("\n## ") == 1  # the others are not executed
+    assert "| 6 × 4 (2) | 128 |" in page
+
+
+def test_the_landing_page_links_what_is_there(executed):
+    lines = findings_page(executed, [load_pair("tiny-qwen"), load_pair("tiny-llama")])
+    assert lines.splitlines() == [
+        "- [Tiny Qwen2](generated/tiny-qwen.md): [overlap](executed/tiny-qwen/overlap.ipynb)",
+        "- [Tiny Llama](generated/tiny-llama.md): ",
+    ]
+
+
+def test_a_chapter_without_a_heading_is_refused():
+    with pytest.raises(BookError, match="no heading"):
+        chapter_title(chapter("Text."), load_pair("tiny-qwen"))
