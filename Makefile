@@ -21,7 +21,7 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help setup book test lint bench train serve clean distclean browser
+.PHONY: help setup book full test lint bench train serve clean distclean browser
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ $(READY): pyproject.toml constraints.txt
 
 book: $(READY) ## run what is out of date and build the book into _build/html
 	$(BIN)/mechshift book --jobs $(JOBS)
+
+full: $(READY) ## the same at full size: all examples, integration steps and bootstrap draws (hours)
+	$(BIN)/mechshift book --budget full --jobs $(JOBS)
 
 test: $(READY) browser ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mechshift_lib import __version__, cli_circuits
+from mechshift_lib import __version__, cli_circuits, cli_results
 from mechshift_lib.errors import ConfigError, MechshiftError
 
 # Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
@@ -92,6 +92,7 @@ def run(
 
 @app.command()
 def book(
+    budget: HowMuch = Budget.book,
     jobs: Jobs = 2,
     execute: Annotated[
         bool, typer.Option(help="Bring the notebooks up to date first, or take them as they are.")
@@ -106,7 +107,7 @@ def book(
     from mechshift_lib.workflow import book_pages, run_workflow
 
     if execute:
-        run_workflow(jobs=jobs, pages=book_pages())
+        run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
     page = build_book()
     typer.echo(f"The book is ready: {page}")
 
@@ -131,6 +132,7 @@ def train(
 
 app.command()(cli_circuits.attribute)
 app.command()(cli_circuits.evaluate)
+app.add_typer(cli_results.app, name="results")
 
 
 @app.command("export-circuit")

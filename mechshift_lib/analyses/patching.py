@@ -363,8 +363,13 @@ def correlations(a: Array, b: Array) -> Array:
 
 
 def _interval(values: Array, name: str) -> pd.DataFrame:
-    """First row of ``[1 + draws, n]`` with the percentile interval of the others."""
-    low, high = np.nanquantile(values[1:], [0.025, 0.975], axis=0)
+    """First row of ``[1 + draws, n]`` with the percentile interval of the others.
+
+    A column that no draw gives a number for (a constant one has no correlation) has no interval.
+    """
+    low, high = np.full((2, values.shape[1]), np.nan)
+    known = ~np.isnan(values[1:]).all(axis=0)
+    low[known], high[known] = np.nanquantile(values[1:, known], [0.025, 0.975], axis=0)
     return pd.DataFrame({name: values[0], "low": low, "high": high})
 
 

@@ -14,7 +14,16 @@ from mechshift_lib import __version__, cli, workflow
 from mechshift_lib.cli import app, parse_parameters
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 
-COMMANDS = ("run", "book", "train", "attribute", "evaluate", "export-circuit", "execute")
+COMMANDS = (
+    "run",
+    "book",
+    "train",
+    "attribute",
+    "evaluate",
+    "export-circuit",
+    "execute",
+    "results",
+)
 
 
 def call(*arguments: str) -> tuple[int, str, str]:
