@@ -66,6 +66,20 @@ class Selection(enum.StrEnum):
     greedy = "greedy"
 
 
+class Direction(enum.StrEnum):
+    """Which run is patched with activations of the other."""
+
+    denoise = "denoise"
+    noise = "noise"
+
+
+class Through(enum.StrEnum):
+    """What leads from a sender to a reader."""
+
+    direct = "direct"
+    mlps = "mlps"
+
+
 class Cut(enum.StrEnum):
     """What edges outside a circuit carry."""
 
@@ -150,3 +164,15 @@ def parse_fractions(text: str | None) -> tuple[float, ...] | None:
         raise ConfigError(
             f"--fractions takes numbers with commas, such as 0.01,0.1,1, not {text!r}."
         ) from error
+
+
+def parse_names(text: str, option: str) -> tuple[str, ...]:
+    """``"a0.h1, m2"`` → the names.
+
+    Raises:
+        ConfigError: one of them is empty.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ConfigError(f"{option} takes names with commas, such as a0.h1,m2, not {text!r}.")
+    return names

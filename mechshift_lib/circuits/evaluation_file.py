@@ -31,13 +31,11 @@ from mechshift_lib.circuits.partial import (
     partial_path,
 )
 from mechshift_lib.circuits.selection import SELECTIONS
+from mechshift_lib.circuits.tables import SUFFIXES, write_table
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
-
-#: What a table of points can be written as.
-SUFFIXES = (".csv", ".json", ".parquet")
 
 #: At most so many chunks: each of them averages the whole reference set anew.
 _MOST_CHUNKS = 8
@@ -192,18 +190,12 @@ def export_curves(curves: Sequence[Curve], out: str | Path) -> None:
     Raises:
         CircuitError: another suffix, or the file can't be written.
     """
-    suffix = check_suffix(out, SUFFIXES)
     table = pd.concat([_points(curve) for curve in curves], ignore_index=True)
-    if suffix == ".json":
-        points = json.loads(table.to_json(orient="records", double_precision=15))
-        content = {"points": points}
-        for name, area in areas(curves).items():  # JSON has no NaN
-            content[name] = {key: x if math.isfinite(x) else None for key, x in area.items()}
-        write_file(out, json.dumps(content, indent=1).encode())
-    elif suffix == ".csv":
-        write_file(out, table.to_csv(index=False).encode())
-    else:
-        write_file(out, table.to_parquet(index=False))
+    known = {
+        name: {key: x if math.isfinite(x) else None for key, x in area.items()}  # no NaN in JSON
+        for name, area in areas(curves).items()
+    }
+    write_table(table, out, "points", known)
 
 
 def _points(curve: Curve) -> pd.DataFrame:

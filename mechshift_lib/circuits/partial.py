@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 
 from mechshift_lib.circuits.attribution import Attribution
 from mechshift_lib.circuits.curve import Curve
+from mechshift_lib.circuits.patched import Patching
+from mechshift_lib.circuits.paths import PathPatching
 from mechshift_lib.errors import MechshiftError
 from mechshift_lib.models.readout import Item
 
@@ -131,4 +134,47 @@ def join_curves(parts: Sequence[Curve]) -> Curve:
         correct=np.concatenate([part.correct for part in parts], axis=1)[:, order],
         full=np.concatenate([part.full for part in parts])[order],
         empty=np.concatenate([part.empty for part in parts])[order],
+    )
+
+
+def join_patchings(parts: Sequence[Patching]) -> Patching:
+    """One patching from those of disjoint chunks of examples, item after item."""
+    first = parts[0]
+    return replace(
+        first,
+        examples=np.concatenate([part.examples for part in parts]),
+        steps=np.concatenate([part.steps for part in parts]),
+        reads=np.concatenate([part.reads for part in parts]),
+        lengths=np.concatenate([part.lengths for part in parts]),
+        clean=np.concatenate([part.clean for part in parts]),
+        corrupted=np.concatenate([part.corrupted for part in parts]),
+        patched={site: _stacked([part.patched[site] for part in parts]) for site in first.patched},
+    )
+
+
+def _stacked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Arrays below each other, NaN at the positions that only longer ones have."""
+    width = max(part.shape[-1] for part in parts)
+    return np.concatenate(
+        [
+            np.pad(
+                part,
+                [(0, 0)] * (part.ndim - 1) + [(0, width - part.shape[-1])],
+                constant_values=np.nan,
+            )
+            for part in parts
+        ]
+    )
+
+
+def join_paths(parts: Sequence[PathPatching]) -> PathPatching:
+    """One path patching from those of disjoint chunks, in ascending order of the examples."""
+    examples = np.concatenate([part.examples for part in parts])
+    order = np.argsort(examples)
+    return replace(
+        parts[0],
+        examples=examples[order],
+        patched=np.concatenate([part.patched for part in parts], axis=1)[:, order],
+        clean=np.concatenate([part.clean for part in parts])[order],
+        corrupted=np.concatenate([part.corrupted for part in parts])[order],
     )

@@ -64,7 +64,7 @@ def patch_nodes(
         CircuitError: an item is malformed or doesn't fit the model, an option is unknown, or the
             metric is NaN.
     """
-    sites = _check(sites, direction, metric, batch_size)
+    sites = check_patching(sites, direction, metric, batch_size)
     check_items(items, model)
     n_pos = max(len(item.clean) for item in items) if by_position else 1
     n_item, layers = len(items), model.n_layers
@@ -107,8 +107,14 @@ def patch_nodes(
     )
 
 
-def _check(sites: Sequence[Site], direction: str, metric: str, batch_size: int) -> tuple[Site, ...]:
-    """The sites in their usual order, once each."""
+def check_patching(
+    sites: Sequence[Site], direction: str, metric: str, batch_size: int
+) -> tuple[Site, ...]:
+    """The sites in their usual order, once each.
+
+    Raises:
+        CircuitError: an option of :func:`patch_nodes` is unknown or out of range.
+    """
     unknown = [site for site in sites if site not in SITES]
     if unknown or not sites:
         what = f"Unknown site {unknown[0]!r}" if unknown else "There is no site to patch"
@@ -254,6 +260,8 @@ def _measure(
         changed = changed.any(-1, keepdim=True)
     values = group.start.double().cpu()[None, :, None].expand(changed.shape).clone()
     for part in changed.nonzero().split(batch_size):
+        if not len(part):  # the two runs don't differ: there is one part, and it is empty
+            break
         patch, item, position = part.unbind(1)
         rows = stream[item]
         if by_position:

@@ -79,12 +79,34 @@ class PathPatching:
         means: NDArray[np.float64] = self.effect.mean(1)
         return means / whole if whole else np.full(len(means), np.nan)
 
-    def frame(self) -> pd.DataFrame:
-        """One row per sender: sender, readers, through, effect, value, n.
+    def interval(
+        self, draws: int = 1000, seed: int = 0, level: float = 0.95
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Bootstrap interval of :meth:`normalised` over examples, low and high ``[n_sender]``.
 
-        ``effect`` is the mean metric lost, ``value`` is :meth:`normalised` and ``n`` the number of
-        examples. Nodes that are patched at once are joined by ``+``.
+        NaN for a single example.
         """
+        n = len(self.examples)
+        if n < 2:
+            unknown = np.full(len(self.senders), np.nan)
+            return unknown, unknown
+        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw's runs may be equal
+            drawn = (weights @ self.effect.T) / (weights @ (self.clean - self.corrupted))[:, None]
+        drawn[~np.isfinite(drawn)] = np.nan
+        if np.isnan(drawn).all():
+            return drawn[0], drawn[0]
+        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return low, high
+
+    def frame(self) -> pd.DataFrame:
+        """One row per sender: sender, readers, through, effect, value, low, high, n.
+
+        ``effect`` is the mean metric lost, ``value`` is :meth:`normalised`, ``low`` and ``high``
+        are its :meth:`interval` and ``n`` is the number of examples. Nodes that are patched at
+        once are joined by ``+``.
+        """
+        low, high = self.interval()
         return pd.DataFrame(
             {
                 "sender": ["+".join(names) for names in self.senders],
@@ -92,6 +114,8 @@ class PathPatching:
                 "through": self.through,
                 "effect": self.effect.mean(1),
                 "value": self.normalised(),
+                "low": low,
+                "high": high,
                 "n": len(self.examples),
             }
         )
@@ -132,8 +156,7 @@ def patch_paths(
     target = _Target.of(graph, model, readers)
     groups = [tuple(senders)] if together else [(name,) for name in senders]
     sent = _sent(graph, groups, target)
-    if through not in THROUGH:
-        raise CircuitError(f"Unknown paths {through!r}: choose 'direct' or 'mlps'.")
+    check_through(through)
     check_metric(metric)
     check_batch_size(batch_size)
     check_items(items, model)
@@ -156,6 +179,16 @@ def patch_paths(
         clean=sums.means[-2],
         corrupted=sums.means[-1],
     )
+
+
+def check_through(through: str) -> None:
+    """Refuse a kind of path that there isn't.
+
+    Raises:
+        CircuitError: ``through`` is none of :data:`THROUGH`.
+    """
+    if through not in THROUGH:
+        raise CircuitError(f"Unknown paths {through!r}: choose 'direct' or 'mlps'.")
 
 
 @dataclass(frozen=True)

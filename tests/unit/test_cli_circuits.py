@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from mechshift_lib import cli_options
@@ -23,45 +22,21 @@ from mechshift_lib.cli import app
 from mechshift_lib.cli_circuits import parse_fractions, parse_size
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import load_folder
-from tests.support.tiny import tiny_hf
-
-#: An id whose embedding is NaN in the broken model.
-POISON = 39
-
-
-def call(*arguments: object) -> tuple[int, str, str]:
-    options = {"COLUMNS": "200", "NO_COLOR": "1"}
-    result = CliRunner().invoke(app, [str(x) for x in arguments], env=options)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result.exit_code, result.stdout, result.stderr
-
-
-def entry(seed: int, **changes: object) -> dict[str, object]:
-    draw = torch.Generator().manual_seed(seed)
-    clean = torch.randint(0, POISON, (6,), generator=draw).tolist()
-    corrupted = [*clean[:2], (clean[2] + 1 + seed) % POISON, *clean[3:]]
-    return {
-        "clean": clean,
-        "corrupted": corrupted,
-        "answer": seed % 7,
-        "distractor": 10 + seed % 5,
-        **changes,
-    }
+from tests.support.command import (
+    BAD_EXAMPLES,
+    COMMANDS,
+    POISONED,
+    assert_refused,
+    call,
+    entry,
+    given_to,
+    make_folder,
+)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model, a broken one, examples, and the model's scores."""
-    root = tmp_path_factory.mktemp("files")
-    hf = tiny_hf()
-    hf.save_pretrained(root / "model")
-    hf.model.embed_tokens.weight.data[POISON] = torch.nan
-    hf.save_pretrained(root / "broken")
-    entries = [entry(seed) for seed in range(4)]
-    (root / "examples.json").write_text(json.dumps(entries))
-    model = load_folder(root / "model")
-    attribute(model, read_examples(root / "examples.json")).circuit.to_json(root / "scores.json")
-    return root
+    return make_folder(tmp_path_factory.mktemp("files"))
 
 
 def test_options_are_those_of_the_library() -> None:
@@ -192,28 +167,6 @@ def test_one_example_has_areas_without_intervals(folder: Path, tmp_path: Path) -
     assert f"CPR {content['cpr']['value']:.3f}\n" in said
 
 
-def assert_refused(result: tuple[int, str, str], *words: str) -> None:
-    code, out, err = result
-    assert code == 2, (out, err)
-    lines = err.strip().splitlines()
-    assert len(lines) == 1, err
-    assert lines[0].startswith("mechshift: ")
-    assert lines[0].endswith(".")
-    assert "Traceback" not in err
-    for word in words:
-        assert word in lines[0]
-
-
-BAD_EXAMPLES = {
-    "unequal lengths": ([entry(0), entry(1, corrupted=[1, 2])], ("Example 1", "same length")),
-    "answer equal to its distractor": ([entry(0, distractor=0)], ("equal to its distractor",)),
-    "answer outside the vocabulary": ([entry(0, answer=400)], ("token id 400",)),
-    "position outside the prompt": ([entry(0, position=6)], ("position 6",)),
-    "no example": ([], ("is empty",)),
-    "some with example, some without": ([entry(0, example=1), entry(1)], ("1 of 2", "example")),
-}
-
-
 def test_examples_whose_inputs_do_not_differ_have_nothing_to_keep(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -223,15 +176,13 @@ def test_examples_whose_inputs_do_not_differ_have_nothing_to_keep(
     assert_refused(call("evaluate", *given, "--out", tmp_path / "c.csv"), "same metric")
 
 
-@pytest.mark.parametrize("command", ["attribute", "evaluate"])
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("case", BAD_EXAMPLES)
 def test_bad_examples(folder: Path, tmp_path: Path, command: str, case: str) -> None:
     entries, words = BAD_EXAMPLES[case]
     examples, out = tmp_path / "bad.json", tmp_path / "out.json"
     examples.write_text(json.dumps(entries))
-    given: tuple[object, ...] = ("--model", folder / "model", "--examples", examples)
-    if command == "evaluate":
-        given = (folder / "model", examples, folder / "scores.json")
+    given = given_to(command, folder / "model", examples, folder / "scores.json")
     assert_refused(call(command, *given, "--out", out), *words)
     assert not out.exists()
 
@@ -281,17 +232,20 @@ def test_examples_of_two_lengths_by_position(folder: Path, tmp_path: Path) -> No
     )
 
 
-def test_an_unknown_architecture(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_architecture(folder: Path, tmp_path: Path, command: str) -> None:
     config = {"model_type": "bert", "architectures": ["BertForMaskedLM"]}
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert" / "config.json").write_text(json.dumps(config))
     (tmp_path / "bert" / "model.safetensors").write_bytes(b"")
-    given = ("attribute", "--model", tmp_path / "bert", "--examples", folder / "examples.json")
-    assert_refused(call(*given, "--out", tmp_path / "o.json"), "Architecture 'bert' is unknown")
+    given = given_to(command, tmp_path / "bert", folder / "examples.json", folder / "scores.json")
+    refused = call(command, *given, "--out", tmp_path / "o.json")
+    assert_refused(refused, "Architecture 'bert' is unknown")
 
 
+@pytest.mark.parametrize("command", COMMANDS)
 def test_attention_other_than_declared(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     """A checkpoint that stays causal whatever its config says is refused when full is declared."""
     from transformers import Qwen2ForCausalLM
@@ -302,13 +256,23 @@ def test_attention_other_than_declared(
         "forward",
         lambda self, *a, **k: inner(self, *a, **{**k, "is_causal": True}),
     )
-    given = ("attribute", "--model", folder / "model", "--examples", folder / "examples.json")
-    out = ("--out", tmp_path / "o.json")
-    assert_refused(call(*given, "--attention", "full", *out), "'full' is declared", "causal")
+    given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
+    refused = call(command, *given, "--attention", "full", "--out", tmp_path / "o.json")
+    assert_refused(refused, "'full' is declared", "causal")
 
 
-POISONED = [entry(0), entry(1), entry(2, clean=[1, POISON, 3, 4, 5, 6, 7]), entry(3)]
-POISONED[2]["corrupted"] = [1, POISON, 4, 4, 5, 6, 7]  # the longest, so the last to be done
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_cannot_be_read_or_written(folder: Path, tmp_path: Path, command: str) -> None:
+    examples, scores = folder / "examples.json", folder / "scores.json"
+    (tmp_path / "torn.json").write_text("[{")
+    for model, given_examples, out, words in (
+        (tmp_path / "absent", examples, tmp_path / "o.json", ("absent",)),
+        (folder / "model", tmp_path / "none.json", tmp_path / "o.json", ("none.json", "can't be")),
+        (folder / "model", tmp_path / "torn.json", tmp_path / "o.json", ("not valid JSON",)),
+        (folder / "model", examples, tmp_path / "torn.json" / "o.json", ("Can't write",)),
+    ):
+        given = given_to(command, model, given_examples, scores)
+        assert_refused(call(command, *given, "--out", out), *words)
 
 
 def test_a_nan_keeps_the_scores_of_the_examples_before(folder: Path, tmp_path: Path) -> None:

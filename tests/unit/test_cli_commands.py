@@ -20,6 +20,7 @@ COMMANDS = (
     "train",
     "attribute",
     "evaluate",
+    "patch",
     "export-circuit",
     "execute",
     "results",
