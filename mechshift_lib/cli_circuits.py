@@ -156,7 +156,9 @@ def evaluate(
         Cut,
         typer.Option(
             help="What edges outside the circuit carry. resample: the corrupted run; zero: "
-            "nothing; mean: the mean over the clean inputs of the reference set, by position."
+            "nothing; mean: the mean over the clean inputs of the reference set, by position; "
+            "optimal: the constants with which the circuit diverges least from the clean run over "
+            "the reference set (slow: fitted for each circuit)."
         ),
     ] = Cut.resample,
     reference: Annotated[

@@ -86,6 +86,7 @@ class Cut(enum.StrEnum):
     resample = "resample"
     zero = "zero"
     mean = "mean"
+    optimal = "optimal"
 
 
 EXAMPLES_HELP = (

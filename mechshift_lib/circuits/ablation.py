@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +35,32 @@ class Ablation(enum.StrEnum):
     MEAN = "mean"
     """The source's mean output at the same position over the clean inputs of a reference set
     (Wang et al. 2023), among items of the same length and denoising step."""
+
+    OPTIMAL = "optimal"
+    """The constant output at the same position with which the circuit's run diverges least from
+    the clean run over a reference set (Li & Janson 2024), among items of the same length and
+    denoising step. Fitted by gradient descent for each circuit, so it takes many runs
+    (:mod:`mechshift_lib.circuits.optimal`); a reference set other than the items keeps it from
+    fitting what it is asked about."""
+
+    @classmethod
+    def named(cls, name: str) -> Ablation:
+        """The ablation of that name.
+
+        Raises:
+            CircuitError: there is none.
+        """
+        try:
+            return cls(name)
+        except ValueError:
+            raise CircuitError(
+                f"Unknown ablation {name!r}: choose one of {', '.join(cls)}."
+            ) from None
+
+    @property
+    def by_position(self) -> bool:
+        """Whether it needs a reference set, by position: then inputs can't be padded."""
+        return self in (Ablation.MEAN, Ablation.OPTIMAL)
 
 
 @dataclass(frozen=True)
@@ -91,16 +117,42 @@ class Reference:
         return self.map(lambda x: x.repeat(times, 1, 1))
 
 
+@dataclass(frozen=True)
 class Means:
-    """Mean outputs of every node over a reference set, by length and denoising step."""
+    """Constant outputs of every node by length and denoising step: means, or fitted from them.
 
-    def __init__(self, model: LoadedModel, items: Sequence[Item], batch_size: int) -> None:
-        grouped: dict[tuple[int, int], list[Item]] = defaultdict(list)
+    Attributes:
+        by_key: for each number of tokens and denoising step the outputs, one row.
+    """
+
+    by_key: Mapping[tuple[int, int], Reference]
+
+    @classmethod
+    def of(cls, model: LoadedModel, items: Sequence[Item], batch_size: int) -> Means:
+        """Mean outputs over the clean inputs of a reference set."""
+        groups = cls.grouped(items)
+        return cls({key: _mean_outputs(model, x, batch_size) for key, x in groups.items()})
+
+    @staticmethod
+    def grouped(items: Sequence[Item]) -> dict[tuple[int, int], list[Item]]:
+        """Items by number of tokens and denoising step."""
+        groups: dict[tuple[int, int], list[Item]] = defaultdict(list)
         for item in items:
-            grouped[len(item.clean), item.step].append(item)
-        self._means = {
-            key: _mean_outputs(model, group, batch_size) for key, group in grouped.items()
-        }
+            groups[len(item.clean), item.step].append(item)
+        return dict(groups)
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Refuse items that there are no constants for.
+
+        Raises:
+            CircuitError: the reference set has no item of the length and step of one of them.
+        """
+        for item in items:
+            if (len(item.clean), item.step) not in self.by_key:
+                raise CircuitError(
+                    f"The ablation has no reference item of {len(item.clean)} tokens at step "
+                    f"{item.step}: add one to the reference set."
+                )
 
     def for_items(self, items: Sequence[Item]) -> Reference:
         """The means that belong to each item of a batch of one length.
@@ -108,14 +160,8 @@ class Means:
         Raises:
             CircuitError: the reference set has no item of that length and step.
         """
-        keys = [(len(item.clean), item.step) for item in items]
-        for length, step in keys:
-            if (length, step) not in self._means:
-                raise CircuitError(
-                    f"Mean ablation has no reference item of {length} tokens at step {step}: add "
-                    "one to the reference set."
-                )
-        parts = [self._means[key] for key in keys]
+        self.check(items)
+        parts = [self.by_key[len(item.clean), item.step] for item in items]
         return Reference(
             torch.cat([part.embed for part in parts]),
             [torch.cat(layer) for layer in zip(*(part.heads for part in parts), strict=True)],
@@ -153,7 +199,8 @@ class Ablated:
 
     Attributes:
         kind: which ablation.
-        means: outputs over the reference set, for :attr:`Ablation.MEAN`.
+        means: outputs over the reference set, for :attr:`Ablation.MEAN`, or for
+            :attr:`Ablation.OPTIMAL` one circuit's constants.
     """
 
     kind: Ablation
@@ -168,29 +215,24 @@ class Ablated:
         reference: Sequence[Item] | None,
         batch_size: int,
     ) -> Ablated:
-        """Prepare an ablation.
+        """Prepare an ablation; an optimal one is yet to be fitted from its means.
 
         Args:
             model: a loaded model.
             items: what will be run.
             ablation: which ablation.
-            reference: the set that mean ablation averages over; ``items`` without one.
+            reference: the set that means are taken over; ``items`` without one.
             batch_size: items per pass over the reference set.
 
         Raises:
             CircuitError: the ablation is unknown or a reference item malformed.
         """
-        try:
-            kind = Ablation(ablation)
-        except ValueError:
-            raise CircuitError(
-                f"Unknown ablation {ablation!r}: choose one of {', '.join(Ablation)}."
-            ) from None
-        if kind is not Ablation.MEAN:
+        kind = Ablation.named(ablation)
+        if not kind.by_position:
             return cls(kind)
         if reference is not None:
             check_items(reference, model)
-        return cls(kind, Means(model, items if reference is None else reference, batch_size))
+        return cls(kind, Means.of(model, items if reference is None else reference, batch_size))
 
     def reference(self, items: Sequence[Item], corrupted: NodeOutputs) -> Reference:
         """What cut edges carry for a batch of items.

@@ -54,6 +54,7 @@ class Measured:
     ends: NDArray[np.float64]
 
 
+@torch.no_grad()
 def run_batch(
     model: LoadedModel,
     graph: Graph,

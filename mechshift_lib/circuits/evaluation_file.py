@@ -37,7 +37,8 @@ from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 
-#: At most so many chunks: each of them averages the whole reference set anew.
+#: At most so many chunks: each of them averages the whole reference set anew. Optimal ablation,
+#: which would be fitted anew, has one.
 _MOST_CHUNKS = 8
 
 
@@ -50,7 +51,8 @@ class Questions:
         examples: an examples file.
         metric: name of the metric.
         ablation: what edges outside a circuit carry.
-        reference: examples file of the reference set of mean ablation; by default ``examples``.
+        reference: examples file of the reference set of mean and optimal ablation; by default
+            ``examples``.
         attention: ``"causal"`` or ``"full"``.
         kv: how key and value edges are counted.
         batch_size: rows per pass.
@@ -137,7 +139,8 @@ def evaluate_file(
     model, items, reference = questions.open()
     circuit = Circuit.read(circuit_path, Graph.for_model(model))
     n_examples = len({item.example for item in items})
-    size = max(questions.batch_size, -(-n_examples // _MOST_CHUNKS))
+    most = 1 if questions.ablation is Ablation.OPTIMAL else _MOST_CHUNKS
+    size = max(questions.batch_size, -(-n_examples // most))
     chunks = list(example_chunks(items, size))
 
     def work(chunk: Sequence[Item]) -> list[Curve]:

@@ -45,7 +45,7 @@ class RunOptions(TypedDict, total=False):
     Attributes:
         metric: name of the metric (``"logit-diff"``).
         ablation: what the edges outside a circuit carry (resample).
-        reference: items that mean ablation averages over.
+        reference: items that mean ablation averages over and optimal ablation is fitted on.
         batch_size: rows per pass; makes no difference to the values.
         memory_budget: bytes that a pass may take.
         progress: show a progress bar.

@@ -49,7 +49,6 @@ def keep_tables(
     return tables
 
 
-@torch.no_grad()
 def masked_run(
     model: LoadedModel,
     graph: Graph,
@@ -67,7 +66,8 @@ def masked_run(
 
     Every reader takes in Σ_u (kept ? this run's output of u : reference output of u) and the
     biases of the attention output projections; norms are recomputed. The model's own residual
-    stream is read by nothing: it only has the right shape.
+    stream is read by nothing: it only has the right shape. Gradients pass through to the
+    reference where they are enabled.
 
     Args:
         model: a loaded model.

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.ablation import Ablated, Ablation
+from mechshift_lib.circuits.ablation import Ablation
 from mechshift_lib.circuits.circuit_batch import rows_at_once, run_batch
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.masked import keep_tables, masked_run
 from mechshift_lib.circuits.metrics import check_metric
+from mechshift_lib.circuits.optimal import prepare
 from mechshift_lib.circuits.readout import unembedded
 from mechshift_lib.circuits.scores import ItemMeans
 from mechshift_lib.circuits.tracing import node_outputs
@@ -77,7 +78,8 @@ def run_circuits(
         masks: intact edges, ``[n_circuit, n_edges]`` in the order of ``graph.names``.
         metric: one of :data:`mechshift_lib.circuits.metrics.METRICS`.
         ablation: what cut edges carry.
-        reference: the set that mean ablation averages over; the items themselves without one.
+        reference: the set that mean ablation averages over and optimal ablation is fitted on; the
+            items themselves without one.
         batch_size: rows (circuits × items) per pass; makes no difference to the values.
         memory_budget: bytes that the sources' outputs of a pass may take (1 GiB by default);
             passes get fewer rows to keep to it, at least one.
@@ -92,7 +94,7 @@ def run_circuits(
     graph = Graph.for_model(model)
     masks = check_masks(masks, graph)
     check_batch_size(batch_size)
-    ablated = Ablated.of(model, items, ablation, reference, batch_size)
+    prepared = prepare(model, graph, items, masks, ablation, reference, batch_size, memory_budget)
     shape = (len(masks),)
     values, correct = ItemMeans(items, shape, np.float64), ItemMeans(items, shape, np.float64)
     ends = ItemMeans(items, (2,), np.float64)
@@ -103,10 +105,13 @@ def run_circuits(
             for start in range(0, len(batch), rows):
                 some = batch[start : start + rows]
                 at_once = max(1, rows // len(some))
-                found = run_batch(model, graph, some, masks, metric, ablated, at_once, bar)
-                values.add(some, found.values)
-                correct.add(some, found.correct)
-                ends.add(some, found.ends)
+                found = [
+                    run_batch(model, graph, some, masks[which], metric, ablated, at_once, bar)
+                    for which, ablated in prepared
+                ]
+                values.add(some, np.concatenate([part.values for part in found], 1))
+                correct.add(some, np.concatenate([part.correct for part in found], 1))
+                ends.add(some, found[0].ends)
     return CircuitRuns(
         graph=graph,
         examples=values.examples,
@@ -170,6 +175,7 @@ def ablate_nodes(
     )
 
 
+@torch.no_grad()
 def circuit_logits(
     model: LoadedModel,
     items: Sequence[Item],
@@ -190,7 +196,8 @@ def circuit_logits(
         padding: pad shorter items on this side.
 
     Raises:
-        CircuitError: lengths or numbers of reads differ, mean ablation with padding, or as in
+        CircuitError: lengths or numbers of reads differ, mean or optimal ablation with padding,
+            or as in
             :func:`run_circuits`.
     """
     check_items(items, model)
@@ -201,9 +208,12 @@ def circuit_logits(
     longest = max(len(item.clean) for item in items)
     if padding is None and any(len(item.clean) < longest for item in items):
         raise CircuitError("The items have several lengths: say on which side to pad them.")
-    if padding is not None and Ablation(ablation) is Ablation.MEAN:
-        raise CircuitError("Mean ablation goes by position, so it can't be padded: leave it out.")
-    ablated = Ablated.of(model, items, ablation, reference, len(items))
+    kind = Ablation.named(ablation)
+    if padding is not None and kind.by_position:
+        raise CircuitError(
+            f"{kind.capitalize()} ablation goes by position, so it can't be padded: leave it out."
+        )
+    ((_, ablated),) = prepare(model, graph, items, masks, kind, reference, len(items))
     left = padding == "left"
     clean, corrupted, kept = (
         torch.tensor([_padded(part, longest, left) for part in parts], device=model.device)

@@ -141,6 +141,20 @@ def test_evaluate_with_mean_ablation_and_its_reference(folder: Path, tmp_path: P
     np.testing.assert_allclose(tables[0]["full"], tables[1]["full"], atol=1e-5)
 
 
+def test_evaluate_with_optimal_ablation(folder: Path, tmp_path: Path) -> None:
+    """Constants for no edge intact keep more of the clean run's behaviour than the means do."""
+    options = ("--metric", "kl", "--fractions", "0.3", "--by", "signed")
+    tables = {}
+    for ablation in ("mean", "optimal"):
+        out = tmp_path / f"{ablation}.csv"
+        evaluate(folder, out, "--ablation", ablation, *options)
+        tables[ablation] = pd.read_csv(out)
+    for column in ("empty", "value"):  # minus the divergence
+        assert (tables["optimal"][column] > 0.9 * tables["mean"][column]).all()
+    assert (tables["optimal"]["value"] > tables["optimal"]["empty"]).all()
+    np.testing.assert_allclose(tables["optimal"]["full"], 0, atol=1e-6)
+
+
 def test_evaluate_a_given_circuit(folder: Path, tmp_path: Path) -> None:
     scores = json.loads((folder / "scores.json").read_text())
     strongest = sorted(scores, key=lambda name: -abs(scores[name]))[:30]
