@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import re
 import shutil
 import subprocess
@@ -102,14 +101,19 @@ def shape(pair: Pair, root: Path = ROOT) -> dict[str, Any]:
     """
     source = pair.arm.at_seed(pair.seeds[0]).source
     if isinstance(source, FolderSource):
-        config = json.loads((root / source.path / "config.json").read_text(encoding="utf-8"))
-        heads = config["num_attention_heads"]
+        from transformers import AutoConfig  # seconds to import
+
+        from mechshift_lib.models.architectures import anatomy_of
+        from mechshift_lib.models.shape import shape_of
+
+        config = AutoConfig.from_pretrained(root / source.path, local_files_only=True)
+        found = shape_of(config, anatomy_of(config))
         return {
-            "architecture": config["architectures"][0],
-            "layers": config["num_hidden_layers"],
-            "heads": heads,
-            "kv_heads": config.get("num_key_value_heads", heads),
-            "width": config["hidden_size"],
+            "architecture": config.architectures[0],
+            "layers": found.n_layers,
+            "heads": found.n_heads,
+            "kv_heads": found.n_kv_heads,
+            "width": found.d_model,
         }
     if isinstance(source, WheelSource):
         import importlib.metadata

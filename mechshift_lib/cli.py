@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from mechshift_lib import __version__, cli_circuits, cli_patching, cli_results
+from mechshift_lib import __version__, cli_circuits, cli_pairs, cli_patching, cli_results
 from mechshift_lib.errors import ConfigError, MechshiftError
 
 # Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
@@ -134,6 +134,9 @@ app.command()(cli_circuits.attribute)
 app.command()(cli_circuits.evaluate)
 app.command()(cli_patching.patch)
 app.add_typer(cli_results.app, name="results")
+app.command()(cli_pairs.doctor)
+app.command()(cli_pairs.fork)
+app.command()(cli_pairs.unfork)
 
 
 @app.command("export-circuit")

@@ -84,6 +84,7 @@ def make_site(folder: Path) -> Path:
         source = load_pair(name, folder).model("arm").source
         if source.kind == "folder":
             config = {
+                "model_type": "qwen2",
                 "architectures": ["MadeUpForCausalLM"],
                 "num_hidden_layers": 6,
                 "num_attention_heads": 4,

@@ -24,6 +24,9 @@ COMMANDS = (
     "export-circuit",
     "execute",
     "results",
+    "doctor",
+    "fork",
+    "unfork",
 )
 
 

@@ -1,0 +1,172 @@
+"""``mechshift doctor``, ``fork`` and ``unfork``: is a pair understood, and its part in the book."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mechshift_lib.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from mechshift_lib.config import Pair
+    from mechshift_lib.doctor.diagnosis import Diagnosis
+
+Arm = Annotated[
+    str | None,
+    typer.Option(help="The ARM: a Hugging Face folder, or owner/name@REVISION of the hub."),
+]
+Mdm = Annotated[str | None, typer.Option(help="The MDM post-trained from it, in the same way.")]
+MaskToken = Annotated[
+    str | None, typer.Option(help="The MDM's mask token; by default it is looked for.")
+]
+RemoteCode = Annotated[
+    bool,
+    typer.Option(
+        "--remote-code",
+        help="Let a hub repository run its own code, at the revision given: read it before.",
+    ),
+]
+
+
+def doctor(
+    pair: Annotated[
+        str | None, typer.Argument(metavar="[PAIR]", help="A file in data/pairs; or --arm, --mdm.")
+    ] = None,
+    arm: Arm = None,
+    mdm: Mdm = None,
+    mask_token: MaskToken = None,
+    remote_code: RemoteCode = False,
+) -> None:
+    """Say whether the library understands a pair of models, one check and one sentence a line.
+
+    Both load; they have the same vocabulary and the same layers and heads; which way they attend,
+    as measured; the mask token; whether a masked token is read in place or one position before, by
+    which loses less; that node outputs add up to the residual stream; which tasks fit the
+    tokenizer and are solved; the memory that attribution takes. Without PAIR it proposes the file.
+
+    The exit code is 2 if the pair can't be run.
+
+    Example: mechshift doctor --arm ./my-arm --mdm ./my-mdm
+    """
+    found = _diagnose(pair, arm, mdm, mask_token, remote_code)
+    _report(found)
+    if pair is None and found.healthy:
+        from mechshift_lib.doctor.proposal import as_yaml, propose
+
+        typer.echo(f"\ndata/pairs/my-pair.yaml:\n\n{as_yaml(propose('my-pair', found))}")
+    _conclude(found)
+
+
+def fork(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the new pair: a-z, 0-9, '.' and '-'.")
+    ],
+    arm: Arm = None,
+    mdm: Mdm = None,
+    continued: Annotated[
+        str | None,
+        typer.Option(help="The control: the ARM trained on with its own loss, where there is one."),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="PAIR", help="Take over this pair's tasks, budgets and chapters."),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Heading in the book.")] = None,
+    chapter: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this chapter; give it again for more; none: all."),
+    ] = None,
+    mask_token: MaskToken = None,
+    remote_code: RemoteCode = False,
+) -> None:
+    """Add a pair of models to the book: its file, and its part in the table of contents.
+
+    The models are examined as by doctor, and nothing is written unless the pair can be run. Then
+    `mechshift run NAME` makes its chapters and `mechshift book` shows them; `mechshift unfork NAME`
+    takes all of it back.
+
+    Example: mechshift fork my-pair --arm ./my-arm --mdm ./my-mdm
+    """
+    if arm is None or mdm is None:
+        raise ConfigError("A new pair needs two models: give --arm and --mdm.")
+    from mechshift_lib.config import load_pair
+    from mechshift_lib.doctor.proposal import propose
+    from mechshift_lib.fork import add_pair
+
+    model = load_pair(like) if like is not None else None
+    found = _diagnose(None, arm, mdm, mask_token, remote_code, model)
+    _report(found)
+    _conclude(found)
+    control = None
+    if continued is not None:
+        from mechshift_lib.doctor.diagnosis import folder_or_hub
+
+        assert found.arm is not None
+        source = folder_or_hub(continued, remote_code=remote_code)
+        control = found.arm.model_copy(update={"source": source})
+    made = propose(name, found, title=title, continued=control, like=model, analyses=chapter or [])
+    for path in add_pair(made):
+        typer.echo(f"Wrote {path}")
+    typer.echo(f"Now: mechshift run {name} && mechshift book")
+
+
+def unfork(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A pair that fork added.")],
+) -> None:
+    """Take a pair that fork added out of the book: its file, its part, its executed chapters.
+
+    Models and stored results stay where they are.
+    """
+    from mechshift_lib.fork import remove_pair
+
+    for path in remove_pair(name):
+        typer.echo(f"Changed {path}" if path.exists() else f"Removed {path}")
+
+
+def _diagnose(
+    pair: str | None,
+    arm: str | None,
+    mdm: str | None,
+    mask_token: str | None,
+    remote_code: bool,
+    like: Pair | None = None,
+) -> Diagnosis:
+    if (pair is None) == (arm is None or mdm is None):
+        raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
+    from mechshift_lib.config import load_pair
+    from mechshift_lib.doctor.diagnosis import default_device, examine, folder_or_hub, spec_of
+
+    device = default_device()
+    known = load_pair(pair) if pair is not None else like
+    tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
+    if pair is not None and known is not None:
+        return examine(known.model("arm"), known.model("mdm"), tasks=tasks, device=device)
+    first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    return examine(
+        spec_of(first, readout="next-token"),
+        spec_of(second, readout="shifted-mask", mask_token=mask_token),
+        tasks=tasks,
+        declared=False,
+        device=device,
+    )
+
+
+def _report(found: Diagnosis) -> None:
+    width = max(len(check.name) for check in found.checks)
+    for check in found.checks:
+        mark = "✓" if check.passed else "✗"
+        colour = typer.colors.GREEN if check.passed else typer.colors.RED
+        typer.secho(f"{mark} ", fg=colour, nl=False)
+        typer.echo(f"{check.name:<{width}}  {check.sentence}")
+
+
+def _conclude(found: Diagnosis) -> None:
+    if found.healthy:
+        return
+    failed = [check.name for check in found.checks if check.needed and not check.passed]
+    raise ModelError(
+        f"This pair can't be run: mend {', '.join(failed)}."
+        if failed
+        else "This pair can't be run: none of the tasks fits its tokenizer."
+    )

@@ -1,0 +1,89 @@
+"""The file of a pair as the doctor proposes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from mechshift_lib.config import ANALYSES, ROOT, FolderSource, ModelSpec, Pair
+from mechshift_lib.doctor.diagnosis import Diagnosis
+from mechshift_lib.errors import ConfigError
+
+#: First line of a file that ``mechshift fork`` made, and ``mechshift unfork`` may remove.
+MARK = "# Made by mechshift fork; mechshift unfork removes it."
+
+
+def propose(
+    name: str,
+    diagnosis: Diagnosis,
+    *,
+    title: str | None = None,
+    continued: ModelSpec | None = None,
+    like: Pair | None = None,
+    analyses: Sequence[str] = (),
+    root: Path = ROOT,
+) -> Pair:
+    """A pair's file from what was measured.
+
+    Args:
+        name: name of the pair.
+        diagnosis: of a healthy pair.
+        title: heading in the book, by default the name.
+        continued: the control that was trained on with the ARM's loss, where there is one.
+        like: a pair whose tasks' options, budgets and chapters are taken over.
+        analyses: chapters, by default those of ``like``, or all.
+        root: folders inside of it are written relative to it.
+
+    Raises:
+        ConfigError: the name or a chapter can't be used.
+    """
+    assert diagnosis.arm is not None
+    assert diagnosis.mdm is not None
+    data: dict[str, Any] = {
+        "name": name,
+        "title": title or name,
+        "description": "Added by mechshift fork. Say here what the models are and how the MDM was "
+        "made from the ARM.",
+        "tasks": list(diagnosis.tasks),
+        "arm": _described(diagnosis.arm, root),
+        "mdm": _described(diagnosis.mdm, root),
+    }
+    if options := {task: chosen for task, chosen in diagnosis.tasks.items() if chosen}:
+        data["task_options"] = options
+    if continued is not None:
+        data["continued"] = _described(continued, root)
+    chapters = list(analyses) or (list(like.analyses) if like else list(ANALYSES))
+    if chapters != list(ANALYSES):
+        data["analyses"] = chapters
+    if like is not None:
+        budgets = {key: value.model_dump() for key, value in like.budgets.items()}
+        data["budgets"] = budgets
+    try:
+        return Pair.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r}).") from error
+
+
+def as_yaml(pair: Pair) -> str:
+    """A pair's file; what has its default value is left out."""
+    return yaml.safe_dump(
+        pair.model_dump(mode="json", exclude_defaults=True),
+        sort_keys=False,
+        allow_unicode=True,
+        width=98,
+    )
+
+
+def _described(spec: ModelSpec, root: Path) -> dict[str, Any]:
+    """A model's declaration, with a path relative to the checkout where it lies inside."""
+    source = spec.source
+    if isinstance(source, FolderSource) and Path(source.path).is_relative_to(root):
+        path = Path(source.path).relative_to(root).as_posix()
+        spec = spec.model_copy(update={"source": FolderSource(kind="folder", path=path)})
+    return spec.model_dump(mode="json", exclude_none=True)

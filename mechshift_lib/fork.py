@@ -1,0 +1,125 @@
+"""A new pair in the book, and out of it again: its file, its part in the table of contents."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from mechshift_lib.config import ROOT, Pair, pair_names
+from mechshift_lib.doctor.proposal import MARK, as_yaml
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.results.atomic import write_atomic
+
+#: Part of the table of contents that new pairs are put before.
+LAST_PART = "And now"
+
+
+def add_pair(pair: Pair, root: Path = ROOT) -> list[Path]:
+    """Write a pair's file and give it its part in the book.
+
+    Each file is replaced whole, and a second call finishes what an interrupted one began.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ConfigError: another pair has this name, or the book's files aren't as expected.
+    """
+    path = root / "data" / "pairs" / f"{pair.name}.yaml"
+    text = f"{MARK}\n{as_yaml(pair)}"
+    if path.is_file() and path.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"There is a pair {pair.name!r} already: choose another name, or say "
+            f"mechshift unfork {pair.name} first."
+        )
+    config, toc = root / "workflow" / "config.yaml", root / "_toc.yml"
+    new = {
+        path: text,
+        config: _with_pair(config.read_text(encoding="utf-8"), pair.name),
+        toc: _with_part(toc.read_text(encoding="utf-8"), pair, root),
+    }
+    for file, content in new.items():
+        write_atomic(file, content)
+    return list(new)
+
+
+def remove_pair(name: str, root: Path = ROOT) -> list[Path]:
+    """Undo :func:`add_pair`; stored results stay, as they are no part of the book.
+
+    Returns:
+        What was changed or removed.
+
+    Raises:
+        ConfigError: there is no such pair, or it wasn't made by ``mechshift fork``.
+    """
+    path = root / "data" / "pairs" / f"{name}.yaml"
+    if name not in pair_names(root):
+        raise ConfigError(f"There is no pair {name!r}: there are {', '.join(pair_names(root))}.")
+    if not path.read_text(encoding="utf-8").startswith(MARK):
+        raise ConfigError(
+            f"{path.name} wasn't made by mechshift fork: remove it, its line in "
+            "workflow/config.yaml and its part of _toc.yml by hand."
+        )
+    config, toc = root / "workflow" / "config.yaml", root / "_toc.yml"
+    write_atomic(toc, _without_part(toc.read_text(encoding="utf-8"), name))
+    write_atomic(config, _without_pair(config.read_text(encoding="utf-8"), name))
+    made = [root / "book" / "executed" / name, root / "book" / "generated" / f"{name}.md", path]
+    for file in made:
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
+    return [toc, config, *made]
+
+
+def chapter_heading(analysis: str, root: Path = ROOT) -> str:
+    """Heading of a chapter's notebook."""
+    cells = nbformat.read(root / "notebooks" / f"{analysis}.ipynb", as_version=4).cells
+    found = re.search(r"^# (.+)$", "\n".join(cell.source for cell in cells), re.M)
+    return found[1].strip() if found else analysis
+
+
+_PAIRS = re.compile(r"^pairs: \[(.*)\]$", re.M)
+
+
+def _pairs(text: str) -> list[str]:
+    found = _PAIRS.search(text)
+    if found is None:
+        raise ConfigError("workflow/config.yaml has no line 'pairs: [...]': restore it.")
+    return [name.strip() for name in found[1].split(",") if name.strip()]
+
+
+def _with_pair(text: str, name: str) -> str:
+    names = _pairs(text)
+    names += [] if name in names else [name]
+    return _PAIRS.sub(f"pairs: [{', '.join(names)}]", text)
+
+
+def _without_pair(text: str, name: str) -> str:
+    return _PAIRS.sub(f"pairs: [{', '.join(x for x in _pairs(text) if x != name)}]", text)
+
+
+def _part(name: str) -> re.Pattern[str]:
+    """A part of the table of contents: its caption and the chapters below."""
+    first = re.escape(f"      - file: book/generated/{name}\n")
+    return re.compile(rf"^  - caption: [^\n]*\n    chapters:\n{first}(?:      [^\n]*\n)*", re.M)
+
+
+def _with_part(text: str, pair: Pair, root: Path) -> str:
+    """The table of contents with the pair's part, before the last one."""
+    text = _without_part(text, pair.name)
+    caption = yaml.safe_dump(pair.title, allow_unicode=True).removesuffix("...\n").strip()
+    lines = [f"  - caption: {caption}", "    chapters:"]
+    lines += [f"      - file: book/generated/{pair.name}", "        title: Overview"]
+    for analysis in pair.analyses:
+        lines += [f"      - file: book/executed/{pair.name}/{analysis}"]
+        lines += [f"        title: {chapter_heading(analysis, root)}"]
+    part, before = "\n".join(lines) + "\n", f"  - caption: {LAST_PART}\n"
+    if before not in text:
+        return text.rstrip("\n") + "\n" + part
+    return text.replace(before, part + before)
+
+
+def _without_part(text: str, name: str) -> str:
+    return _part(name).sub("", text)
