@@ -189,7 +189,8 @@ def evaluate(
     """
     budget = parse_size(memory_budget)
     from mechshift_lib.circuits.ablation import Ablation
-    from mechshift_lib.circuits.evaluation_file import Questions, examine_file
+    from mechshift_lib.circuits.evaluation_file import Questions
+    from mechshift_lib.circuits.examination_file import examine_file
 
     questions = Questions(
         model_dir=model,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.errors import CircuitError
 
 _GRAPH_KEY = b"mechshift.graph"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Circuit:
         for name, score in named.items():
             if isinstance(score, bool) or not isinstance(score, int | float):
                 raise CircuitError(f"Edge {name!r} has the score {score!r}: give a number.")
-            if not math.isfinite(score):
+            if not abs(score) <= _LARGEST:  # NaN, too
                 raise CircuitError(f"Edge {name!r} has the score {score}: give a finite number.")
             scores[graph.index(name)] = score
         return cls(graph, scores)
@@ -179,7 +179,7 @@ def check_suffix(out: str | Path, allowed: Sequence[str] = (".json", ".parquet")
     if suffix not in allowed:
         raise CircuitError(
             f"Can't use {Path(out).name!r}: its name must end in "
-            f"{', '.join(allowed[:-1])} or {allowed[-1]}."
+            f"{' or '.join(filter(None, (', '.join(allowed[:-1]), allowed[-1])))}."
         )
     return suffix
 

@@ -85,7 +85,23 @@ def completeness(
         CircuitError: the mask doesn't fit the model's graph or is empty, the examples leave
             nothing to keep or lose, or what the runs refuse.
     """
-    edges = _edges(model, mask)
+    masks, removed = without_subsets(Graph.for_model(model), mask, n_subsets, seed)
+    runs, empty = run_with_empty(model, items, masks, **options)
+    f = faithfulness(runs.values[: len(masks)], runs.clean, empty)
+    return completeness_of(mask, removed, f)
+
+
+def without_subsets(
+    graph: Graph, mask: Mask, n_subsets: int = 10, seed: int = 0
+) -> tuple[list[Mask], NDArray[np.int64]]:
+    """The circuits that :func:`completeness` runs, and the edges in each random subset.
+
+    They are C, M ∖ C, and for each subset C ∖ K and M ∖ K.
+
+    Raises:
+        CircuitError: the mask doesn't fit the graph or is empty.
+    """
+    edges = _edges(graph, mask)
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, len(edges), n_subsets, endpoint=True)
     masks = [mask, ~mask]
@@ -93,13 +109,16 @@ def completeness(
         removed = np.zeros_like(mask)
         removed[rng.choice(edges, size, replace=False)] = True
         masks += [mask & ~removed, ~removed]
-    runs, empty = run_with_empty(model, items, masks, **options)
-    f = faithfulness(runs.values[: len(masks)], runs.clean, empty)
+    return masks, sizes.astype(np.int64)
+
+
+def completeness_of(mask: Mask, removed: NDArray[np.int64], f: NDArray[np.float64]) -> Completeness:
+    """Put together from the faithfulness of the circuits of :func:`without_subsets`."""
     return Completeness(
-        n_edges=len(edges),
+        n_edges=int(mask.sum()),
         circuit=float(f[0]),
         complement=float(f[1]),
-        removed=sizes.astype(np.int64),
+        removed=removed,
         circuit_without=f[2::2],
         model_without=f[3::2],
     )
@@ -151,7 +170,24 @@ def minimality(
     Raises:
         CircuitError: as :func:`completeness`, or ``sample`` is below 1.
     """
-    edges = _edges(model, mask)
+    graph = Graph.for_model(model)
+    masks, tried = without_edges(graph, mask, sample, seed)
+    runs, empty = run_with_empty(model, items, masks, **options)
+    f = faithfulness(runs.values[: len(masks)], runs.clean, empty)
+    return minimality_of(graph, mask, tried, f)
+
+
+def without_edges(
+    graph: Graph, mask: Mask, sample: int | None = None, seed: int = 0
+) -> tuple[list[Mask], NDArray[np.int64]]:
+    """The circuits that :func:`minimality` runs, and the edges that are taken out.
+
+    They are C, and C without each of these edges.
+
+    Raises:
+        CircuitError: the mask doesn't fit the graph or is empty, or ``sample`` is below 1.
+    """
+    edges = _edges(graph, mask)
     if sample is not None and sample < 1:
         raise CircuitError(f"Minimality needs at least one edge to try, not {sample}.")
     if sample is not None and sample < len(edges):
@@ -161,20 +197,24 @@ def minimality(
         less = mask.copy()
         less[edge] = False
         masks.append(less)
-    runs, empty = run_with_empty(model, items, masks, **options)
-    f = faithfulness(runs.values[: len(masks)], runs.clean, empty)
-    names = Graph.for_model(model).names
+    return masks, edges
+
+
+def minimality_of(
+    graph: Graph, mask: Mask, tried: NDArray[np.int64], f: NDArray[np.float64]
+) -> Minimality:
+    """Put together from the faithfulness of the circuits of :func:`without_edges`."""
     return Minimality(
         n_edges=int(mask.sum()),
         circuit=float(f[0]),
-        edges=[names[edge] for edge in edges],
+        edges=[graph.names[edge] for edge in tried],
         loss=f[0] - f[1:],
     )
 
 
-def _edges(model: LoadedModel, mask: Mask) -> NDArray[np.int64]:
+def _edges(graph: Graph, mask: Mask) -> NDArray[np.int64]:
     """Indices of a circuit's edges, of which there must be some."""
-    check_mask(Graph.for_model(model), mask)
+    check_mask(graph, mask)
     edges: NDArray[np.int64] = np.flatnonzero(mask)
     if not len(edges):
         raise CircuitError("The circuit has no edges: choose at least one.")

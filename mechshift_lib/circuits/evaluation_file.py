@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.circuit import Circuit, check_suffix, write_file
-from mechshift_lib.circuits.completeness import (
-    Completeness,
-    Minimality,
-    completeness,
-    minimality,
-)
+from mechshift_lib.circuits.circuit import Circuit, check_suffix
 from mechshift_lib.circuits.curve import AREAS, FRACTIONS, RANKING_OF, Curve
 from mechshift_lib.circuits.examples_file import read_examples
 from mechshift_lib.circuits.faithfulness import RunOptions, edge_counts, faithfulness_curves
@@ -84,6 +77,12 @@ class Questions:
             "progress": self.progress,
         }
 
+    def chunks(self, items: Sequence[Item]) -> list[list[Item]]:
+        """Whole examples, at most so many at a time that few chunks prepare the ablation anew."""
+        n_examples = len({item.example for item in items})
+        most = 1 if self.ablation is Ablation.OPTIMAL else _MOST_CHUNKS
+        return list(example_chunks(items, max(self.batch_size, -(-n_examples // most))))
+
     def open(self) -> tuple[LoadedModel, list[Item], list[Item]]:
         """The model, the items and the reference set.
 
@@ -138,10 +137,7 @@ def evaluate_file(
         )
     model, items, reference = questions.open()
     circuit = Circuit.read(circuit_path, Graph.for_model(model))
-    n_examples = len({item.example for item in items})
-    most = 1 if questions.ablation is Ablation.OPTIMAL else _MOST_CHUNKS
-    size = max(questions.batch_size, -(-n_examples // most))
-    chunks = list(example_chunks(items, size))
+    chunks = questions.chunks(items)
 
     def work(chunk: Sequence[Item]) -> list[Curve]:
         return [
@@ -206,41 +202,3 @@ def _points(curve: Curve) -> pd.DataFrame:
     table.insert(0, "by", curve.by)
     table.insert(1, "selection", curve.selection)
     return table
-
-
-def examine_file(
-    questions: Questions,
-    circuit_path: str | Path,
-    *,
-    sample: int | None = 100,
-    out: str | Path | None = None,
-) -> tuple[Completeness, Minimality]:
-    """Completeness and minimality of a given circuit: the edges whose score in the file isn't 0.
-
-    Args:
-        questions: the model and what it is asked.
-        circuit_path: ``{edge name: score}`` or a table that ``mechshift attribute`` writes.
-        sample: edges to take out for the minimality, drawn at random; ``None``: all.
-        out: where both go, as ``.json``.
-
-    Raises:
-        CircuitError: an example, option or the circuit is malformed, or the metric is NaN.
-        ModelError: the model can't be loaded or doesn't attend as declared.
-    """
-    check_suffix(circuit_path, (".json", ".parquet"))
-    if out is not None and Path(out).suffix != ".json":
-        raise CircuitError(f"Can't use {Path(out).name!r}: its name must end in .json.")
-    model, items, reference = questions.open()
-    mask = Circuit.read(circuit_path, Graph.for_model(model)).scores != 0
-    whole = completeness(model, items, mask, **questions.options(reference))
-    least = minimality(model, items, mask, sample=sample, **questions.options(reference))
-    if out is not None:
-        content = {
-            "n_edges": whole.n_edges,
-            "faithfulness": whole.circuit,
-            "faithfulness_of_the_complement": whole.complement,
-            "subsets": whole.frame().to_dict("records"),
-            "loss_by_edge": dict(zip(least.edges, least.loss.tolist(), strict=True)),
-        }
-        write_file(out, json.dumps(content, indent=1).encode())
-    return whole, least

@@ -31,7 +31,7 @@ from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, load_folder
 from mechshift_lib.models.readout import Item
 
-Id = Annotated[int, Field(ge=0, strict=True)]
+Id = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 #: One id, or a list of ids of which any counts.
 Ids = Annotated[
     tuple[Id, ...],

@@ -137,8 +137,10 @@ def load_model(
 
     Raises:
         ModelError: files are missing, damaged or not those declared; the mask token is missing;
-            the architecture is unknown; the attention isn't the one declared.
+            the architecture is unknown; the attention isn't the one declared; there is no such
+            device.
     """
+    check_device(device)  # before what takes long
     with quiet():
         located = locate(spec.source, root)
     model = open_model(located, DTYPES[spec.dtype])
@@ -185,6 +187,20 @@ def load_folder(
     return load_model(spec, device=device, kv=kv)
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that there isn't.
+
+    Raises:
+        ModelError: it is unknown, or not on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ModelError(f"Unknown device {name!r}: use 'cpu', 'cuda' or 'cuda:0'.") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ModelError(f"Device {name!r} isn't available on this machine: use device 'cpu'.")
+
+
 def wrap_model(
     model: PreTrainedModel,
     *,
@@ -201,8 +217,7 @@ def wrap_model(
         ModelError: the architecture is unknown, the anatomy doesn't fit, or the attention isn't
             the one declared.
     """
-    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("Device 'cuda' isn't available on this machine: use device 'cpu'.")
+    check_device(device)
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
     model.to(torch.device(device))  # type: ignore[arg-type]

@@ -84,6 +84,12 @@ BAD_EXAMPLES = {
     "answer outside the vocabulary": ([entry(0, answer=400)], ("token id 400",)),
     "position outside the prompt": ([entry(0, position=6)], ("position 6",)),
     "no example": ([], ("is empty",)),
+    "no list": (entry(0), ("list",)),
+    "an unknown field": ([entry(0, wrong=1)], ("[0].wrong",)),
+    "no answer": ([entry(0, answer=[])], ("[0].answer",)),
+    "a step that is no number": ([entry(0, step="last")], ("[0].step",)),
+    "an example number without end": ([entry(0, example=10**30)], ("[0].example",)),
+    "longer than the model takes": ([entry(0, clean=[1] * 40, corrupted=[2] * 40)], ("40 tokens",)),
     "some with example, some without": ([entry(0, example=1), entry(1)], ("1 of 2", "example")),
 }
 

@@ -208,6 +208,7 @@ def test_bad_examples(folder: Path, tmp_path: Path, command: str, case: str) -> 
         ({"m7->logits": 1.0}, ("Unknown edge 'm7->logits'",)),
         ({"m0->logits": "strong"}, ("'strong'", "number")),
         ({"m0->logits": float("nan")}, ("nan", "finite")),
+        ({"m0->logits": 1e60}, ("1e+60", "finite")),
         (["m0->logits"], ("object",)),
     ],
 )
@@ -275,6 +276,16 @@ def test_attention_other_than_declared(
     assert_refused(refused, "'full' is declared", "causal")
 
 
+@pytest.mark.parametrize("device", ["banana", "cuda:7"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_device_that_there_is_not(
+    folder: Path, tmp_path: Path, command: str, device: str
+) -> None:
+    given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
+    refused = call(command, *given, "--out", tmp_path / "o.json", "--device", device)
+    assert_refused(refused, device, "use ")
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_cannot_be_read_or_written(folder: Path, tmp_path: Path, command: str) -> None:
     examples, scores = folder / "examples.json", folder / "scores.json"
@@ -315,6 +326,27 @@ def test_a_nan_keeps_the_curve_of_the_examples_before(folder: Path, tmp_path: Pa
     assert (kept["n"] == 3).all()
     assert np.isfinite(kept["faithfulness"]).all()
     assert not (tmp_path / "c.csv").exists()
+
+
+def test_a_nan_keeps_the_examination_of_the_examples_before(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps(POISONED))
+    (tmp_path / "good.json").write_text(json.dumps([POISONED[i] for i in (0, 1, 3)]))
+    edges = ("input->m0", "m0->logits", "a0.h1->m1", "m1->logits")
+    (tmp_path / "c.json").write_text(json.dumps(dict.fromkeys(edges, 1)))
+    given = ("evaluate", folder / "broken", tmp_path / "x.json", tmp_path / "c.json", "--given")
+    refused = call(*given, "--out", tmp_path / "o.json", "--batch-size", 1)
+    assert_refused(refused, "NaN", "3 examples", "o.partial.json")
+    kept = json.loads((tmp_path / "o.partial.json").read_text())
+    assert not (tmp_path / "o.json").exists()
+    given = ("evaluate", folder / "model", tmp_path / "good.json", tmp_path / "c.json", "--given")
+    assert call(*given, "--out", tmp_path / "o.json")[0] == 0
+    whole = json.loads((tmp_path / "o.json").read_text())
+    assert list(kept["loss_by_edge"]) == list(whole["loss_by_edge"])
+    assert len(kept["loss_by_edge"]) == 4
+    for name in edges:
+        assert kept["loss_by_edge"][name] == pytest.approx(whole["loss_by_edge"][name], abs=1e-4)
+    assert kept["faithfulness"] == pytest.approx(whole["faithfulness"], abs=1e-4)
+    assert not (tmp_path / "o.partial.json").exists()  # the whole is there now
 
 
 def test_an_interrupt_keeps_what_is_finished_too(
