@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.exact import exact_scores
 from mechshift_lib.circuits.gradient_runs import GradientRun
-from mechshift_lib.circuits.gradients import SiteGradients
+from mechshift_lib.circuits.gradients import SiteGradients, reader_gradients
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.items import active_positions, batches, check_batch_size, check_items
 from mechshift_lib.circuits.metrics import check_metric
@@ -32,7 +32,7 @@ from mechshift_lib.circuits.points import (
 )
 from mechshift_lib.circuits.products import edge_scores
 from mechshift_lib.circuits.scores import Attribution, EdgeSums
-from mechshift_lib.models.anatomy import at, gather_qkv, projection_rows, projections
+from mechshift_lib.models.anatomy import gather_qkv, projections
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
@@ -174,8 +174,13 @@ class EdgeTarget:
             filled = [torch.zeros_like(x) if g is None else g for g, x in found]
             given = [gradient[:, positions] for gradient in filled]
             anatomy, d_head = self.model.anatomy, self.model.d_head
-            cotangent = given[0] if single else gather_qkv(anatomy, given, d_head)
-            site.add(stream.detach()[:, positions], cotangent, weight)
+            stream = stream.detach()[:, positions]
+            if single:
+                site.add(stream, given[0], weight)
+                continue
+            read = [x.detach()[:, positions] for _, x in found]
+            projected = gather_qkv(anatomy, read, d_head)
+            site.add(stream, gather_qkv(anatomy, given, d_head), weight, projected)
         self._points += 1
         if self._points == POINTS_AT_ONCE:
             self._multiply()
@@ -201,19 +206,3 @@ class EdgeTarget:
         )
         self._scores = scores if self._scores is None else self._scores.add_(scores)
         self.sites, self._points = [], 0
-
-
-def reader_gradients(model: LoadedModel, dtype: torch.dtype) -> list[SiteGradients]:
-    """All reader sites, in the order of :func:`mechshift_lib.circuits.products.site_readers`."""
-    anatomy, hf = model.anatomy, model.hf
-    sites = []
-    for index in range(model.n_layers):
-        layer = anatomy.layer(hf, index)
-        for path, weight in (
-            (anatomy.attn_norm, projection_rows(hf, anatomy, index, model.d_head)),
-            (anatomy.mlp_norm, None),
-        ):
-            norm = at(layer, path)
-            sites.append(SiteGradients.of(norm, anatomy.norm, weight, model.d_head, dtype))
-    final = at(hf, anatomy.final_norm)
-    return [*sites, SiteGradients.of(final, anatomy.norm, None, model.d_head, dtype)]

@@ -68,14 +68,95 @@ def edge_scores(
     budget = DEFAULT_BUDGET if memory_budget is None else memory_budget
     for examples, part in chunks(batch, length, budget // token_bytes(model, graph, dtype)):
         differences = source_differences(model, clean, corrupted, positions, examples, part)
-        for site, readers in zip(sites, site_readers(graph), strict=True):
-            if site.empty:
-                continue
-            seen = int(graph.visible[readers.start])
-            gradient = site.gradient(examples, part)
-            target = scores[examples, part] if by_position else scores[examples]
-            _add_products(target[..., readers, :seen], gradient, differences[:, :, :seen])
+        target = scores[examples, part].flatten(0, 1) if by_position else scores[examples]
+        _add_chunk(target, graph, sites, differences.permute(2, 0, 1, 3), examples, part)
     return scores
+
+
+def _add_chunk(
+    target: Tensor,
+    graph: Graph,
+    sites: Sequence[SiteGradients],
+    differences: Tensor,
+    examples: slice,
+    part: slice,
+) -> None:
+    """Add a chunk's products to ``[unit, n_reader, n_source]``, a unit being what is summed.
+
+    That is an example, or where positions are kept apart a token. Gradients and differences are
+    ``[reader or source, batch, pos, d_model]``, so that each unit is one matrix product.
+
+    Args:
+        target: scores of the chunk.
+        graph: the graph.
+        sites: gradients at the readers.
+        differences: of the sources, ``[n_source, batch, pos, d_model]``.
+        examples: rows of the batch in the chunk.
+        part: positions in the chunk.
+    """
+    units = len(target)
+    tokens = differences.flatten(1, 2)
+    by_unit = tokens.unflatten(1, (units, -1)).flatten(2).transpose(0, 1)  # [unit, source, ·]
+    directed = _Directed(graph, sites, tokens, examples, part)
+    for index, (site, readers) in enumerate(zip(sites, site_readers(graph), strict=True)):
+        if site.empty:
+            continue
+        seen = int(graph.visible[readers.start])
+        gradients = site.linear(examples, part).flatten(1, 2)
+        gradients = gradients.unflatten(1, (units, -1)).flatten(2).transpose(0, 1)
+        found = gradients @ by_unit[:, :seen].transpose(1, 2)
+        if site.rows is not None:
+            found -= directed.products(index, seen, units)
+        target[:, readers, :seen] += found
+
+
+class _Directed:
+    """Products of the terms of rank one, for a few layers at a time.
+
+    A site's directions are few, and every one of its products reads all differences below: several
+    sites' directions together read them once.
+    """
+
+    #: Sites (attention and MLP) that go together: a multiple of two, so that no layer is split.
+    GROUP = 8
+
+    def __init__(
+        self,
+        graph: Graph,
+        sites: Sequence[SiteGradients],
+        tokens: Tensor,
+        examples: slice,
+        part: slice,
+    ) -> None:
+        self.sites, self.tokens, self.examples, self.part = sites, tokens, examples, part
+        self.seen = [int(graph.visible[readers.start]) for readers in site_readers(graph)]
+        self._group: dict[int, Tensor] = {}
+
+    def products(self, index: int, seen: int, units: int) -> Tensor:
+        """Σ over a unit's tokens and points of level · (direction · difference).
+
+        Of an attention site; ``[unit, n_reader, n_source]`` of the first ``seen`` sources.
+        """
+        if index not in self._group:
+            self._group = self._directed(index)
+        directed = self._group.pop(index)[..., :seen]  # [token, point, source]
+        levels = self.sites[index].levels(self.examples, self.part).flatten(0, 1)
+        levels = levels.unflatten(0, (units, -1)).permute(0, 2, 1, 3).flatten(2)
+        return levels @ directed.unflatten(0, (units, -1)).flatten(1, 2)
+
+    def _directed(self, index: int) -> dict[int, Tensor]:
+        """Direction · difference, ``[token, point, source]``, of the sites from ``index`` on."""
+        group = [
+            i
+            for i in range(index, min(index + self.GROUP, len(self.sites)))
+            if self.sites[i].rows is not None and not self.sites[i].empty
+        ]
+        parts = [self.sites[i].directions(self.examples, self.part) for i in group]
+        stacked = torch.stack([x.flatten(0, 1) for part in parts for x in part], 1)
+        seen = self.seen[group[-1]]
+        products = stacked @ self.tokens[:seen].permute(1, 2, 0)
+        sizes = [len(part) for part in parts]
+        return dict(zip(group, products.split(sizes, 1), strict=True))
 
 
 def token_bytes(model: LoadedModel, graph: Graph, dtype: torch.dtype) -> int:
@@ -109,8 +190,8 @@ def source_differences(
 ) -> Tensor:
     """Output of every source, clean minus corrupted, ``[batch, pos, n_source, d_model]``.
 
-    In float32 at least. ``positions`` selects active positions, ``part`` some of those and
-    ``examples`` rows of the batch.
+    In float32 at least, in memory source by source. ``positions`` selects active positions,
+    ``part`` some of those and ``examples`` rows of the batch.
     """
     dtype = torch.promote_types(clean.embed.dtype, torch.float32)
 
@@ -119,22 +200,15 @@ def source_differences(
         return a.to(dtype) - b.to(dtype)
 
     embed = difference(clean.embed, corrupted.embed)
-    batch, length, width = embed.shape
     heads = model.n_heads
-    out = embed.new_empty(batch, length, 1 + model.n_layers * (heads + 1), width)
-    out[:, :, 0] = embed
+    out = embed.new_empty(1 + model.n_layers * (heads + 1), *embed.shape)
+    out[0] = embed
     for layer in range(model.n_layers):
         start = 1 + layer * (heads + 1)
         output = rows(at(model.anatomy.layer(model.hf, layer), model.anatomy.o)).to(dtype)
         z = difference(clean.heads[layer], corrupted.heads[layer])
-        z = z.unflatten(2, (heads, -1)).flatten(0, 1).transpose(0, 1)  # [head, token, d_head]
+        z = z.flatten(0, 1).unflatten(1, (heads, -1)).transpose(0, 1)  # [head, token, d_head]
         per_head = output.T.unflatten(0, (heads, -1))  # [head, d_head, d_model]
-        out[:, :, start : start + heads] = (z @ per_head).transpose(0, 1).unflatten(0, (batch, -1))
-        out[:, :, start + heads] = difference(clean.mlps[layer], corrupted.mlps[layer])
-    return out
-
-
-def _add_products(target: Tensor, gradient: Tensor, differences: Tensor) -> None:
-    """Add gradient · difference to ``[batch, (pos,) n_reader, n_source]``."""
-    products = gradient @ differences.transpose(2, 3)
-    target += products if target.ndim == products.ndim else products.sum(1)
+        torch.bmm(z, per_head, out=out[start : start + heads].flatten(1, 2))
+        out[start + heads] = difference(clean.mlps[layer], corrupted.mlps[layer])
+    return out.permute(1, 2, 0, 3)
