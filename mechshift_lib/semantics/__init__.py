@@ -1,0 +1,1 @@
+"""What directions, neurons and components stand for: lenses, probes, dictionaries."""
