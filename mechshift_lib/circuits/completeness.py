@@ -77,7 +77,7 @@ def completeness(
         model: a loaded model.
         items: questions made by a readout.
         mask: the circuit C, bool ``[n_edges]``.
-        n_subsets: random subsets K of C; the size of each is drawn evenly from 1 to |C|.
+        n_subsets: random subsets K of C, each of a size drawn evenly from 1 to that of C.
         seed: seed of the subsets.
         **options: see :class:`mechshift_lib.circuits.faithfulness.RunOptions`.
 
