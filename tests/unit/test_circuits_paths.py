@@ -154,10 +154,14 @@ def test_frame_and_normalised_by_hand():
     )
     np.testing.assert_allclose(result.effect, [[0, 4], [-1, 0]])
     frame = result.frame()
-    assert list(frame) == ["sender", "readers", "through", "effect", "value", "n"]
+    columns = ["sender", "readers", "through", "effect", "value", "low", "high", "n"]
+    assert list(frame) == columns
     assert frame["sender"].tolist() == ["a0.h0", "m0"]
     assert frame["value"].tolist() == [0.5, -0.125]
     assert frame["effect"].tolist() == [2, -0.5]
+    # two examples are drawn as the first twice, the second twice or each once
+    np.testing.assert_allclose(frame["low"], [0, -1 / 2])
+    np.testing.assert_allclose(frame["high"], [4 / 6, 0])
     assert frame["n"].tolist() == [2, 2]
     assert np.isnan(dataclasses.replace(result, corrupted=result.clean).normalised()).all()
 
