@@ -125,7 +125,10 @@ def test_the_books_contents_are_those_of_the_workflow() -> None:
     pairs = [load_pair(name) for name in default_pairs()]
     expected = {f"{pair.name}/{name}" for pair in pairs for name in pair.analyses} | {"paper"}
     assert executed == expected
-    hand_written = [p for p in [toc["root"], *pages] if not p.startswith("book/executed/")]
+    made = ("book/executed/", "book/generated/")
+    generated = {p for p in pages if p.startswith("book/generated/")}
+    assert generated == {f"book/generated/{pair.name}" for pair in pairs}  # each pair's first page
+    hand_written = [p for p in [toc["root"], *pages] if not p.startswith(made)]
     assert [p for p in hand_written if not (ROOT / f"{p}.md").is_file()] == []
 
 
