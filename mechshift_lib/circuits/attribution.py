@@ -21,7 +21,13 @@ from mechshift_lib.circuits.exact import exact_scores
 from mechshift_lib.circuits.gradient_runs import GradientRun
 from mechshift_lib.circuits.gradients import SiteGradients, reader_gradients
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.items import active_positions, batches, check_batch_size, check_items
+from mechshift_lib.circuits.items import (
+    active_positions,
+    batches,
+    buckets,
+    check_batch_size,
+    check_items,
+)
 from mechshift_lib.circuits.metrics import check_metric
 from mechshift_lib.circuits.points import (
     METHODS,
@@ -31,6 +37,7 @@ from mechshift_lib.circuits.points import (
     visit_points,
 )
 from mechshift_lib.circuits.products import edge_scores
+from mechshift_lib.circuits.retrying import BatchSize, retrying_batches
 from mechshift_lib.circuits.scores import Attribution, EdgeSums
 from mechshift_lib.models.anatomy import gather_qkv, projections
 from mechshift_lib.models.loading import LoadedModel
@@ -77,8 +84,8 @@ def attribute(
         steps: interpolation points m of ``eap-ig``, and of each sublayer in
             ``eap-ig-activations``.
         points: ``"left"`` for k/m with k = 0 … m−1, ``"right"`` for 1 … m, in ``eap-ig``.
-        batch_size: items per pass (patched runs per pass for ``exact``); makes no difference to
-            the scores.
+        batch_size: items per pass (patched runs per pass for ``exact``), fewer once a GPU's memory
+            runs out; makes no difference to the scores.
         by_position: resolve scores by position of the reader, too; all items must have one length.
             For ``exact`` these are patches at single positions, which don't add up to the scores.
         memory_budget: for the gradient methods, bytes that differences and reader gradients may
@@ -107,16 +114,19 @@ def attribute(
     sums = EdgeSums(graph, items, by_position=by_position)
     if by_position:
         batch_size = min(batch_size, _resolved_rows(graph, items, memory_budget))
+
+    def scored(batch: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor, slice]:
+        ends = Endpoints.of(model, batch, metric)
+        target = EdgeTarget(model, graph, ends, by_position, memory_budget)
+        visit_points(model, ends, target, metric=metric, method=method, steps=steps, points=points)
+        return target.finish(), ends.metric_clean, ends.metric_corrupted, ends.positions
+
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
-        for batch in batches(items, batch_size):
-            ends = Endpoints.of(model, batch, metric)
-            target = EdgeTarget(model, graph, ends, by_position, memory_budget)
-            visit_points(
-                model, ends, target, metric=metric, method=method, steps=steps, points=points
-            )
-            scores = target.finish()
-            sums.add(batch, scores, ends.metric_clean, ends.metric_corrupted, ends.positions)
-            bar.update(len(batch))
+        size = BatchSize(batch_size)
+        for bucket in buckets(items):
+            for batch, found in retrying_batches(bucket, size, scored):
+                sums.add(batch, *found)
+                bar.update(len(batch))
     return sums.attribution()
 
 

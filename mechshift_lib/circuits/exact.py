@@ -22,10 +22,11 @@ from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.interventions import CleanRun, clean_run, normed, run_behind
-from mechshift_lib.circuits.items import active_positions, batches, check_batch_size, check_items
+from mechshift_lib.circuits.items import active_positions, buckets, check_batch_size, check_items
 from mechshift_lib.circuits.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.products import source_differences
 from mechshift_lib.circuits.readout import unembedded
+from mechshift_lib.circuits.retrying import BatchSize, retrying_batches
 from mechshift_lib.circuits.scores import Attribution, ItemMeans, PositionMeans
 from mechshift_lib.circuits.tracing import node_outputs
 from mechshift_lib.errors import CircuitError
@@ -57,7 +58,8 @@ def exact_scores(
             that aren't patched score 0.
         by_position: patch every edge at single positions of the reader, too. These don't add up to
             the scores, for which it is patched at all positions at once.
-        batch_size: rows (edges × items) per pass; makes no difference to the scores.
+        batch_size: rows (edges × items) per pass, fewer once a GPU's memory runs out; makes no
+            difference to the scores.
         progress: show a progress bar.
 
     Raises:
@@ -72,16 +74,28 @@ def exact_scores(
     scores = ItemMeans(items, (graph.n_edges,))
     metrics = ItemMeans(items, (2,), np.float64)
     positions = PositionMeans(items, graph.n_edges) if by_position else None
+
+    def patched(batch: Sequence[Item]) -> _Patched:
+        setting = _Setting.of(model, graph, batch, metric, batch_size)
+        ends = torch.stack([setting.clean_metric, setting.corrupted_metric], 1)
+        resolved = range(setting.n_positions if by_position else 0)
+        return _Patched(
+            ends=ends.double().cpu().numpy(),
+            scores=setting.scores(chosen, None),
+            by_position=[setting.scores(chosen, position) for position in resolved],
+            positions=setting.positions,
+        )
+
     total = len(items) * len(chosen)
     with tqdm(total=total, desc="exact", unit="edge", disable=not progress) as bar:
-        for batch in batches(items, _items_at_once(model, graph, items, batch_size)):
-            setting = _Setting.of(model, graph, batch, metric, batch_size)
-            ends = torch.stack([setting.clean_metric, setting.corrupted_metric], 1)
-            metrics.add(batch, ends.double().cpu().numpy())
-            scores.add(batch, setting.scores(chosen, None, bar))
-            if positions is not None:
-                parts = [setting.scores(chosen, p, None) for p in range(setting.n_positions)]
-                positions.add(batch, np.stack(parts, 1), setting.positions)
+        size = BatchSize(_items_at_once(model, graph, items, batch_size))
+        for bucket in buckets(items):
+            for batch, found in retrying_batches(bucket, size, patched):
+                metrics.add(batch, found.ends)
+                scores.add(batch, found.scores)
+                if positions is not None:
+                    positions.add(batch, np.stack(found.by_position, 1), found.positions)
+                bar.update(len(batch) * len(chosen))
     return Attribution(
         graph=graph,
         examples=scores.examples,
@@ -108,6 +122,23 @@ def _items_at_once(model: LoadedModel, graph: Graph, items: Sequence[Item], batc
     """Items whose differences are held together."""
     longest = max(len(item.clean) for item in items)
     return max(1, min(batch_size, _BUDGET // (4 * graph.n_sources * longest * model.d_model)))
+
+
+@dataclass(frozen=True)
+class _Patched:
+    """What a batch gave.
+
+    Attributes:
+        ends: metric of the clean and the corrupted runs, ``[batch, 2]``.
+        scores: ``[batch, n_edges]``.
+        by_position: the same of patches at each of ``positions``, where they were asked for.
+        positions: positions at which anything can differ.
+    """
+
+    ends: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    by_position: list[NDArray[np.float32]]
+    positions: slice
 
 
 @dataclass(frozen=True)
@@ -178,28 +209,30 @@ class _Setting:
         """Number of positions at which anything can differ."""
         return self.positions.stop - self.positions.start
 
-    def scores(
-        self, chosen: NDArray[np.int64], position: int | None, bar: tqdm | None
-    ) -> NDArray[np.float32]:
+    def scores(self, chosen: NDArray[np.int64], position: int | None) -> NDArray[np.float32]:
         """Metric lost by patching each chosen edge, ``[batch, n_edges]``.
 
         Args:
             chosen: edges.
             position: patch this one of ``positions`` only.
-            bar: progress.
         """
         found = np.zeros((len(self.ids), self.graph.n_edges), dtype=np.float32)
         where = slice(None) if position is None else slice(position, position + 1)
+        size = BatchSize(self.batch_size)
         differs = self.change[:, where].ne(0).any(3).any(1).cpu().numpy()  # [batch, n_source]
         for edges in self._by_site(chosen):
             items, columns = np.nonzero(differs[:, self.graph.source_index[edges]])
             order = np.lexsort((columns, self.graph.source_index[edges][columns], items))
             items, rows = items[order], edges[columns[order]]
-            for start in range(0, len(rows), self.batch_size):
-                part = slice(start, start + self.batch_size)
-                found[items[part], rows[part]] = self._lost(items[part], rows[part], where)
-            if bar is not None:
-                bar.update(len(edges) * len(self.ids))
+            for part, lost in retrying_batches(
+                range(len(rows)),
+                size,
+                lambda part, items=items, rows=rows: self._lost(  # type: ignore[misc]
+                    items[list(part)], rows[list(part)], where
+                ),
+                within=True,
+            ):
+                found[items[list(part)], rows[list(part)]] = lost
         return found
 
     def _by_site(self, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

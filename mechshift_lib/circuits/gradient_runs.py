@@ -8,13 +8,15 @@ residual stream, or what writes it, is kept, connected by one autograd graph.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import nnsight
 from torch import Tensor
 
 from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
+
+T = TypeVar("T")
 
 #: All heads of a layer together, or its MLP.
 Sublayer = Literal["heads", "mlp"]
@@ -133,11 +135,22 @@ def gradient_run(
         start=start,
         final_in=final_in,
         final=final,
-        attn_in=list(attn_in),
-        qkv=list(qkv),
-        mlp_in=list(mlp_in),
-        mlp_normed=list(mlp_normed),
-        heads=list(heads),
-        neurons=list(neurons),
-        mlps=list(mlps),
+        attn_in=_moved(attn_in),
+        qkv=_moved(qkv),
+        mlp_in=_moved(mlp_in),
+        mlp_normed=_moved(mlp_normed),
+        heads=_moved(heads),
+        neurons=_moved(neurons),
+        mlps=_moved(mlps),
     )
+
+
+def _moved(kept: list[T]) -> list[T]:
+    """A list's values, which the list itself lets go.
+
+    A trace leaves a reference cycle behind, its own frames included: what they hold would fill the
+    memory until Python looks for cycles.
+    """
+    values = list(kept)
+    kept.clear()
+    return values

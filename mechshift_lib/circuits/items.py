@@ -74,12 +74,17 @@ def one_length(items: Sequence[Item], reason: str) -> int:
     return lengths[0]
 
 
-def batches(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
-    """Items of equal length together, so that nothing is padded."""
+def buckets(items: Sequence[Item]) -> list[list[Item]]:
+    """Items of equal length together, the shortest first."""
     by_length: dict[int, list[Item]] = defaultdict(list)
     for item in items:
         by_length[len(item.clean)].append(item)
-    for _, bucket in sorted(by_length.items()):
+    return [bucket for _, bucket in sorted(by_length.items())]
+
+
+def batches(items: Sequence[Item], batch_size: int) -> Iterator[list[Item]]:
+    """Items of equal length together, so that nothing is padded."""
+    for bucket in buckets(items):
         for start in range(0, len(bucket), batch_size):
             yield bucket[start : start + batch_size]
 

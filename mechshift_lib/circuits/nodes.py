@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.gradient_runs import GradientRun, gradient_run
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.items import batches, check_batch_size, check_items
+from mechshift_lib.circuits.items import buckets, check_batch_size, check_items
 from mechshift_lib.circuits.metrics import check_metric
 from mechshift_lib.circuits.points import (
     GRADIENT_METHODS,
@@ -30,6 +31,7 @@ from mechshift_lib.circuits.points import (
     check_method,
     visit_points,
 )
+from mechshift_lib.circuits.retrying import BatchSize, retrying_batches
 from mechshift_lib.circuits.scores import ItemMeans, PositionMeans
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import LoadedModel
@@ -100,7 +102,8 @@ def attribute_nodes(
         method: one of :data:`mechshift_lib.circuits.points.GRADIENT_METHODS`.
         steps: interpolation points m (see :func:`mechshift_lib.circuits.attribution.attribute`).
         points: ``"left"`` or ``"right"``, in ``eap-ig``.
-        batch_size: items per pass; makes no difference to the scores.
+        batch_size: items per pass, fewer once a GPU's memory runs out; makes no difference to the
+            scores.
         by_position: resolve scores by position, too; all items must have one length.
         progress: show a progress bar.
 
@@ -113,20 +116,23 @@ def attribute_nodes(
     scores = ItemMeans(items, (graph.n_sources,))
     metrics = ItemMeans(items, (2,), np.float64)
     resolved = PositionMeans(items, graph.n_sources) if by_position else None
+
+    def scored(batch: Sequence[Item]) -> tuple[NDArray[Any], NDArray[Any], slice]:
+        ends = Endpoints.of(model, batch, metric)
+        target = _Nodes(model, graph, ends)
+        visit_points(model, ends, target, metric=metric, method=method, steps=steps, points=points)
+        both = torch.stack([ends.metric_clean, ends.metric_corrupted], 1).double()
+        return target.scores.cpu().numpy(), both.cpu().numpy(), ends.positions
+
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
-        for batch in batches(items, batch_size):
-            ends = Endpoints.of(model, batch, metric)
-            target = _Nodes(model, graph, ends)
-            visit_points(
-                model, ends, target, metric=metric, method=method, steps=steps, points=points
-            )
-            values = target.scores.cpu().numpy()
-            if resolved is not None:
-                resolved.add(batch, values, ends.positions)
-            scores.add(batch, values.sum(1))
-            both = torch.stack([ends.metric_clean, ends.metric_corrupted], 1)
-            metrics.add(batch, both.double().cpu().numpy())
-            bar.update(len(batch))
+        size = BatchSize(batch_size)
+        for bucket in buckets(items):
+            for batch, (values, both, positions) in retrying_batches(bucket, size, scored):
+                if resolved is not None:
+                    resolved.add(batch, values, positions)
+                scores.add(batch, values.sum(1))
+                metrics.add(batch, both)
+                bar.update(len(batch))
     return NodeAttribution(
         graph=graph,
         examples=scores.examples,
@@ -174,17 +180,21 @@ def attribute_neurons(
     _check(model, items, metric, method, steps, points, batch_size)
     shares = ItemMeans(items, ())
     total: NDArray[np.float64] | None = None
+
+    def scored(batch: Sequence[Item]) -> NDArray[Any]:
+        ends = Endpoints.of(model, batch, metric)
+        target = _Neurons.of(model, ends)
+        visit_points(model, ends, target, metric=metric, method=method, steps=steps, points=points)
+        values: NDArray[Any] = target.scores.double().cpu().numpy()
+        return values
+
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
-        for batch in batches(items, batch_size):
-            ends = Endpoints.of(model, batch, metric)
-            target = _Neurons.of(model, ends)
-            visit_points(
-                model, ends, target, metric=metric, method=method, steps=steps, points=points
-            )
-            values = target.scores.double().cpu().numpy()
-            added = np.tensordot([shares.weight(item) for item in batch], values, 1)
-            total = added if total is None else total + added
-            bar.update(len(batch))
+        size = BatchSize(batch_size)
+        for bucket in buckets(items):
+            for batch, values in retrying_batches(bucket, size, scored):
+                added = np.tensordot([shares.weight(item) for item in batch], values, 1)
+                total = added if total is None else total + added
+                bar.update(len(batch))
     assert total is not None
     if not np.isfinite(total).all():
         raise CircuitError("A gradient is NaN or infinite: load the model in float32.")

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.items import check_batch_size, check_items
 from mechshift_lib.circuits.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.patched import DIRECTIONS, SITES, Direction, Patching, Site
+from mechshift_lib.circuits.retrying import BatchSize, retrying_batches
 from mechshift_lib.circuits.streams import Streams, run_from, run_streams, through_layer
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
@@ -57,7 +58,8 @@ def patch_nodes(
             ``"noise"``: the clean run with an activation of the corrupted run.
         metric: one of :data:`mechshift_lib.circuits.metrics.METRICS`.
         by_position: patch one position at a time; else all of them at once.
-        batch_size: patched runs in one pass; makes no difference to the values.
+        batch_size: patched runs in one pass, fewer once a GPU's memory runs out; makes no
+            difference to the values.
         progress: show a progress bar.
 
     Raises:
@@ -79,7 +81,8 @@ def patch_nodes(
     }
     clean, corrupted = np.empty(n_item), np.empty(n_item)
     with tqdm(total=n_item, desc="patching", unit="item", disable=not progress) as bar:
-        for rows in _groups(items, batch_size):
+
+        def work(rows: Sequence[int]) -> None:
             group = _Group.of(model, [items[row] for row in rows], direction, metric)
             clean[rows] = group.clean.double().cpu().numpy()
             corrupted[rows] = group.corrupted.double().cpu().numpy()
@@ -92,7 +95,11 @@ def patch_nodes(
                 for (site, index, _), value in zip(patches, values, strict=True):
                     where: tuple[Any, ...] = (rows, *index, slice(value.shape[-1]))
                     patched[site][where] = value.numpy()
-            bar.update(len(rows))
+
+        for length, bucket in _by_length(items):
+            size = BatchSize(max(1, batch_size // length))
+            for rows, _ in retrying_batches(bucket, size, work):
+                bar.update(len(rows))
     return Patching(
         direction=direction,
         metric=metric,
@@ -126,16 +133,12 @@ def check_patching(
     return tuple(site for site in SITES if site in sites)
 
 
-def _groups(items: Sequence[Item], batch_size: int) -> list[list[int]]:
-    """Items of one length together, about as many as fill a pass with all their positions."""
+def _by_length(items: Sequence[Item]) -> list[tuple[int, list[int]]]:
+    """Rows of the items of each length, the shortest first."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for row, item in enumerate(items):
         by_length[len(item.clean)].append(row)
-    groups = []
-    for length, rows in sorted(by_length.items()):
-        size = max(1, batch_size // length)
-        groups += [rows[start : start + size] for start in range(0, len(rows), size)]
-    return groups
+    return sorted(by_length.items())
 
 
 @dataclass(frozen=True)
@@ -259,18 +262,22 @@ def _measure(
     if not by_position:
         changed = changed.any(-1, keepdim=True)
     values = group.start.double().cpu()[None, :, None].expand(changed.shape).clone()
-    for part in changed.nonzero().split(batch_size):
-        if not len(part):  # the two runs don't differ: there is one part, and it is empty
-            break
-        patch, item, position = part.unbind(1)
+    found = changed.nonzero()
+
+    def work(some: Sequence[int]) -> Tensor:
+        patch, item, position = found[some[0] : some[-1] + 1].unbind(1)
         rows = stream[item]
         if by_position:
-            rows[torch.arange(len(part), device=rows.device), position] = streams[
+            rows[torch.arange(len(some), device=rows.device), position] = streams[
                 patch, item, position
             ]
         else:
             rows = streams[patch, item]
         final = run_from(model, base.ids[item], boundary, rows)
-        value = item_metric(metric, final, unembed, group.reads.take(item))
-        values[tuple(part.cpu().unbind(1))] = value.double().cpu()
+        return item_metric(metric, final, unembed, group.reads.take(item)).double().cpu()
+
+    for some, value in retrying_batches(
+        range(len(found)), BatchSize(batch_size), work, within=True
+    ):
+        values[tuple(found[some[0] : some[-1] + 1].cpu().unbind(1))] = value
     return values

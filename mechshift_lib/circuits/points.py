@@ -183,7 +183,7 @@ def _visit(
 ) -> Tensor | None:
     """Take gradients at one point; returns that at the start where layers below were skipped.
 
-    A function of its own, so that nothing of a run outlives it.
+    Nothing of the run outlives the call, though its frame does: see :func:`gradient_run`.
     """
     run = gradient_run(
         model, ends.ids, start, first=first, replacement=replacement, writers=target.writers
@@ -191,11 +191,11 @@ def _visit(
     unembed = at(model.hf, model.anatomy.unembed)
     total = item_metric(metric, run.final, unembed, ends.reads).sum()
     tensors = target.tensors(run)
-    if first == 0:
-        target.add(run, torch.autograd.grad(total, tensors, allow_unused=True), weight)
-        return None
-    *gradients, back = torch.autograd.grad(total, [*tensors, run.start], allow_unused=True)
-    target.add(run, gradients, weight)
+    asked = tensors if first == 0 else [*tensors, run.start]
+    gradients = torch.autograd.grad(total, asked, allow_unused=True)
+    back = None if first == 0 else gradients[-1]
+    target.add(run, gradients[: len(tensors)], weight)
+    del run, total, tensors, asked, gradients
     return back
 
 

@@ -19,13 +19,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.circuit_batch import rows_at_once, run_batch
+from mechshift_lib.circuits.circuit_batch import Measured, rows_at_once, run_batch
 from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.items import batches, check_batch_size, check_items
+from mechshift_lib.circuits.items import buckets, check_batch_size, check_items
 from mechshift_lib.circuits.masked import keep_tables, masked_run
 from mechshift_lib.circuits.metrics import check_metric
 from mechshift_lib.circuits.optimal import prepare
 from mechshift_lib.circuits.readout import unembedded
+from mechshift_lib.circuits.retrying import BatchSize, retrying_batches
 from mechshift_lib.circuits.scores import ItemMeans
 from mechshift_lib.circuits.tracing import node_outputs
 from mechshift_lib.errors import CircuitError
@@ -80,7 +81,8 @@ def run_circuits(
         ablation: what cut edges carry.
         reference: the set that mean ablation averages over and optimal ablation is fitted on; the
             items themselves without one.
-        batch_size: rows (circuits × items) per pass; makes no difference to the values.
+        batch_size: rows (circuits × items) per pass, fewer once a GPU's memory runs out; makes no
+            difference to the values.
         memory_budget: bytes that the sources' outputs of a pass may take (1 GiB by default);
             passes get fewer rows to keep to it, at least one.
         progress: show a progress bar.
@@ -100,15 +102,22 @@ def run_circuits(
     ends = ItemMeans(items, (2,), np.float64)
     total = len(masks) * len(items)
     with tqdm(total=total, desc="circuits", unit="run", disable=not progress) as bar:
-        for batch in batches(items, batch_size):
-            rows = rows_at_once(model, graph, batch, batch_size, memory_budget)
-            for start in range(0, len(batch), rows):
-                some = batch[start : start + rows]
-                at_once = max(1, rows // len(some))
-                found = [
+        size = BatchSize(batch_size)
+
+        def measured(some: Sequence[Item]) -> list[Measured]:
+            at_once, done = max(1, size.rows // len(some)), bar.n
+            try:
+                return [
                     run_batch(model, graph, some, masks[which], metric, ablated, at_once, bar)
                     for which, ablated in prepared
                 ]
+            except torch.OutOfMemoryError:
+                bar.n = done  # all of it is run again
+                raise
+
+        for bucket in buckets(items):
+            size.rows = rows_at_once(model, graph, bucket, size.rows, memory_budget)
+            for some, found in retrying_batches(bucket, size, measured, rows_each=len(masks)):
                 values.add(some, np.concatenate([part.values for part in found], 1))
                 correct.add(some, np.concatenate([part.correct for part in found], 1))
                 ends.add(some, found[0].ends)
