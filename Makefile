@@ -21,10 +21,10 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help setup book full test lint bench train serve clean distclean browser
+.PHONY: help setup book full test test-faults lint bench train serve clean distclean browser
 
 help: ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
 
 setup: $(READY) ## make the virtual environment in .venv (the other targets do it by themselves)
 
@@ -48,6 +48,9 @@ full: $(READY) ## the same at full size: all examples, integration steps and boo
 
 test: $(READY) browser ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-faults: $(READY) ## kill runs again and again, for minutes: do they end like undisturbed ones?
+	$(BIN)/python -m pytest -m faults tests/faults
 
 # The pages are looked at in a real browser. Nothing is skipped: without one, the tests can't pass.
 browser:
