@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -302,19 +303,19 @@ def run_notebook(
     if title:
         _retitle(notebook, title)
 
-    failed.mkdir(parents=True, exist_ok=True)
     label = "-".join([*(str(v) for k, v in parameters.items() if k == "pair"), source.stem])
-    partial = failed / f"{label}.ipynb"
+    kept = failed / f"{label}.ipynb"
     progress = sys.stderr.isatty() if progress is None else progress
     logging.getLogger("papermill").setLevel(logging.WARNING)
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mechshift-run-") as scratch, this_kernel() as kernel:
-        noted = Path(scratch) / "used"
+        # Not in `failed`: two runs of one notebook at once would write and remove the same file.
+        noted, partial = Path(scratch) / "used", Path(scratch) / "partial.ipynb"
         try:
             with _environment(**{USED: str(noted)}):
                 papermill.execute_notebook(
                     notebook,
-                    re.sub(r"([{}])", r"\1\1", str(partial)),
+                    str(partial),
                     parameters=dict(parameters),
                     kernel_name=kernel,
                     language="python",
@@ -322,16 +323,18 @@ def run_notebook(
                     progress_bar={"desc": label} if progress else False,
                 )
         except (PapermillExecutionError, DeadKernelError) as error:
-            raise _failure(source, error, partial) from error
+            failed.mkdir(parents=True, exist_ok=True)
+            if partial.is_file():
+                shutil.move(partial, kept)
+            raise _failure(source, error, kept) from error
         seconds = time.perf_counter() - began
         used = [Path(line) for line in noted.read_text().splitlines()] if noted.exists() else []
-
-    executed = nbformat.read(partial, as_version=4)
+        executed = nbformat.read(partial, as_version=4)
+    kept.unlink(missing_ok=True)  # of an earlier failure
     _tidy(executed)
     note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
     cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"]})
     cell["id"] = "provenance"
     executed.cells.append(cell)
     write_atomic(output, nbformat.writes(executed) + "\n")
-    partial.unlink()
     return output

@@ -8,7 +8,7 @@ resampling, the corrupted run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -128,59 +128,6 @@ def run_circuits(
         correct=correct.by_example.T,
         clean=ends.by_example[:, 0],
         corrupted=ends.by_example[:, 1],
-    )
-
-
-def ablate_nodes(
-    model: LoadedModel,
-    items: Sequence[Item],
-    node_sets: Sequence[Collection[str]],
-    *,
-    metric: str = "logit-diff",
-    ablation: Ablation | str = Ablation.RESAMPLE,
-    reference: Sequence[Item] | None = None,
-    batch_size: int = 32,
-    memory_budget: int | None = None,
-    progress: bool = False,
-) -> CircuitRuns:
-    """Ablate sets of nodes: :func:`run_circuits` with all edges that leave them cut.
-
-    Args:
-        model: a loaded model.
-        items: questions made by a readout.
-        node_sets: names of sources, such as ``["a0.h1", "m2"]``, one set per circuit.
-        metric: as in :func:`run_circuits`, like all that follow.
-        ablation: see there.
-        reference: see there.
-        batch_size: see there.
-        memory_budget: see there.
-        progress: see there.
-
-    Raises:
-        CircuitError: a node is unknown or writes nothing (``logits``), or as in
-            :func:`run_circuits`.
-    """
-    graph = Graph.for_model(model)
-    known = {name: index for index, name in enumerate(graph.sources)}
-    masks = np.ones((len(node_sets), graph.n_edges), dtype=bool)
-    for mask, names in zip(masks, node_sets, strict=True):
-        for name in names:
-            if name not in known:
-                raise CircuitError(
-                    f"Unknown node {name!r}: nodes that can be ablated are 'input', heads such as "
-                    f"'a0.h0' and MLPs such as 'm0', up to {graph.sources[-1]!r}."
-                )
-            mask[graph.source_index == known[name]] = False
-    return run_circuits(
-        model,
-        items,
-        masks,
-        metric=metric,
-        ablation=ablation,
-        reference=reference,
-        batch_size=batch_size,
-        memory_budget=memory_budget,
-        progress=progress,
     )
 
 

@@ -119,9 +119,8 @@ def test_two_runs_on_the_same_results_at_once_both_end_well(tmp_path: Path) -> N
     process = start(calm)
     output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output.decode()
-    for both in [[start(shared), start(shared)]]:
-        for process in both:
-            output, _ = process.communicate(timeout=900)
-            assert process.returncode == 0, output.decode()
+    for process in [start(shared), start(shared)]:
+        output, _ = process.communicate(timeout=900)
+        assert process.returncode == 0, output.decode()
     assert tables(shared) == tables(calm)
     assert chapters(shared) == chapters(calm)

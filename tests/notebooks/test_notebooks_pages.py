@@ -144,6 +144,7 @@ def least(tmp_path_factory):
         ("overlap", 6),
         ("patching", 15),
         ("faithfulness", 3),
+        ("ablation", 2),
         ("trust", 4),
     ],
 )
@@ -167,6 +168,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("overlap", "This pair has no continued-training control"),
         ("patching", "there are no steps to compare"),
         ("faithfulness", "zero"),
+        ("ablation", "C6 can't be asked"),
         ("trust", "The order of the tasks is the same."),
     ],
 )

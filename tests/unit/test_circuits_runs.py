@@ -11,7 +11,6 @@ from mechshift_lib.circuits.circuit_batch import whole_layers
 from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.circuits.metrics import METRICS
 from mechshift_lib.circuits.runs import (
-    ablate_nodes,
     circuit_logits,
     run_circuits,
 )
@@ -216,19 +215,6 @@ def test_mean_ablation_is_by_position_length_and_step():
     assert abs(cut.values - found.values).max() > 1e-2
     with pytest.raises(CircuitError, match="no reference item of 8 tokens at step 1"):
         run_circuits(model, [odd], mask, ablation="mean", reference=others)
-
-
-def test_nodes_are_ablated_with_all_their_edges(model):
-    graph = Graph.for_model(model)
-    items = tiny_items(2)
-    sets = [["a0.h1"], ["m0", "a1.h3"], ["m1"], [], graph.sources]
-    found = ablate_nodes(model, items, sets)
-    masks = np.array([[name.split("->")[0] not in nodes for name in graph.names] for nodes in sets])
-    np.testing.assert_allclose(found.values, run_circuits(model, items, masks).values, atol=2e-6)
-    np.testing.assert_allclose(found.values[3], found.clean, atol=1e-5)
-    np.testing.assert_allclose(found.values[4], found.corrupted, atol=1e-5)
-    with pytest.raises(CircuitError, match="Unknown node 'logits'"):
-        ablate_nodes(model, items, [["logits"]])
 
 
 def test_a_model_calculated_by_hand():

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 from mechshift_lib.comparison import published
+from mechshift_lib.plots.ablation import KINDS, plot_contrasts, plot_losses
 from mechshift_lib.plots.behaviour import plot_accuracy, plot_metric, plot_orders
 from mechshift_lib.plots.circuits import (
     MEMBER_COLORS,
@@ -225,6 +226,27 @@ def score_table():
 
 
 TOP_EDGES = published.read_table("top_edges")
+
+
+def ablation_table():
+    rows = []
+    for task, model, kind in itertools.product(TASKS, ("arm", "mdm", "continued"), KINDS):
+        row = {"task": task, "model": model, "ablation": "zero", "kind": kind, "lost": 0.4}
+        row |= {"low": 0.3, "high": 0.5, "least": 0.0, "most": 0.9, "n": 50}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ablation_contrasts():
+    rows = []
+    for task, kind, against in itertools.product(
+        TASKS, ("zero", "mean", "resample"), ("random", "middle", "late")
+    ):
+        row = {"task": task, "model": "mdm", "ablation": kind, "against": against}
+        rows.append(row | {"more": 0.2, "low": -0.1, "high": 0.5, "n": 50})
+    return pd.DataFrame(rows)
+
+
 FIGURES = {
     "accuracy": lambda: plot_accuracy(accuracy_table()),
     "orders": lambda: plot_orders(order_table()),
@@ -249,6 +271,8 @@ FIGURES = {
     "faithfulness": lambda: plot_faithfulness(curve_table()),
     "cross": lambda: plot_cross(curve_table()),
     "areas": lambda: plot_areas(area_table()),
+    "losses": lambda: plot_losses(ablation_table()),
+    "contrasts": lambda: plot_contrasts(ablation_contrasts()),
     "scatter": lambda: plot_scatter(score_table(), "EAP"),
     "agreement": lambda: plot_agreement(agreement_table()),
     "consequences": lambda: plot_consequences(consequence_table()),
