@@ -19,7 +19,7 @@ ROLES: tuple[Role, ...] = ("arm", "mdm", "continued")
 Attention = Literal["causal", "full"]
 ReadoutName = Literal["next-token", "shifted-mask", "mask"]
 Analysis = Literal[
-    "behaviour", "circuits", "overlap", "patching", "faithfulness", "ablation", "trust"
+    "behaviour", "circuits", "overlap", "patching", "faithfulness", "ablation", "planning", "trust"
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
@@ -97,6 +97,7 @@ class Budget(Strict):
     faithfulness_examples: int = Field(default=24, ge=2)
     ablation_examples: int = Field(default=16, ge=2)
     ablation_draws: int = Field(default=50, ge=2)
+    planning_examples: int = Field(default=16, ge=2)
     trust_examples: int = Field(default=4, ge=2)
     ig_steps: int = Field(default=5, ge=1)
     bootstrap: int = Field(default=1000, ge=10)

@@ -145,6 +145,7 @@ def least(tmp_path_factory):
         ("patching", 15),
         ("faithfulness", 3),
         ("ablation", 2),
+        ("planning", 4),
         ("trust", 4),
     ],
 )
@@ -169,6 +170,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("patching", "there are no steps to compare"),
         ("faithfulness", "zero"),
         ("ablation", "C6 can't be asked"),
+        ("planning", "nothing to wait for"),
         ("trust", "The order of the tasks is the same."),
     ],
 )

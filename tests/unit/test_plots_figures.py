@@ -35,6 +35,14 @@ from mechshift_lib.plots.patching import (
     plot_positions,
     plot_sublayers,
 )
+from mechshift_lib.plots.planning import (
+    CUTS,
+    PLACES,
+    plot_cuts,
+    plot_layers,
+    plot_shares,
+    plot_waiting,
+)
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
 from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
 from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
@@ -247,6 +255,26 @@ def ablation_contrasts():
     return pd.DataFrame(rows)
 
 
+def place_table():
+    rows = itertools.product(TASKS, ("arm", "mdm", "continued"), PLACES)
+    return pd.DataFrame(rows, columns=["task", "model", "place"]).assign(share=0.25, n=50)
+
+
+def place_layers():
+    rows = itertools.product(TASKS, range(4), PLACES)
+    return pd.DataFrame(rows, columns=["task", "layer", "place"]).assign(share=0.06, model="mdm")
+
+
+def waiting_table():
+    frame = pd.DataFrame(itertools.product(TASKS, range(4)), columns=["task", "layer"])
+    return frame.assign(effect=0.03, low=0.01, high=0.05, n=50)
+
+
+def cut_table():
+    frame = pd.DataFrame(itertools.product(TASKS, CUTS), columns=["task", "kind"])
+    return frame.assign(lost=0.2, low=0.1, high=0.3, n=50)
+
+
 FIGURES = {
     "accuracy": lambda: plot_accuracy(accuracy_table()),
     "orders": lambda: plot_orders(order_table()),
@@ -273,6 +301,10 @@ FIGURES = {
     "areas": lambda: plot_areas(area_table()),
     "losses": lambda: plot_losses(ablation_table()),
     "contrasts": lambda: plot_contrasts(ablation_contrasts()),
+    "shares": lambda: plot_shares(place_table()),
+    "layers": lambda: plot_layers(place_layers(), place_table().n),
+    "waiting": lambda: plot_waiting(waiting_table()),
+    "cuts": lambda: plot_cuts(cut_table()),
     "scatter": lambda: plot_scatter(score_table(), "EAP"),
     "agreement": lambda: plot_agreement(agreement_table()),
     "consequences": lambda: plot_consequences(consequence_table()),
