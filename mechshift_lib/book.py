@@ -75,6 +75,26 @@ def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
     return "\n".join(lines)
 
 
+def verdicts_page(executed: Path) -> str:
+    """Markdown of the verdicts on all claims, from their executed page.
+
+    Args:
+        executed: folder of the executed notebooks.
+
+    Returns:
+        MyST markdown to be included in ``book/index.md``.
+
+    Raises:
+        BookError: the page of verdicts isn't executed, or found nothing.
+    """
+    path = executed / "verdicts.ipynb"
+    cells = nbformat.read(path, as_version=4).cells if path.is_file() else []
+    texts = [finding(cell) for cell in cells if FINDING in cell.metadata.get("tags", [])]
+    if not any(texts):
+        raise BookError("The page of verdicts is not executed yet: say mechshift book.")
+    return "\n\n".join(texts)
+
+
 def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
     """Markdown of one line a pair: links to its overview and its executed chapters.
 
@@ -199,6 +219,7 @@ def generate(root: Path = ROOT) -> None:
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
+    _write_if_changed(generated / "verdicts.md", verdicts_page(executed) + "\n")
     for pair in pairs:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
     _write_if_changed(generated / "graph.svg", graph_svg())

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mechshift_lib.analyses.ablation import ABLATIONS, CONTROLS
+from mechshift_lib.analyses.ablation import ABLATIONS, CONTROLS, RARE
 from mechshift_lib.analyses.narrative import bullets, listed, whole
 from mechshift_lib.plots.theme import label
-
-#: Share of random sets, the chosen one counted, that may cost as much as it.
-RARE = 0.05
 
 
 def chosen(sets: pd.DataFrame) -> str:

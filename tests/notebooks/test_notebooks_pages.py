@@ -94,10 +94,15 @@ def shown(monkeypatch):
 def run(name, monkeypatch, root, pair="toy", pool="all"):
     """Run all cells of a notebook in this process, with its parameters replaced."""
     notebook = read(name)
-    if name in PAIRED:
-        opened = functools.partial(Study.open, root=root)
-        monkeypatch.setattr(Study, "open", opened)
-    values = {"pair": pair, "budget": "book", "results": str(root / "results"), "pool": pool}
+    opened = functools.partial(Study.open, root=root)
+    monkeypatch.setattr(Study, "open", opened)
+    values = {
+        "pair": pair,
+        "pairs": pair,
+        "budget": "book",
+        "results": str(root / "results"),
+        "pool": pool,
+    }
     space = {"__name__": "notebook"}
     modules = set(sys.modules)
     for cell in code(notebook):
@@ -195,3 +200,11 @@ def test_shown_figures_are_whole_cards(shown):
     figure = matplotlib.figure.Figure(figsize=(2, 1), facecolor="#fbfbf9")
     page.show(figure)
     assert pictures(shown)[0].size == (2 * page.DPI, page.DPI)
+
+
+def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):
+    run("verdicts", monkeypatch, least)
+    text = said(shown)
+    assert "0 reproduced, 0 not reproduced and 7 undecided" in text
+    tables = "".join(o.data for o in shown if isinstance(o, ipython_display.HTML))
+    assert "solve fewer than 2 examples" in tables
