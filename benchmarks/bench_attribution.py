@@ -1,84 +1,79 @@
-"""What attribution costs, as a ratio to one forward and backward pass of the bare model.
+"""Time and memory of EAP-IG (inputs, m = 5) against the floor, on the CPU with one thread.
 
-The model is random (Qwen2, grouped-query attention); time depends on shapes, not on weights. EAP-IG
-with m points needs m + 1 forward and m backward passes of the clean batch and one forward pass of
-the corrupted one: the floor is a little above m.
+The floor is what the method needs by definition (see :func:`measuring.floor`).
 """
 
 from __future__ import annotations
 
-import resource
-import statistics
-import time
 from collections.abc import Callable
+from typing import Any
 
-import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from measuring import (
+    SHAPES,
+    SMALL_SHAPES,
+    STEPS,
+    Shape,
+    build,
+    compare,
+    floor,
+    items,
+    options,
+    write,
+)
 
 from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.graph import Graph
 from mechshift_lib.models.loading import wrap_model
-from mechshift_lib.models.readout import Item
-
-EXAMPLES, LENGTH, VOCABULARY, REPEATS = 32, 24, 512, 5
 
 
-def model() -> Qwen2ForCausalLM:
-    """About 1.5 million parameters, 6 layers."""
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-    )
-    return Qwen2ForCausalLM(config).eval()
+def bare(shape: Shape) -> Callable[[], Any]:
+    """The floor."""
+    model, asked = build(shape), items(shape)
+    return lambda: floor(model, asked)
 
 
-def items() -> list[Item]:
-    """Random prompts that differ from their corruption in one token."""
-    draw = torch.Generator().manual_seed(0)
-    clean = torch.randint(1, VOCABULARY, (EXAMPLES, LENGTH), generator=draw)
-    corrupted = clean.clone()
-    corrupted[:, 3] = (corrupted[:, 3] + 1) % VOCABULARY
-    pairs = zip(clean.tolist(), corrupted.tolist(), strict=True)
-    return [
-        Item(i, 0, tuple(a), tuple(b), (LENGTH - 1,), ((1,),), ((2,),))
-        for i, (a, b) in enumerate(pairs)
-    ]
+def engine(shape: Shape) -> Callable[[], Any]:
+    """All edges' scores."""
+    model, asked = wrap_model(build(shape)), items(shape)
+    return lambda: attribute(model, asked, method="eap-ig", steps=STEPS, batch_size=shape.batch)
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Median of some calls, after one that doesn't count."""
-    call()
-    times = []
-    for _ in range(REPEATS):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+def row(name: str, shape: Shape, repeats: int) -> dict[str, Any]:
+    """One shape's costs."""
+    found = compare({"floor": (bare, (shape,)), "engine": (engine, (shape,))}, repeats)
+    a, b = found["engine"], found["floor"]
+    ratios = [x / y for x, y in zip(a.seconds, b.seconds, strict=True)]
+    return {
+        "shape": name,
+        "edges": Graph.for_model(wrap_model(build(shape))).n_edges,
+        "floor_seconds": b.least,
+        "seconds": a.least,
+        "time_ratio": a.least / b.least,
+        "lowest_ratio": min(ratios),
+        "highest_ratio": max(ratios),
+        "floor_bytes": b.bytes,
+        "bytes": a.bytes,
+        "memory_ratio": a.bytes / b.bytes,
+    }
 
 
 def main() -> None:
-    """Print one line a method."""
-    torch.set_num_threads(1)
-    bare, asked = model(), items()
-    ids = torch.tensor([item.clean for item in asked])
-
-    def step() -> None:
-        bare.zero_grad()
-        bare(ids).logits[:, -1].sum().backward()
-
-    floor = seconds(step)
-    print(f"forward + backward of the bare model: {1000 * floor:.0f} ms")
-    wrapped = wrap_model(model())
-    for method, steps in (("eap", 1), ("eap-ig", 5)):
-        taken = seconds(lambda m=method, s=steps: attribute(wrapped, asked, method=m, steps=s))
-        print(f"{method} ({steps} points): {taken / floor:.1f} x")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory of all this: {peak:.2f} GiB")
+    """Measure both shapes."""
+    asked = options(__doc__)
+    shapes = SMALL_SHAPES if asked.small else SHAPES
+    rows = [row(name, shape, asked.repeats) for name, shape in shapes.items()]
+    one = next(iter(shapes.values()))
+    write(
+        asked.out,
+        "attribution",
+        rows,
+        steps=STEPS,
+        batch=one.batch,
+        length=one.length,
+        vocabulary=one.vocabulary,
+        repeats=asked.repeats,
+        threads=1,
+    )
 
 
 if __name__ == "__main__":

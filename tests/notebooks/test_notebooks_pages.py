@@ -196,6 +196,13 @@ def test_the_papers_page_needs_no_pair(shown, monkeypatch, tmp_path):
     assert "136,738.5" in tables[-1]
 
 
+def test_the_page_of_benchmarks_needs_no_pair(shown, monkeypatch, tmp_path):
+    run("speed", monkeypatch, tmp_path)
+    assert "× the floor's time" in said(shown)
+    assert "Fitted exponents" in said(shown)
+    assert len(pictures(shown)) == 2
+
+
 def test_shown_figures_are_whole_cards(shown):
     figure = matplotlib.figure.Figure(figsize=(2, 1), facecolor="#fbfbf9")
     page.show(figure)

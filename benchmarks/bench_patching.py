@@ -1,0 +1,106 @@
+"""Exact patching and circuit evaluation: edges (circuits) per second against a literal version.
+
+The literal version runs the whole model once for every edge (circuit), layer by layer in plain
+PyTorch; it is the tests' yardstick (``tests/support/literal.py``), for one example at a time. Both
+see the same examples; the literal one does a sample of the edges. On the CPU, one thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from measuring import Shape, build, items, options, write
+from torch import Tensor
+
+from mechshift_lib.circuits.exact import exact_scores
+from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.config import ROOT
+from mechshift_lib.models.loading import wrap_model
+
+sys.path.insert(0, str(ROOT))
+from tests.support import literal
+
+#: The shape of the book's trained pairs.
+SHAPE = Shape("qwen2", 6, 4, 2, 128, 384, 512, 4, 20)
+SMALL = Shape("qwen2", 2, 4, 2, 32, 64, 50, 2, 8)
+N_LITERAL_CIRCUITS = 2
+
+
+def seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Least time of some calls."""
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def main() -> None:
+    """Measure both kinds of work."""
+    asked = options(__doc__)
+    shape = SMALL if asked.small else SHAPE
+    torch.set_num_threads(1)
+    model, examples = wrap_model(build(shape)), items(shape)
+    graph = Graph.for_model(model)
+    n_literal, n_circuits = (4, 8) if asked.small else (24, 64)
+    draw = np.random.default_rng(0)
+    sample = sorted(draw.choice(graph.n_edges, n_literal, replace=False).tolist())
+    masks = draw.random((n_circuits, graph.n_edges)) < 0.5
+
+    pairs = [tuple(torch.tensor([x]) for x in (e.clean, e.corrupted)) for e in examples]
+
+    def metric(logits: Tensor) -> Tensor:
+        return logits[0, -1, 1] - logits[0, -1, 2]
+
+    def literal_edges() -> None:
+        names = [graph.names[edge] for edge in sample]
+        for clean, corrupted in pairs:
+            literal.exact_scores(model.hf, clean, corrupted, metric, names, causal=True)
+
+    def literal_circuits() -> None:
+        for mask in masks[:N_LITERAL_CIRCUITS]:
+            kept = {name for name, inside in zip(graph.names, mask, strict=True) if inside}
+            for clean, corrupted in pairs:
+                literal.circuit_logits(model.hf, clean, corrupted, kept, causal=True)
+
+    work = {
+        "exact patching": (
+            (lambda: exact_scores(model, examples), graph.n_edges),
+            (literal_edges, n_literal),
+        ),
+        "circuit evaluation": (
+            (lambda: run_circuits(model, examples, masks), n_circuits),
+            (literal_circuits, N_LITERAL_CIRCUITS),
+        ),
+    }
+    rows = []
+    for name, sides in work.items():
+        (fast, slow) = (shape.batch * count / seconds(call, asked.repeats) for call, count in sides)
+        rows.append(
+            {"work": name, "per_second": fast, "literal_per_second": slow, "speedup": fast / slow}
+        )
+    write(
+        asked.out,
+        "patching",
+        rows,
+        layers=shape.layers,
+        heads=shape.heads,
+        d_model=shape.d_model,
+        examples=shape.batch,
+        length=shape.length,
+        edges=graph.n_edges,
+        circuits=n_circuits,
+        repeats=asked.repeats,
+        threads=1,
+    )
+
+
+if __name__ == "__main__":
+    main()
