@@ -97,7 +97,8 @@ def patching(benchmark: Benchmark) -> str:
     settings = benchmark.settings
     parts = [
         f"{row.work} does {row.per_second:,.0f} {unit} per second, counted for each "
-        f"example, where the literal implementation does {row.literal_per_second:,.0f} ({row.speedup:.0f} × as many)"
+        f"example, where the literal implementation does {row.literal_per_second:,.0f} "
+        f"({row.speedup:.0f} × as many)"
         for row, unit in zip(benchmark.rows.itertuples(), ("edges", "circuits"), strict=True)
     ]
     return (
