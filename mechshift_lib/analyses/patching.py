@@ -369,7 +369,8 @@ def _interval(values: Array, name: str) -> pd.DataFrame:
     """
     low, high = np.full((2, values.shape[1]), np.nan)
     known = ~np.isnan(values[1:]).all(axis=0)
-    low[known], high[known] = np.nanquantile(values[1:, known], [0.025, 0.975], axis=0)
+    if known.any():
+        low[known], high[known] = np.nanquantile(values[1:, known], [0.025, 0.975], axis=0)
     return pd.DataFrame({name: values[0], "low": low, "high": high})
 
 

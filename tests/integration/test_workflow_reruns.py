@@ -68,6 +68,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "notebooks").mkdir()
     for name in NOTEBOOKS:
         text = 'results = "r"' if name in PAGES else 'pair = "p"\nbudget = "b"\nresults = "r"'
+        if CONFIG["pages"].get(name, {}).get("budget"):
+            text += '\nbudget = "b"'
         cell = nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]})
         heading = nbformat.v4.new_markdown_cell(f"# {name}")
         book = nbformat.v4.new_notebook(cells=[heading, cell])
