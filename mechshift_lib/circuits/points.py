@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from mechshift_lib.circuits.gradient_runs import GradientRun, Replacement, Sublayer, gradient_run
+from mechshift_lib.circuits.heap import give_back
 from mechshift_lib.circuits.items import active_positions
 from mechshift_lib.circuits.metrics import COMPARES_WITH_CLEAN, Reads, item_metric, reads_for
 from mechshift_lib.circuits.tracing import NodeOutputs, node_outputs
@@ -191,11 +192,13 @@ def _visit(
     unembed = at(model.hf, model.anatomy.unembed)
     total = item_metric(metric, run.final, unembed, ends.reads).sum()
     tensors = target.tensors(run)
+    gone = give_back(tensors)
     asked = tensors if first == 0 else [*tensors, run.start]
     gradients = torch.autograd.grad(total, asked, allow_unused=True)
     back = None if first == 0 else gradients[-1]
     target.add(run, gradients[: len(tensors)], weight)
     del run, total, tensors, asked, gradients
+    gone()
     return back
 
 
