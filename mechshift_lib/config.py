@@ -19,7 +19,15 @@ ROLES: tuple[Role, ...] = ("arm", "mdm", "continued")
 Attention = Literal["causal", "full"]
 ReadoutName = Literal["next-token", "shifted-mask", "mask"]
 Analysis = Literal[
-    "behaviour", "circuits", "overlap", "patching", "faithfulness", "ablation", "planning", "trust"
+    "behaviour",
+    "circuits",
+    "overlap",
+    "patching",
+    "faithfulness",
+    "ablation",
+    "planning",
+    "trust",
+    "probes",
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)

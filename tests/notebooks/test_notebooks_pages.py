@@ -152,6 +152,7 @@ def least(tmp_path_factory):
         ("ablation", 2),
         ("planning", 4),
         ("trust", 4),
+        ("probes", 6),
     ],
 )
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
@@ -177,6 +178,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("ablation", "C6 can't be asked"),
         ("planning", "nothing to wait for"),
         ("trust", "The order of the tasks is the same."),
+        ("probes", "so there is nothing to plan"),
     ],
 )
 def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, shown, monkeypatch):

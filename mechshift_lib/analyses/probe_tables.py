@@ -1,0 +1,195 @@
+"""Tables of the probes: by layer, of later answer tokens, of the step, and what directions cost."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from mechshift_lib.analyses.probes import NUMBER, STEP, Probed, amnesic, probed, probed_input
+from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
+from mechshift_lib.comparison.bootstrap import resample, wilson
+
+Array = NDArray[np.float64]
+
+
+def layer_table(study: Study) -> pd.DataFrame:
+    """The token that is read next, at the position where it is read, by layer.
+
+    Returns:
+        ``task, model, layer, accuracy, low, high, control, shuffled, input, n``: the mean over
+        steps; ``input`` is the accuracy of the same probe on the input itself.
+    """
+    rows = []
+    for task in study.pair.tasks:
+        prior = _current(probed_input(study, task).cells)
+        if prior.empty:
+            continue
+        for role in study.pair.roles:
+            found = probed(study, task, role)
+            now = found.cells[found.cells.place == "now"]
+            for layer, cells in _current(now).groupby("layer"):
+                hits = found.hits[cells.index]
+                low, high = _interval(hits.mean(0), study)
+                rows.append(
+                    {"task": task, "model": role, "layer": int(layer)}
+                    | {"accuracy": cells.accuracy.mean(), "low": low, "high": high}
+                    | {"control": cells.control.mean(), "shuffled": cells.shuffled.mean()}
+                    | {"input": prior.accuracy.mean(), "n": hits.shape[1]}
+                )
+    columns = ["task", "model", "layer", "accuracy", "low", "high", "control", "shuffled"]
+    return pd.DataFrame(rows, columns=[*columns, "input", "n"])
+
+
+def _current(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[cells.step == cells.target]
+
+
+def map_table(study: Study, task: str) -> pd.DataFrame:
+    """The token after the one read next, by layer and step.
+
+    Returns:
+        ``model, place, step, layer, accuracy, input, n``.
+    """
+    prior = probed_input(study, task).cells.set_index(["step", "target"]).accuracy
+    frames = []
+    for role in study.pair.roles:
+        found = probed(study, task, role)
+        cells = found.cells[found.cells.target == found.cells.step + 1]
+        cells = cells[cells.place.isin(["now", "own"])]
+        known = [prior.get((s, t), np.nan) for s, t in zip(cells.step, cells.target, strict=True)]
+        frames.append(
+            cells[["place", "step", "layer", "accuracy"]].assign(
+                model=role, input=known, n=found.hits.shape[1]
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def chosen(found: Probed, place: str) -> pd.DataFrame:
+    """For each step and target of a place the cell at the layer that validation prefers.
+
+    Of equals the first. The index says which row of the hits it is.
+    """
+    cells = found.cells[found.cells.place == place]
+    if cells.empty:
+        return cells
+    return cells.loc[cells.groupby(["step", "target"]).validation.idxmax()]
+
+
+def later_table(study: Study, task: str) -> pd.DataFrame:
+    """Every answer token before it is written: the layer is chosen on the validation examples.
+
+    Returns:
+        ``model, place, step, target, layer, accuracy, n``; the model ``input`` is the probe on the
+        input itself.
+    """
+    frames = []
+    subjects = {str(role): probed(study, task, role) for role in study.pair.roles}
+    for role, found in (subjects | {"input": probed_input(study, task)}).items():
+        for place in ("now", "own", "input"):
+            cells = chosen(found, place)
+            if len(cells):
+                cells = cells[cells.target >= cells.step]
+                frames.append(cells.assign(model=role, n=found.hits.shape[1]))
+    columns = ["model", "place", "step", "target", "layer", "accuracy", "n"]
+    return pd.concat(frames, ignore_index=True)[columns]
+
+
+def planned(found: Probed, place: str, wanted: pd.MultiIndex) -> Array:
+    """Mean hit of the later answer tokens of every held-out example, ``[n_test]``."""
+    cells = chosen(found, place)
+    cells = cells[cells.set_index(["step", "target"]).index.isin(wanted)]
+    return np.asarray(found.hits[cells.index].mean(0))
+
+
+def plan_table(study: Study) -> pd.DataFrame:
+    """Later answer tokens, before they are written, averaged over steps and tokens.
+
+    All differences are over the same held-out examples.
+
+    Returns:
+        ``task, what, value, low, high, n``: a model at a place (``mdm/now``), the input
+        (``input``), and differences (``mdm/now - arm/now``); empty where answers have one token.
+    """
+    rows = []
+    for task in study.pair.tasks:
+        prior = probed_input(study, task)
+        cells = prior.cells[prior.cells.target > prior.cells.step]
+        if cells.empty:
+            continue
+        wanted = pd.MultiIndex.from_frame(cells[["step", "target"]])
+        values = {"input": planned(prior, "input", wanted)}
+        for role in study.pair.roles:
+            found = probed(study, task, role)
+            values[f"{role}/now"] = planned(found, "now", wanted)
+            if (found.cells.place == "own").any():
+                values[f"{role}/own"] = planned(found, "own", wanted)
+        pairs = [(name, "input") for name in values if name != "input"]
+        pairs += [(n, "arm/now") for n in values if n not in ("arm/now", "input")]
+        pairs += [("mdm/now", "continued/now")] if "continued/now" in values else []
+        values |= {f"{a} - {b}": values[a] - values[b] for a, b in pairs}
+        for what, hit in values.items():
+            low, high = _interval(hit, study)
+            rows.append({"task": task, "what": what, "value": hit.mean(), "low": low, "high": high})
+            rows[-1] |= {"n": len(hit)}
+    return pd.DataFrame(rows, columns=["task", "what", "value", "low", "high", "n"])
+
+
+def step_table(study: Study) -> pd.DataFrame:
+    """How many tokens are still masked, read at the end of the prompt, and the target number.
+
+    Returns:
+        ``task, model, label, layer, accuracy, low, high, shuffled, n``; label ``step`` (MDM only)
+        or ``number``.
+    """
+    rows = []
+    for task in study.pair.tasks:
+        for role in study.pair.roles:
+            found = probed(study, task, role)
+            cells = found.cells
+            wanted = ((cells.place == "prompt-end") & (cells.target == STEP)) | (
+                (cells.place == "now") & (cells.step == 0) & (cells.target == NUMBER)
+            )
+            for index, cell in cells[wanted].iterrows():
+                low, high = _interval(found.hits[index], study)
+                name = "step" if cell.target == STEP else "number"
+                rows.append({"task": task, "model": role, "label": name, "layer": int(cell.layer)})
+                rows[-1] |= {"accuracy": cell.accuracy, "low": low, "high": high}
+                rows[-1] |= {"shuffled": cell.shuffled, "n": found.hits.shape[1]}
+    columns = ["task", "model", "label", "layer", "accuracy", "low", "high", "shuffled", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def amnesic_table(study: Study) -> pd.DataFrame:
+    """Accuracy of the first answer token with its directions taken out, by layer.
+
+    Returns:
+        ``task, model, layer, rank, whole, without, control, low, high, extra, extra_low,
+        extra_high, n``; ``low`` and ``high`` are of ``without`` (Wilson); ``extra`` is what more is
+        lost than with the directions of shuffled labels.
+    """
+    rows = []
+    for task in study.pair.tasks:
+        for role in study.pair.roles:
+            for layer, part in amnesic(study, task, role).groupby("layer"):
+                without = part.without.astype(bool)
+                low, high = wilson(int(without.sum()), len(part))
+                extra = (part.control.astype(float) - part.without.astype(float)).to_numpy()
+                extra_low, extra_high = _interval(extra, study)
+                rows.append(
+                    {"task": task, "model": role, "layer": layer, "rank": int(part["rank"].iloc[0])}
+                    | {"whole": part.whole.mean(), "without": without.mean()}
+                    | {"control": part.control.mean(), "low": low, "high": high}
+                    | {"extra": extra.mean(), "extra_low": extra_low, "extra_high": extra_high}
+                    | {"n": len(part)}
+                )
+    columns = ["task", "model", "layer", "rank", "whole", "without", "control", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "extra", "extra_low", "extra_high", "n"])
+
+
+def _interval(values: Array, study: Study) -> tuple[float, float]:
+    """Bootstrap interval of a mean over held-out examples."""
+    weights = resample(len(values), study.budget.bootstrap, RESAMPLING_SEED)
+    low, high = np.quantile(weights @ values, [0.025, 0.975])
+    return float(low), float(high)
