@@ -21,8 +21,8 @@ from measuring import (
     write,
 )
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.models.loading import wrap_model
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from measuring import STEPS, Shape, build, items, options, write
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.models.loading import wrap_model
 
 BASE = Shape("qwen2", 4, 8, 8, 256, 768, 512, 8, 20)

@@ -17,9 +17,9 @@ import torch
 from measuring import Shape, build, items, options, write
 from torch import Tensor
 
-from mechshift_lib.circuits.exact import exact_scores
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.circuits.attribution.exact import exact_scores
+from mechshift_lib.circuits.evaluation.runs import run_circuits
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import ROOT
 from mechshift_lib.models.loading import wrap_model
 

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.attribution import batches
-from mechshift_lib.circuits.metrics import Reads, item_metric
+from mechshift_lib.circuits.attribution.edges import batches
+from mechshift_lib.circuits.questions.metrics import Reads, item_metric
 from mechshift_lib.comparison.bootstrap import wilson
 from mechshift_lib.config import Role
 from mechshift_lib.diffusion.samplers import ORDERS, OrderName, denoise, generate_arm

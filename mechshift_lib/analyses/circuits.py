@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import answers, pool
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.comparison.edges import Edges, parse_edges
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from mechshift_lib.analyses.behaviour import pool, solved
 from mechshift_lib.analyses.circuits import scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.curve import FRACTIONS, RANKING_OF, Curve, faithfulness
-from mechshift_lib.circuits.faithfulness import faithfulness_curves
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.evaluation.curve import FRACTIONS, RANKING_OF, Curve, faithfulness
+from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curves
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.comparison.bootstrap import resample
 from mechshift_lib.config import Role
 

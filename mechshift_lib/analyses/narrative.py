@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.plots.theme import label
 
 #: A model counts as able to do a task from here on (the level that training aims at).

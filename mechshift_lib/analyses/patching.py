@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import solved
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.patched import DIRECTIONS, Direction, Patching, Site
-from mechshift_lib.circuits.patching import patch_nodes
+from mechshift_lib.circuits.patching.activations import patch_nodes
+from mechshift_lib.circuits.patching.record import DIRECTIONS, Direction, Patching, Site
 from mechshift_lib.comparison.bootstrap import resample
 from mechshift_lib.config import Role
 from mechshift_lib.errors import ConfigError

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from mechshift_lib.analyses.circuits import studied_tasks
 from mechshift_lib.analyses.faithfulness import held_out
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.cutting import cut_attention
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.patching import patch_nodes
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching.activations import patch_nodes
+from mechshift_lib.circuits.patching.cutting import cut_attention
 from mechshift_lib.comparison.bootstrap import resample
 from mechshift_lib.config import Role
 from mechshift_lib.models.readout import Item

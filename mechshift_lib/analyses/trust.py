@@ -18,9 +18,9 @@ from transformers import AutoModelForCausalLM
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.circuits import edges_of, studied_tasks
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.exact import exact_scores
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.exact import exact_scores
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.comparison.depth import centre_of_mass
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.products import DEFAULT_BUDGET
+from mechshift_lib.circuits.attribution.products import DEFAULT_BUDGET
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.checks import check_attention
 from mechshift_lib.models.loading import LoadedModel

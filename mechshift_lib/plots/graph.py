@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.plots.theme import (
     BLUE,
     CARD,

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.circuits.streams import Streams, run_from, run_streams
+from mechshift_lib.circuits.tracing.streams import Streams, run_from, run_streams
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mechshift_lib.analyses import Study, behaviour, circuits, overlap, seeds
-from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.errors import ConfigError
 from tests.support.study import TASKS, make_pair
 

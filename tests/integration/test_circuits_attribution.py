@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.points import GRADIENT_METHODS
-from mechshift_lib.circuits.tracing import node_outputs
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.tracing.outputs import node_outputs
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import (
     circuit_logits,

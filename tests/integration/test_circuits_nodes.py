@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.nodes import attribute_neurons, attribute_nodes
-from mechshift_lib.circuits.points import GRADIENT_METHODS
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.nodes import attribute_neurons, attribute_nodes
+from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from typer.testing import CliRunner
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.examples_file import read_examples
-from mechshift_lib.cli import app
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.cli.files.examples import read_examples
+from mechshift_lib.cli.main import app
 from mechshift_lib.models.loading import load_folder
 from tests.support.tiny import tiny_hf
 

@@ -6,7 +6,7 @@ import pytest
 
 from mechshift_lib.analyses import faithfulness
 from mechshift_lib.analyses import narrative_faithfulness as told
-from mechshift_lib.circuits.curve import FRACTIONS, Curve, cmd, cpr
+from mechshift_lib.circuits.evaluation.curve import FRACTIONS, Curve, cmd, cpr
 
 
 def evaluated(seed=0, n=5):

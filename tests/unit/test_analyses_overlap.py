@@ -5,7 +5,7 @@ import pytest
 
 from mechshift_lib.analyses.circuits import Scores, edges_of
 from mechshift_lib.analyses.overlap import ALL, TOP, at_reference, compare_scores
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.graph.graph import Graph
 
 GRAPH = Graph(n_layers=4, n_heads=2, n_kv_heads=2)
 N = 24

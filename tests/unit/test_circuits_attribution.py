@@ -8,15 +8,15 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mechshift_lib.circuits.attribution import (
+from mechshift_lib.circuits.attribution.edges import (
     active_positions,
     attribute,
     batches,
     interpolation_points,
 )
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.examples_file import attribute_file
-from mechshift_lib.circuits.points import GRADIENT_METHODS
+from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.cli.files.examples import attribute_file
 from mechshift_lib.errors import CircuitError, ModelError
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import Item

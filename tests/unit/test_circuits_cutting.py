@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.cutting import attention_mask, cut_attention
-from mechshift_lib.circuits.metrics import item_metric, reads_for
-from mechshift_lib.circuits.tracing import node_outputs
+from mechshift_lib.circuits.patching.cutting import attention_mask, cut_attention
+from mechshift_lib.circuits.questions.metrics import item_metric, reads_for
+from mechshift_lib.circuits.tracing.outputs import node_outputs
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model

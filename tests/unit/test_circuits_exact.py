@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.exact import exact_scores
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.circuits.attribution.exact import exact_scores
+from mechshift_lib.circuits.evaluation.runs import run_circuits
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import embedding, plain_read, run

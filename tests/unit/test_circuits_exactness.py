@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.gradient_runs import gradient_run
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.patching import patch_nodes
-from mechshift_lib.circuits.runs import circuit_logits
-from mechshift_lib.circuits.tracing import node_outputs
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.evaluation.runs import circuit_logits
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching.activations import patch_nodes
+from mechshift_lib.circuits.tracing.gradient_runs import gradient_run
+from mechshift_lib.circuits.tracing.outputs import node_outputs
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import wrap_model

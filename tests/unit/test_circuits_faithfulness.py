@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.completeness import completeness, minimality
-from mechshift_lib.circuits.faithfulness import (
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.circuits.evaluation.completeness import completeness, minimality
+from mechshift_lib.circuits.evaluation.faithfulness import (
     cross_faithfulness,
     edge_counts,
     faithfulness_curve,
     faithfulness_curves,
 )
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.selection import greedy, select, top_edges
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.graph.selection import greedy, select, top_edges
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import circuit_logits

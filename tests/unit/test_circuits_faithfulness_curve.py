@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mechshift_lib.circuits.curve import FRACTIONS, Curve, cmd, cpr, faithfulness
+from mechshift_lib.circuits.evaluation.curve import FRACTIONS, Curve, cmd, cpr, faithfulness
 from mechshift_lib.errors import CircuitError
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.examples_file import read_examples
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.errors import CircuitError
 
 GRAPH = Graph(1, 1, 1)  # 3 readers q, k, v with 1 source, MLP with 2, logits with 3

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from mechshift_lib.circuits.attribution import attribute
-from mechshift_lib.circuits.faithfulness import faithfulness_curve
-from mechshift_lib.circuits.partial import (
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curve
+from mechshift_lib.cli.files.partial import (
     example_chunks,
     in_chunks,
     join_attributions,

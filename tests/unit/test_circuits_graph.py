@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import CircuitError
 
 

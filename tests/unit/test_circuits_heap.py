@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mechshift_lib.circuits.heap import LARGE, give_back
+from mechshift_lib.circuits.tracing.heap import LARGE, give_back
 
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim")
 

@@ -6,7 +6,13 @@ import math
 import pytest
 import torch
 
-from mechshift_lib.circuits.metrics import METRICS, Reads, check_metric, item_metric, reads_for
+from mechshift_lib.circuits.questions.metrics import (
+    METRICS,
+    Reads,
+    check_metric,
+    item_metric,
+    reads_for,
+)
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.readout import Item
 from tests.support.tiny import tiny_items

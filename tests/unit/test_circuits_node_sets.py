@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.node_sets import ablate_nodes
-from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.circuits.evaluation.node_sets import ablate_nodes
+from mechshift_lib.circuits.evaluation.runs import run_circuits
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import CASES, tiny_hf, tiny_items

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.ablation import Ablation, Means
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.optimal import fit_constants
-from mechshift_lib.circuits.runs import circuit_logits, run_circuits
+from mechshift_lib.circuits.evaluation.ablation import Ablation, Means
+from mechshift_lib.circuits.evaluation.optimal import fit_constants
+from mechshift_lib.circuits.evaluation.runs import circuit_logits, run_circuits
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import Item

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.paths import THROUGH, patch_paths
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import embedding, exact_scores, plain_read, run

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution import EdgeTarget
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.points import Endpoints, visit_points
-from mechshift_lib.circuits.products import chunks, edge_scores, token_bytes
+from mechshift_lib.circuits.attribution.edges import EdgeTarget
+from mechshift_lib.circuits.attribution.points import Endpoints, visit_points
+from mechshift_lib.circuits.attribution.products import chunks, edge_scores, token_bytes
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import tiny_hf, tiny_items
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.attribution import METHODS, attribute
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.metrics import METRICS
-from mechshift_lib.circuits.nodes import attribute_neurons, attribute_nodes
-from mechshift_lib.circuits.patched import DIRECTIONS
-from mechshift_lib.circuits.patching import patch_nodes
-from mechshift_lib.circuits.paths import THROUGH, patch_paths
-from mechshift_lib.circuits.points import GRADIENT_METHODS
-from mechshift_lib.circuits.runs import run_circuits
+from mechshift_lib.circuits.attribution.edges import METHODS, attribute
+from mechshift_lib.circuits.attribution.nodes import attribute_neurons, attribute_nodes
+from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.circuits.evaluation.runs import run_circuits
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching.activations import patch_nodes
+from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
+from mechshift_lib.circuits.patching.record import DIRECTIONS
+from mechshift_lib.circuits.questions.metrics import METRICS
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import make_readout
 from mechshift_lib.tasks.base import Example

@@ -4,16 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits import (
-    attribution,
-    circuit_batch,
-    exact,
-    nodes,
-    patching,
-    retrying,
-    runs,
-)
-from mechshift_lib.circuits.graph import Graph
+from mechshift_lib.circuits.attribution import edges as attribution
+from mechshift_lib.circuits.attribution import exact, nodes
+from mechshift_lib.circuits.evaluation import batch as circuit_batch
+from mechshift_lib.circuits.evaluation import runs
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching import activations as patching
+from mechshift_lib.circuits.tracing import retrying
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import tiny_hf, tiny_items

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.circuit_batch import whole_layers
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.metrics import METRICS
-from mechshift_lib.circuits.runs import (
+from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.circuits.evaluation.batch import whole_layers
+from mechshift_lib.circuits.evaluation.runs import (
     circuit_logits,
     run_circuits,
 )
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.questions.metrics import METRICS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import Item

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.graph import Graph
-from mechshift_lib.circuits.selection import (
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.graph.selection import (
     check_mask,
     connected,
     greedy,

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib import cli_options
-from mechshift_lib.circuits.ablation import Ablation
-from mechshift_lib.circuits.attribution import METHODS, attribute
-from mechshift_lib.circuits.circuit import Circuit
-from mechshift_lib.circuits.examples_file import read_examples
-from mechshift_lib.circuits.faithfulness import faithfulness_curve
-from mechshift_lib.circuits.metrics import METRICS
-from mechshift_lib.circuits.selection import SELECTIONS
-from mechshift_lib.cli import app
-from mechshift_lib.cli_circuits import parse_fractions, parse_size
+from mechshift_lib.circuits.attribution.edges import METHODS, attribute
+from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curve
+from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.graph.selection import SELECTIONS
+from mechshift_lib.circuits.questions.metrics import METRICS
+from mechshift_lib.cli import options as cli_options
+from mechshift_lib.cli.circuits import parse_fractions, parse_size
+from mechshift_lib.cli.files.examples import read_examples
+from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import load_folder
 from tests.support.command import (
@@ -352,7 +352,7 @@ def test_a_nan_keeps_the_examination_of_the_examples_before(folder: Path, tmp_pa
 def test_an_interrupt_keeps_what_is_finished_too(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from mechshift_lib.circuits import examples_file
+    from mechshift_lib.cli.files import examples as examples_file
 
     calls: list[int] = []
 

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mechshift_lib import __version__, cli, workflow
-from mechshift_lib.cli import app, parse_parameters
+from mechshift_lib.cli.main import app, parse_parameters
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 
 COMMANDS = (
@@ -47,7 +47,7 @@ def assert_one_sentence(stderr: str, *words: str) -> None:
 
 def test_help_needs_no_heavy_package() -> None:
     script = (
-        "import sys; from typer.testing import CliRunner; from mechshift_lib.cli import app\n"
+        "import sys; from typer.testing import CliRunner; from mechshift_lib.cli.main import app\n"
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
         "heavy = {'torch', 'transformers', 'nnsight', 'pandas', 'papermill'} & set(sys.modules)\n"
         "sys.exit(', '.join(heavy) or 0)"

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib import cli_options
-from mechshift_lib.circuits import patching_file
-from mechshift_lib.circuits.examples_file import read_examples
-from mechshift_lib.circuits.patched import DIRECTIONS
-from mechshift_lib.circuits.patching import patch_nodes
-from mechshift_lib.circuits.paths import THROUGH, patch_paths
-from mechshift_lib.cli import app
+from mechshift_lib.circuits.patching.activations import patch_nodes
+from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
+from mechshift_lib.circuits.patching.record import DIRECTIONS
+from mechshift_lib.cli import options as cli_options
+from mechshift_lib.cli.files import patches as patching_file
+from mechshift_lib.cli.files.examples import read_examples
+from mechshift_lib.cli.main import app
 from mechshift_lib.models.loading import load_folder
 from tests.support.command import POISON, POISONED, assert_refused, call, entry, make_folder
 

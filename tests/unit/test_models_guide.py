@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import Starcoder2Config, Starcoder2ForCausalLM
 
-from mechshift_lib.circuits.attribution import attribute
+from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.loading import load_folder
 from tests.support.tiny import VOCABULARY, tiny_items

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib.cli import app
+from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ResultError
 from mechshift_lib.results import Store
 from mechshift_lib.results.archive import dictionary, entries, export, find, listing, verify

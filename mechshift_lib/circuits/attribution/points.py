@@ -1,0 +1,242 @@
+"""Where gradients are taken: the points of each gradient method, and the runs at them.
+
+- ``eap``: the clean input (Syed et al. 2023).
+- ``eap-ig``: m points of the straight line from the corrupted to the clean output of ``input``
+  (Hanna et al. 2024, inputs variant).
+- ``clean-corrupted``: the clean and the corrupted input, halves of the weight each.
+- ``eap-ig-activations``: for each sublayer (``input``; all heads of a layer together; each MLP)
+  and k = 1 … m the *clean* run with that sublayer's output set to corrupted + (k/m)(clean −
+  corrupted); all (1 + 2L) · m runs weigh the same. So a gradient is averaged over interpolations
+  of sublayers before *and* after the place where it is taken, and nothing flows back through a
+  sublayer while it is set: this is what the reference implementation of EAP-IG computes.
+- ``exact``: no gradients, but a patched run per edge
+  (:mod:`mechshift_lib.circuits.attribution.exact`).
+
+At the points of ``eap-ig-activations``, layers below the sublayer compute what the clean run does.
+They are skipped on the way up, and, being at one and the same point, passed once on the way down:
+the cotangents that arrive at their tops are summed first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mechshift_lib.circuits.questions.items import active_positions
+from mechshift_lib.circuits.questions.metrics import (
+    COMPARES_WITH_CLEAN,
+    Reads,
+    item_metric,
+    reads_for,
+)
+from mechshift_lib.circuits.tracing.gradient_runs import (
+    GradientRun,
+    Replacement,
+    Sublayer,
+    gradient_run,
+)
+from mechshift_lib.circuits.tracing.heap import give_back
+from mechshift_lib.circuits.tracing.outputs import NodeOutputs, node_outputs
+from mechshift_lib.errors import CircuitError
+from mechshift_lib.models.anatomy import at
+from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.readout import Item
+
+GRADIENT_METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted")
+METHODS = (*GRADIENT_METHODS, "exact")
+
+
+def interpolation_points(method: str, steps: int, points: str = "left") -> list[float]:
+    """Shares of the clean run at which gradients are taken.
+
+    ``eap`` has one, the clean input, and ``clean-corrupted`` two; ``eap-ig`` has k/m with
+    k = 0 … m−1 (``"left"``, as the reference implementation) or 1 … m (``"right"``, as the paper);
+    ``eap-ig-activations`` has 1/m … 1 for every sublayer, as the reference implementation;
+    ``exact`` has none.
+
+    Raises:
+        CircuitError: unknown method or points, or fewer than one step.
+    """
+    if method not in METHODS:
+        raise CircuitError(f"Unknown method {method!r}: choose one of {', '.join(METHODS)}.")
+    if points not in ("left", "right"):
+        raise CircuitError(f"Unknown points {points!r}: choose 'left' or 'right'.")
+    if steps < 1:
+        raise CircuitError(f"EAP-IG needs at least one step, not {steps}.")
+    fixed = {"eap": [1.0], "clean-corrupted": [0.0, 1.0], "exact": []}
+    if method in fixed:
+        return fixed[method]
+    shift = 0 if method == "eap-ig" and points == "left" else 1
+    return [(k + shift) / steps for k in range(steps)]
+
+
+def check_method(method: str, metric: str, steps: int = 5, points: str = "left") -> None:
+    """Refuse a method that is unknown, or whose gradients vanish for this metric.
+
+    Raises:
+        CircuitError: as :func:`interpolation_points`; or a metric that is largest at the clean run
+            with a method that takes gradients nowhere else.
+    """
+    shares = interpolation_points(method, steps, points)
+    if metric in COMPARES_WITH_CLEAN and shares and min(shares) == 1:
+        raise CircuitError(
+            f"The metric {metric!r} has no gradient at the clean run, where {method!r} takes it: "
+            "use 'eap-ig' with points 'left', 'clean-corrupted' or 'exact', or another metric."
+        )
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """The clean and the corrupted run of a batch of items of one length.
+
+    Attributes:
+        ids: clean input ids, ``[batch, pos]``.
+        reads: what is read.
+        clean: what every node writes on the clean input.
+        corrupted: the same on the corrupted input.
+        metric_clean: metric on the clean input, ``[batch]``.
+        metric_corrupted: metric on the corrupted input, ``[batch]``.
+        positions: positions that can carry a score.
+    """
+
+    ids: Tensor
+    reads: Reads
+    clean: NodeOutputs
+    corrupted: NodeOutputs
+    metric_clean: Tensor
+    metric_corrupted: Tensor
+    positions: slice
+
+    @classmethod
+    def of(cls, model: LoadedModel, items: Sequence[Item], metric: str) -> Endpoints:
+        """Run a batch of items on both inputs.
+
+        Raises:
+            CircuitError: the metric is unknown, or NaN or infinite for an item.
+        """
+        clean_ids, corrupted_ids = (
+            torch.tensor([getattr(item, name) for item in items], device=model.device)
+            for name in ("clean", "corrupted")
+        )
+        clean, corrupted = (node_outputs(model, ids) for ids in (clean_ids, corrupted_ids))
+        unembed = at(model.hf, model.anatomy.unembed)
+        reads = reads_for(metric, items, model.device, clean.final, unembed)
+        return cls(
+            ids=clean_ids,
+            reads=reads,
+            clean=clean,
+            corrupted=corrupted,
+            metric_clean=item_metric(metric, clean.final, unembed, reads),
+            metric_corrupted=item_metric(metric, corrupted.final, unembed, reads),
+            positions=active_positions(items, model.attention),
+        )
+
+
+class Target(Protocol):
+    """What gradients are taken for."""
+
+    #: Whether a run has to keep what is written (see :func:`gradient_run`).
+    writers: bool
+
+    def tensors(self, run: GradientRun) -> list[Tensor]:
+        """The tensors of a run whose gradients are asked for."""
+
+    def add(self, run: GradientRun, gradients: Sequence[Tensor | None], weight: float) -> None:
+        """Add their gradients, weighted; ``None`` where the metric doesn't depend on a tensor."""
+
+
+def visit_points(
+    model: LoadedModel,
+    ends: Endpoints,
+    target: Target,
+    *,
+    metric: str,
+    method: str,
+    steps: int,
+    points: str,
+) -> None:
+    """Take gradients of the metric at every point of a method.
+
+    Args:
+        model: a loaded model.
+        ends: the batch's clean and corrupted runs.
+        target: receives the gradients; their weights sum to 1 over the points.
+        metric: the metric, summed over the batch.
+        method: one of :data:`GRADIENT_METHODS`.
+        steps: interpolation points m.
+        points: ``"left"`` or ``"right"``, for ``eap-ig``.
+
+    Raises:
+        CircuitError: as :func:`interpolation_points`, or the metric is NaN at a point.
+    """
+    shares = interpolation_points(method, steps, points)
+    sublayers = 1 + 2 * model.n_layers if method == "eap-ig-activations" else 1
+    weight = 1 / (sublayers * len(shares))
+    for share in shares:
+        start = torch.lerp(ends.corrupted.embed, ends.clean.embed, share)
+        _visit(model, ends, target, metric, weight, start)
+    if method == "eap-ig-activations":
+        _visit_sublayers(model, ends, target, metric, weight, shares)
+
+
+def _visit(
+    model: LoadedModel,
+    ends: Endpoints,
+    target: Target,
+    metric: str,
+    weight: float,
+    start: Tensor,
+    first: int = 0,
+    replacement: Replacement | None = None,
+) -> Tensor | None:
+    """Take gradients at one point; returns that at the start where layers below were skipped.
+
+    Nothing of the run outlives the call, though its frame does: see :func:`gradient_run`.
+    """
+    run = gradient_run(
+        model, ends.ids, start, first=first, replacement=replacement, writers=target.writers
+    )
+    unembed = at(model.hf, model.anatomy.unembed)
+    total = item_metric(metric, run.final, unembed, ends.reads).sum()
+    tensors = target.tensors(run)
+    gone = give_back(tensors)
+    asked = tensors if first == 0 else [*tensors, run.start]
+    gradients = torch.autograd.grad(total, asked, allow_unused=True)
+    back = None if first == 0 else gradients[-1]
+    target.add(run, gradients[: len(tensors)], weight)
+    del run, total, tensors, asked, gradients
+    gone()
+    return back
+
+
+def _visit_sublayers(
+    model: LoadedModel,
+    ends: Endpoints,
+    target: Target,
+    metric: str,
+    weight: float,
+    shares: Sequence[float],
+) -> None:
+    """The points of ``eap-ig-activations`` but those of ``input``."""
+    below = gradient_run(model, ends.ids, ends.clean.embed, writers=target.writers)
+    dtype = torch.promote_types(ends.clean.embed.dtype, torch.float32)
+    tops = []
+    for layer, stream in enumerate(below.attn_in):
+        arriving = torch.zeros_like(stream, dtype=dtype)
+        sides: dict[Sublayer, tuple[Tensor, Tensor]] = {
+            "heads": (ends.corrupted.heads[layer], ends.clean.heads[layer]),
+            "mlp": (ends.corrupted.mlps[layer], ends.clean.mlps[layer]),
+        }
+        for sublayer, (corrupted, clean) in sides.items():
+            for share in shares:
+                given = Replacement(sublayer, torch.lerp(corrupted, clean, share))
+                back = _visit(model, ends, target, metric, weight, stream, layer, given)
+                if back is not None:
+                    arriving += weight * back
+        tops.append(arriving.to(stream.dtype))
+    tensors = target.tensors(below)
+    target.add(below, torch.autograd.grad(below.attn_in, tensors, tops, allow_unused=True), 1.0)

@@ -1,0 +1,1 @@
+"""Runs in which only a circuit is intact: ablations, faithfulness, completeness."""

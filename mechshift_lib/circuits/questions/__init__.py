@@ -1,0 +1,1 @@
+"""What is asked of a model: items, metrics, and where a run is read."""

@@ -1,0 +1,121 @@
+"""The two traces of path patching: what readers take in, and the run in which they take it in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import nnsight
+import torch
+from torch import Tensor
+
+from mechshift_lib.circuits.tracing.outputs import arguments
+from mechshift_lib.circuits.tracing.streams import Streams, enter
+from mechshift_lib.models.anatomy import at, projections
+from mechshift_lib.models.loading import LoadedModel
+
+
+@dataclass(frozen=True)
+class Received:
+    """What readers made of a residual stream, by layer.
+
+    Attributes:
+        qkv: outputs of the layer's projections, as the model lays them out.
+        mlps: output of the MLP, ``[n_row, pos, d_model]``.
+        final: output of the final norm, ``[n_row, pos, d_model]``.
+    """
+
+    qkv: dict[int, list[Tensor]]
+    mlps: dict[int, Tensor]
+    final: Tensor
+
+
+@torch.no_grad()
+def receive(
+    model: LoadedModel,
+    clean: Streams,
+    corrupted: Streams,
+    rows: Tensor,
+    sent: Tensor,
+    start: int,
+    *,
+    frozen_mlps: bool,
+) -> Received:
+    """Run with all nodes frozen at their clean outputs but the senders, which are corrupted.
+
+    Args:
+        model: a loaded model.
+        clean: the clean run.
+        corrupted: the corrupted run.
+        rows: item of each row, ``[n_row]``.
+        sent: senders of each row, ``[n_row, n_source]``, in the order of the graph's sources.
+        start: first layer that is run: none of the senders writes below.
+        frozen_mlps: MLPs are frozen too; else they are recomputed.
+    """
+    anatomy, lm = model.anatomy, model.lm
+    paths = projections(anatomy)
+    stream = clean.inputs[start][rows]
+    if start == 0:
+        stream = torch.where(sent[:, 0, None, None], corrupted.inputs[0][rows], stream)
+    by_layer = sent[:, 1:].unflatten(1, (model.n_layers, -1))  # heads, then the MLP
+    heads_sent = by_layer[:, :, :-1].repeat_interleave(model.d_head, 2)[:, :, None]
+    mlps_sent = by_layer[:, :, -1, None, None]
+    with lm.trace(**arguments(clean.ids[rows])) as tracer:
+        qkv: dict[int, list[Tensor]] = nnsight.save({})
+        mlps: dict[int, Tensor] = nnsight.save({})
+        enter(model, start, stream)
+        for index in range(start, model.n_layers):
+            layer = anatomy.layer(lm, index)
+            qkv[index] = [at(layer, path).output for path in paths]
+            own, other = clean.heads[index][rows], corrupted.heads[index][rows]
+            at(layer, anatomy.o).input = torch.where(heads_sent[:, index], other, own)
+            mlps[index] = at(layer, anatomy.mlp).output
+            written = clean.mlps[index][rows] if frozen_mlps else mlps[index]
+            other = corrupted.mlps[index][rows]
+            at(layer, anatomy.mlp).output = torch.where(mlps_sent[:, index], other, written)
+        final = at(lm, anatomy.final_norm).output.save()
+        tracer.stop()
+    return Received(dict(qkv), dict(mlps), final)
+
+
+@torch.no_grad()
+def run_received(
+    model: LoadedModel,
+    clean: Streams,
+    rows: Tensor,
+    received: Received,
+    columns: Mapping[int, list[Tensor]],
+    mlps: frozenset[int],
+    start: int,
+) -> Tensor:
+    """The clean run in which chosen readers take in what they received.
+
+    Args:
+        model: a loaded model.
+        clean: the clean run.
+        rows: item of each row, ``[n_row]``.
+        received: what the readers received.
+        columns: for each layer with q, k or v readers which columns of each projection's output
+            are theirs, bool.
+        mlps: layers whose MLP is a reader.
+        start: first layer with a reader.
+
+    Returns:
+        Output of the final norm, ``[n_row, pos, d_model]``.
+    """
+    anatomy, lm = model.anatomy, model.lm
+    paths = projections(anatomy)
+    with lm.trace(**arguments(clean.ids[rows])) as tracer:
+        enter(model, start, clean.inputs[start][rows])
+        for index in range(start, model.n_layers):
+            layer = anatomy.layer(lm, index)
+            if index in columns:
+                for number, path in enumerate(paths):
+                    own = at(layer, path).output
+                    mine = columns[index][number]
+                    at(layer, path).output = torch.where(mine, received.qkv[index][number], own)
+            if index in mlps:
+                at(layer, anatomy.mlp).output = received.mlps[index]
+        final = at(lm, anatomy.final_norm).output.save()
+        tracer.stop()
+    return final

@@ -1,0 +1,248 @@
+"""The command line. Every user error is one sentence on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from mechshift_lib import __version__
+from mechshift_lib.cli import circuits, pairs, patching, results
+from mechshift_lib.errors import ConfigError, MechshiftError
+
+# Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
+# so that --help answers at once.
+
+
+class _Group(TyperGroup):
+    """Turns a :class:`MechshiftError` into its sentence; a traceback means a defect."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MechshiftError as error:
+            typer.echo(f"mechshift: {error}", err=True)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:  # what was finished may be kept somewhere
+            for note in getattr(error, "__notes__", ()):
+                typer.echo(f"mechshift: {note}", err=True)
+            raise
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_show_locals=False,
+    help="""What happens inside a language model when it is turned from autoregressive into
+    masked diffusion.
+
+    A **pair** is an autoregressive model (role `arm`), the masked diffusion model post-trained
+    from it (`mdm`) and a control trained on without diffusion (`continued`); each is one file in
+    data/pairs. A **task** is ioi, greater-than, countdown or infilling.
+
+    Start with `mechshift run tiny-qwen`, then `mechshift book`.""",
+)
+
+
+class Budget(enum.StrEnum):
+    """How much an analysis does."""
+
+    book = "book"
+    full = "full"
+
+
+Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
+Jobs = Annotated[int, typer.Option(help="Notebooks at once, one thread each.", min=1)]
+HowMuch = Annotated[
+    Budget,
+    typer.Option(
+        help="How much each analysis does: numbers of examples and IG steps per pair file."
+    ),
+]
+
+
+@app.command()
+def run(
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PAIR]...", help="Names of files in data/pairs; none: the book's."),
+    ] = None,
+    analysis: Annotated[
+        list[str] | None,
+        typer.Option(help="A chapter, such as circuits; give it again for more; none: all."),
+    ] = None,
+    budget: HowMuch = Budget.book,
+    jobs: Jobs = 2,
+) -> None:
+    """Run the analyses of pairs, only those whose inputs changed.
+
+    Each analysis is a notebook in notebooks/, executed for each pair to
+    book/executed/PAIR/ANALYSIS.ipynb. Tables are kept in results/ and never computed twice.
+
+    Example: mechshift run tiny-qwen --analysis circuits --jobs 1
+    """
+    from mechshift_lib.workflow import run_workflow
+
+    run_workflow(pairs or [], analysis or [], budget=budget.value, jobs=jobs)
+
+
+@app.command()
+def book(
+    budget: HowMuch = Budget.book,
+    jobs: Jobs = 2,
+    execute: Annotated[
+        bool, typer.Option(help="Bring the notebooks up to date first, or take them as they are.")
+    ] = True,
+) -> None:
+    """Run what is out of date and build the book into _build/html.
+
+    Nothing is computed that is already there; a second call takes seconds. Any warning of the
+    build is an error.
+    """
+    from mechshift_lib.book import build_book
+    from mechshift_lib.workflow import book_pages, run_workflow
+
+    if execute:
+        run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
+    page = build_book()
+    typer.echo(f"The book is ready: {page}")
+
+
+@app.command()
+def train(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
+    seed: Seed = 0,
+) -> None:
+    """Train the models of a pair: the ARM, the MDM made from it and the continued control.
+
+    What is trained, and for how long, stands under training: in the pair's file. The checkpoints
+    go to data/models/PAIR/seedS. A killed training goes on where it was when called again.
+    """
+    from mechshift_lib.config import load_pair
+
+    chosen = load_pair(pair)
+    from mechshift_lib.diffusion.train import train_pair
+
+    train_pair(chosen, seed)
+
+
+app.command()(circuits.attribute)
+app.command()(circuits.evaluate)
+app.command()(patching.patch)
+app.add_typer(results.app, name="results")
+app.command()(pairs.doctor)
+app.command()(pairs.fork)
+app.command()(pairs.unfork)
+
+
+@app.command("export-circuit")
+def export_circuit(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="ioi, greater-than, countdown or infilling.")
+    ],
+    role: Annotated[
+        str,
+        typer.Argument(
+            metavar="ROLE",
+            help="arm, mdm (masks revealed left to right), mdm-own (in the order of its own "
+            "confidence) or continued.",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help=".json: {edge name: score}; .parquet: a table with one row an edge."),
+    ],
+    seed: Annotated[
+        int | None, typer.Option(help="Training seed; by default the pair's first.")
+    ] = None,
+    budget: HowMuch = Budget.book,
+) -> None:
+    """Write the scores of all edges of a model of a pair on a task.
+
+    They are those of the book: EAP-IG, the mean over the examples that both models of the pair
+    solve, and taken from results/ where they are already there. **Sign**: positive = corrupting
+    the edge lowers the metric.
+    """
+    if out.suffix not in (".json", ".parquet"):
+        raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")
+    from mechshift_lib.config import load_pair
+
+    chosen = load_pair(pair)
+    if task not in chosen.tasks:
+        raise ConfigError(f"Pair {pair!r} has no task {task!r}; it has {', '.join(chosen.tasks)}.")
+    if seed is not None:
+        chosen.model("arm", seed)
+    from mechshift_lib.analyses.circuits import scores
+    from mechshift_lib.analyses.study import Study
+    from mechshift_lib.circuits.graph.circuit import Circuit
+
+    found = scores(Study.open(pair, budget.value), task, role, seed)
+    circuit = Circuit(graph=found.graph, scores=found.mean.astype("float32"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    (circuit.to_json if out.suffix == ".json" else circuit.to_parquet)(out)
+    typer.echo(f"Wrote {out}")
+
+
+@app.command()
+def execute(
+    notebook: Annotated[Path, typer.Argument(help="A notebook with a cell tagged parameters.")],
+    output: Annotated[Path, typer.Argument(help="Where the executed copy goes.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter; give it again for more."),
+    ] = None,
+) -> None:
+    """Execute one notebook with parameters (what the workflow calls).
+
+    An unknown parameter is an error. When a cell fails, the output is left as it was and the
+    partial notebook is kept in results/failed.
+    """
+    parameters = parse_parameters(set_ or [])
+    from mechshift_lib.config import load_pair
+    from mechshift_lib.execution import run_notebook
+
+    title = load_pair(parameters["pair"]).title if "pair" in parameters else None
+    run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
+    typer.echo(f"Wrote {output}")
+
+
+def parse_parameters(settings: list[str]) -> dict[str, Any]:
+    """``["pair=x", "n=3"]`` → ``{"pair": "x", "n": 3}``; values are read as YAML scalars.
+
+    Raises:
+        ConfigError: a setting isn't ``NAME=VALUE``, or a name comes twice.
+    """
+    import yaml
+
+    parameters: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise ConfigError(f"--set takes NAME=VALUE, not {setting!r}.")
+        if name in parameters:
+            raise ConfigError(f"--set gives {name!r} twice.")
+        try:
+            parameters[name] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {setting!r}: the value is not a YAML scalar.") from error
+    return parameters
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and stop.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"mechshift {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point of the ``mechshift`` command."""
+    app()
