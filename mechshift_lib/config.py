@@ -123,6 +123,7 @@ class Pair(Strict):
     arm: ModelSpec
     mdm: ModelSpec
     continued: ModelSpec | None = None
+    variants: dict[str, ModelSpec] = Field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
     analyses: tuple[Analysis, ...] = ANALYSES
     budgets: dict[Literal["book", "full"], Budget] = Field(default_factory=dict)
@@ -145,13 +146,14 @@ class Pair(Strict):
         """The models that this pair has, in the order of every table."""
         return ROLES if self.continued is not None else ("arm", "mdm")
 
-    def model(self, role: Role, seed: int | None = None) -> ModelSpec:
-        """The spec of one model of the pair, with the training seed filled in.
+    def model(self, role: str, seed: int | None = None) -> ModelSpec:
+        """The spec of one model of the pair, a role or a variant, with the seed filled in.
 
         Raises:
             ConfigError: the pair has no such model or no such seed.
         """
-        spec: ModelSpec | None = getattr(self, role) if role in ROLES else None
+        own: ModelSpec | None = getattr(self, role) if role in ROLES else None
+        spec = own if own is not None else self.variants.get(role)
         if spec is None:
             raise ConfigError(f"Pair {self.name!r} has no model {role!r}; it has {self.roles}.")
         seed = self.seeds[0] if seed is None else seed

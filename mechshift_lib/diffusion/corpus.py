@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from mechshift_lib.config import Pair
+from mechshift_lib.diffusion.recipe import NATIVE, Masked
 from mechshift_lib.tasks import pair_task
 from mechshift_lib.tasks.filler import filler_text
 
@@ -29,18 +30,29 @@ class Batch:
     Attributes:
         ids: int64 ``[batch, pos]``.
         present: bool ``[batch, pos]``, False at padding.
-        maskable: bool ``[batch, pos]``: answers of task texts; of other texts every token but
-            the first. Prompts stay unmasked, as when the model is asked.
+        answer: bool ``[batch, pos]``: answers of task texts; of other texts every token but the
+            first.
     """
 
     ids: np.ndarray
     present: np.ndarray
-    maskable: np.ndarray
+    answer: np.ndarray
 
     @property
     def n_tokens(self) -> int:
         """Number of tokens that are not padding."""
         return int(self.present.sum())
+
+    def maskable(self, what: Masked) -> np.ndarray:
+        """Tokens that may be masked, bool ``[batch, pos]``: ``text`` is every token but the first
+        (nothing predicts it), as Dream and DiffuLLaMA mask; ``answers`` leaves prompts whole, as
+        when the model is asked.
+        """
+        if what == "answers":
+            return self.answer
+        every = self.present.copy()
+        every[:, 0] = False
+        return every
 
     def parts(self, groups: int) -> list[tuple[slice, int]]:
         """Rows and length of ``groups`` parts, each cut to its own longest sequence."""
@@ -57,6 +69,9 @@ def draws_of(pair: Pair, mix: Mapping[str, float], general: Sequence[str] = ()) 
             return lambda rng: ("", filler_text(rng))
         if name == "general":
             return lambda rng: ("", rng.choice(general))
+        if name == NATIVE:
+            task = pair_task(pair, "infilling")
+            return lambda rng: ("", task.sentence(rng))  # type: ignore[attr-defined]
         return pair_task(pair, name).training_text  # type: ignore[attr-defined,no-any-return]
 
     return {name: of(name) for name in mix}
@@ -86,7 +101,7 @@ def draw_batch(
 
 
 def collate(rows: Sequence[tuple[Sequence[int], int]], pad_id: int) -> Batch:
-    """Sort (ids, first maskable index) by length and pad on the right."""
+    """Sort (ids, index of the answer's first token) by length and pad on the right."""
     rows = sorted(rows, key=lambda row: len(row[0]))
     longest = len(rows[-1][0])
     lengths = np.array([len(ids) for ids, _ in rows])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mechshift_lib.config import Pair
 from mechshift_lib.diffusion.objective import annealed_attention
+from mechshift_lib.diffusion.recipe import Masked
 from mechshift_lib.diffusion.samplers import Asked, Reading, denoise, generate_arm
 from mechshift_lib.tasks import Example, pair_task
 from mechshift_lib.tasks.base import Tokenizer
@@ -31,18 +32,25 @@ class _Shifted:
 
 @dataclass(frozen=True)
 class InTraining:
-    """A Hugging Face model asked while it is being trained; ``mask_id`` None is an ARM."""
+    """A Hugging Face model asked while it is being trained.
+
+    Attributes:
+        hf: the model.
+        mask_id: id of the mask token; None is an ARM.
+        openness: 1 is full attention and 0 causal, for an MDM.
+    """
 
     hf: torch.nn.Module
     mask_id: int | None
+    openness: float = 1.0
     readout: Reading = _Shifted()
 
     def logits(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Logits ``[batch, pos, vocabulary]``; full attention for an MDM."""
+        """Logits ``[batch, pos, vocabulary]``."""
         ids = ids.to(next(self.hf.parameters()).device)
         mask = None
         if self.mask_id is not None:
-            mask = annealed_attention(torch.ones_like(ids, dtype=torch.bool), 1.0)
+            mask = annealed_attention(torch.ones_like(ids, dtype=torch.bool), self.openness)
         with torch.no_grad():
             out = self.hf(input_ids=ids, attention_mask=mask, use_cache=False)
         return out.logits  # type: ignore[no-any-return]
@@ -72,12 +80,16 @@ def accuracies(
 
 
 def mask_losses(
-    model: Asked, examples: Mapping[str, Sequence[Example]], draws: int = 2
+    model: Asked,
+    examples: Mapping[str, Sequence[Example]],
+    masked_part: Masked = "answers",
+    draws: int = 2,
 ) -> list[float | None]:
-    """Mean cross-entropy of masked answer tokens of held-out examples, by bin of the mask ratio.
+    """Mean cross-entropy of masked tokens of held-out examples, by bin of the mask ratio.
 
-    Each answer token is masked with a probability drawn within the bin; the draws are the same
-    every time. A bin without a masked token gives None.
+    Each answer token, or each token of prompt and answer but the first, is masked with a
+    probability drawn within the bin; the draws are the same every time. A bin without a masked
+    token gives None.
     """
     assert model.mask_id is not None
     losses: list[float | None] = []
@@ -90,12 +102,13 @@ def mask_losses(
                 by_shape.setdefault((len(example.clean), len(example.answer)), []).append(example)
             for (n_prompt, n), members in sorted(by_shape.items()):
                 ids = torch.tensor([[*e.clean, *e.answer] for e in members]).repeat(draws, 1)
+                first = n_prompt if masked_part == "answers" else 1
                 ratio = low + (high - low) * rng.random((len(ids), 1))
-                masked = torch.tensor(rng.random((len(ids), n)) < ratio)
+                masked = torch.tensor(rng.random((len(ids), n_prompt + n - first)) < ratio)
                 noised = ids.clone()
-                noised[:, n_prompt:][masked] = model.mask_id
-                logits = model.logits(noised)[:, n_prompt - 1 : -1].float().cpu()
-                ce = F.cross_entropy(logits[masked], ids[:, n_prompt:][masked], reduction="sum")
+                noised[:, first:][masked] = model.mask_id
+                logits = model.logits(noised)[:, first - 1 : -1].float().cpu()
+                ce = F.cross_entropy(logits[masked], ids[:, first:][masked], reduction="sum")
                 total, count = total + float(ce), count + int(masked.sum())
         losses.append(total / count if count else None)
     return losses

@@ -31,7 +31,7 @@ from mechshift_lib.diffusion.objective import (
     inverse_time_weights,
     token_losses,
 )
-from mechshift_lib.diffusion.recipe import Optimisation, Recipe, Stage
+from mechshift_lib.diffusion.recipe import Diffusion, Optimisation, Recipe, Stage
 from mechshift_lib.diffusion.schedule import apply_masks, draw_masks
 from mechshift_lib.tasks import Example
 
@@ -50,6 +50,11 @@ class Run:
     draws: Mapping[str, Draw]
     mask_id: int
 
+    @property
+    def diffusion(self) -> Diffusion | None:
+        """How the stage's MDM is made; None for an ARM."""
+        return self.recipe.diffusion_of(self.stage)
+
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, then a cosine to zero."""
         warm = min(1.0, (step + 1) / max(1, self.optimisation.warmup))
@@ -58,8 +63,10 @@ class Run:
 
     def openness(self, step: int) -> float:
         """How far attention has been annealed from causal (0) to full (1)."""
-        span = self.recipe.diffusion.anneal_steps
-        return 1.0 if step >= span else step / span
+        diffusion = self.diffusion
+        if diffusion is None or diffusion.attention == "causal":
+            return 0.0
+        return min(1.0, step / diffusion.anneal_steps) if diffusion.anneal_steps else 1.0
 
     def batch(self, step: int) -> Batch:
         """The texts of a step; MDM and continued share theirs, the ARM has its own."""
@@ -71,28 +78,29 @@ class Run:
         """Each part of the batch: weighted sum of losses, sum of weights, plain token losses."""
         rng = np.random.default_rng([self.seed, step])
         noise = torch.Generator().manual_seed(1_000_003 * self.seed + step)
-        masked_all, ratio_all = draw_masks(batch.maskable, rng)
+        diffusion = self.diffusion
+        may_all = batch.maskable(diffusion.masked if diffusion else "text")
+        masked_all, ratio_all = draw_masks(may_all, rng)
         noised_all = apply_masks(batch.ids, masked_all, self.mask_id)
         for rows, width in batch.parts(self.recipe.groups):
             ids = torch.from_numpy(batch.ids[rows, :width])
             present = torch.from_numpy(batch.present[rows, :width])
-            maskable = torch.from_numpy(batch.maskable[rows, :width])
-            if self.stage == "mdm":
+            if diffusion is not None:
                 where = torch.from_numpy(masked_all[rows, :width])
                 inputs = torch.from_numpy(noised_all[rows, :width])
                 attention = annealed_attention(present, self.openness(step), noise)
-                diffusion = self.recipe.diffusion
                 if diffusion.weighting == "1/t":
                     times = torch.from_numpy(ratio_all[rows]).float().clamp(min=1e-6)
                     weights = inverse_time_weights(times, where)
-                    total = float(maskable.sum())
+                    total = float(may_all[rows].sum())
                 else:
                     weights = cart_weights(where, present, diffusion.cart_p)
                     total = float(weights.sum())
             else:
                 where, inputs, attention = present.clone(), ids, None
                 where[:, 0] = False
-                weights = torch.where(maskable, 1.0, self.recipe.prompt_weight)
+                answer = torch.from_numpy(batch.answer[rows, :width])
+                weights = torch.where(answer, 1.0, self.recipe.prompt_weight)
                 total = float(weights[where].sum())
             yield self._weighted(inputs, attention, ids, where, weights, total)
 
@@ -145,12 +153,20 @@ def train_stage(
     work: Path,
     *,
     keep: Mapping[int, Path] | None = None,
+    keep_at: tuple[float, Path] | None = None,
     save: Callable[[Run, Path], None] | None = None,
     progress: bool = True,
 ) -> Path:
     """Run all steps of a stage, resuming from ``work``; returns the path of its log.
 
-    ``keep`` maps numbers of steps to the folders that ``save`` writes the model to after them.
+    Args:
+        run: the stage.
+        work: folder of its checkpoint and log.
+        keep: numbers of steps -> folders that ``save`` writes the model to after them.
+        keep_at: a displacement and a folder that ``save`` writes the model to after the first
+            step at which it is reached (:func:`displacement`).
+        save: writes the model.
+        progress: show a progress bar.
     """
     recipe, model, steps = run.recipe, run.model, run.optimisation.steps
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -160,6 +176,7 @@ def train_stage(
         betas=(0.9, 0.98),
         weight_decay=run.optimisation.weight_decay,
     )
+    origin = [p.detach().clone() for p in trained]
     log = work / "training.jsonl"
     start, tokens_seen = load_checkpoint(work, model, optimizer)
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
@@ -185,21 +202,42 @@ def train_stage(
         if done % recipe.eval_every == 0 or done == steps:
             line |= evaluate(run, examples)
         if step % recipe.log_every == 0 or "accuracy" in line:
+            line["displacement"] = round(displacement(trained, origin), 5)
             lines.append(line)
             bar.set_postfix(loss=f"{line['loss']:.3f}")
         if keep and save and done in keep:
             save(run, keep[done])
+        if keep_at and save and not keep_at[1].exists():
+            moved = displacement(trained, origin)
+            if moved >= keep_at[0]:
+                save(run, keep_at[1])
+                line |= {"kept": keep_at[1].name, "displacement": round(moved, 5)}
+                if lines[-1] is not line:
+                    lines.append(line)
         if done % recipe.checkpoint_every == 0 or done == steps:
             log.write_text("".join(json.dumps(line) + "\n" for line in lines))
             save_checkpoint(work, model, optimizer, done, tokens_seen)
     return log
 
 
+def displacement(now: Sequence[Tensor], origin: Sequence[Tensor]) -> float:
+    """How far a training has moved a model: the Euclidean norm of the change of all that it
+    trains.
+    """
+    with torch.no_grad():
+        parts = [torch.linalg.vector_norm(a - b) for a, b in zip(now, origin, strict=True)]
+        return float(torch.linalg.vector_norm(torch.stack(parts)))
+
+
 def evaluate(run: Run, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
     """Accuracies on held-out examples and, for an MDM, mask-prediction losses by mask ratio."""
     run.model.eval()
-    asked = InTraining(run.model, run.mask_id if run.stage == "mdm" else None)
+    diffusion = run.diffusion
+    mask_id = None if diffusion is None else run.mask_id
+    openness = 0.0 if diffusion is None or diffusion.attention == "causal" else 1.0
+    asked = InTraining(run.model, mask_id, openness)
     found: dict[str, Any] = {"accuracy": accuracies(run.pair, asked, examples, run.tokenizer)}
-    if run.stage == "mdm":
-        found["mask_loss"] = mask_losses(asked, examples)
+    if diffusion is not None:
+        found["mask_loss"] = mask_losses(asked, examples, "answers")
+        found["text_loss"] = mask_losses(asked, examples, "text")
     return found

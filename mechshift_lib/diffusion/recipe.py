@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from mechshift_lib.config import Pair, Strict
 from mechshift_lib.errors import ConfigError
 
-Stage = Literal["arm", "mdm", "continued"]
-STAGES: tuple[Stage, ...] = ("arm", "mdm", "continued")
+#: Name of what is trained: one of :data:`STAGES`, or a variant of the MDM that the recipe names.
+Stage = str
+#: The control comes before the MDM, of which a checkpoint as far from the ARM as it is kept.
+STAGES: tuple[Stage, ...] = ("arm", "continued", "mdm")
+Masked = Literal["text", "answers"]
+#: Kind of text: an infilling sentence as it is, without a blank and said once. A model that may
+#: see it masked anywhere learns to fill it in place.
+NATIVE = "infilling-native"
 
 
 class Architecture(Strict):
@@ -43,11 +49,16 @@ class Diffusion(Strict):
         weighting: ``1/t`` (DiffuLLaMA, MDLM) or ``cart`` (Dream).
         cart_p: parameter of CART's geometric kernel.
         anneal_steps: steps over which attention goes from causal to full; 0 is full at once.
+        masked: what may be masked: every token of a text but its first (``text``), or the answers
+            of tasks only (``answers``).
+        attention: what attention ends as, and starts as where it isn't annealed.
     """
 
     weighting: Literal["1/t", "cart"]
     cart_p: float = Field(default=0.3, gt=0, le=1)
     anneal_steps: int = Field(default=0, ge=0)
+    masked: Masked = "text"
+    attention: Literal["full", "causal"] = "full"
 
 
 class Common(Strict):
@@ -60,7 +71,10 @@ class Common(Strict):
         matmul: precision of matrix products; activations and weights stay float32.
         groups: a batch is sorted by length and split into so many parts, each padded to its own
             longest sequence.
-        trajectory: fractions of the post-training after which the MDM is kept (first seed only).
+        trajectory: fractions of the post-training after which its models are kept, beside the
+            unfinished stages' checkpoints.
+        variants: other MDMs made from the same ARM on the same batches: name -> what of
+            ``diffusion`` is different.
     """
 
     mix: dict[str, float] = Field(min_length=1)
@@ -74,6 +88,19 @@ class Common(Strict):
     eval_examples: int = Field(default=100, ge=1)
     checkpoint_every: int = Field(default=100, ge=1)
     trajectory: tuple[float, ...] = ()
+    variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All that can be trained, in order."""
+        return (*STAGES, *self.variants)
+
+    def diffusion_of(self, stage: Stage) -> Diffusion | None:
+        """How the MDM of a stage is trained; None for an ARM's."""
+        if stage in ("arm", "continued"):
+            return None
+        own = self.diffusion.model_dump() | self.variants.get(stage, {})
+        return Diffusion.model_validate(own)
 
 
 class Scratch(Common):
@@ -114,10 +141,21 @@ def recipe_of(pair: Pair, max_steps: int | None = None) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{pair.name}.yaml: training.{where}: {first['msg']}.") from error
-    extra = {"filler"} | ({"general"} if isinstance(recipe, Adapter) else set())
+    extra = {"filler", NATIVE} | ({"general"} if isinstance(recipe, Adapter) else set())
     unknown = set(recipe.mix) - set(pair.tasks) - extra
     if unknown:
         raise ConfigError(f"{pair.name}.yaml: training.mix: {sorted(unknown)} is no task of it.")
+    for name in recipe.variants:
+        if name in STAGES:
+            raise ConfigError(f"{pair.name}.yaml: training.variants: {name!r} is a stage already.")
+        try:
+            recipe.diffusion_of(name)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(
+                f"{pair.name}.yaml: training.variants.{name}.{where}: {first['msg']}."
+            ) from error
     if max_steps is None:
         return recipe
     update: dict[str, object] = {}

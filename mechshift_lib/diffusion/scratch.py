@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def save_folder(run: Run, folder: Path, log: Path | None = None) -> None:
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    if run.stage == "mdm":
+    if run.diffusion is not None and run.diffusion.attention == "full":
         run.model.config.is_causal = False
     state = {k: v.detach().to(torch.float16) for k, v in run.model.state_dict().items()}
     run.model.save_pretrained(temporary, state_dict=state)
@@ -73,11 +74,13 @@ def train_scratch(
     device: str = "cpu",
     progress: bool = True,
 ) -> dict[Stage, Path]:
-    """Train a small pair: ``arm`` from scratch, then ``mdm`` and ``continued`` from it.
+    """Train a small pair: ``arm`` from scratch, then ``continued`` and ``mdm`` from it.
 
     A stage whose folder exists is not trained again; an interrupted one goes on from its last
     checkpoint and ends as if it had never been interrupted. ``continued`` sees the MDM's token
-    sequences in the MDM's order.
+    sequences in the MDM's order. Where the control was trained before, ``mdm`` also leaves
+    ``matched``: itself after the first step at which it is as far from the ARM as the control ends
+    (:func:`mechshift_lib.diffusion.loop.displacement`).
 
     Args:
         pair: the pair; its paths say where the models go.
@@ -125,12 +128,28 @@ def train_scratch(
         stage_work = work / pair.name / f"seed{seed}" / stage
         stage_work.mkdir(parents=True, exist_ok=True)
         keep: dict[int, Path] = {}
-        if stage == "mdm" and seed == pair.seeds[0]:
+        if stage in ("mdm", "continued"):
             steps = sorted({max(1, round(f * optimisation.steps)) for f in recipe.trajectory})
-            keep = {s: folder.parent / "trajectory" / f"mdm-{s:05d}" for s in steps}
-        log = train_stage(run, stage_work, keep=keep, save=save_folder, progress=progress)
+            keep = {s: stage_work / f"step-{s:05d}" for s in steps}
+        log = train_stage(
+            run,
+            stage_work,
+            keep=keep,
+            keep_at=_matched(folder) if stage == "mdm" else None,
+            save=save_folder,
+            progress=progress,
+        )
         save_folder(run, folder, log)
     return folders
+
+
+def _matched(mdm: Path) -> tuple[float, Path] | None:
+    """How far the control beside this MDM ended from the ARM, and where its match goes."""
+    log = mdm.with_name("continued") / "training.jsonl"
+    if not log.is_file():
+        return None
+    last = json.loads(log.read_text(encoding="utf-8").splitlines()[-1])
+    return float(last["displacement"]), mdm.with_name("matched")
 
 
 def _folder(pair: Pair, stage: Stage, seed: int, root: Path) -> Path:

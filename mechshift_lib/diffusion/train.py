@@ -9,7 +9,7 @@ import torch
 
 from mechshift_lib.config import ROOT, Pair
 from mechshift_lib.diffusion.adapter import train_adapters
-from mechshift_lib.diffusion.recipe import STAGES, Scratch, Stage, recipe_of
+from mechshift_lib.diffusion.recipe import Scratch, Stage, recipe_of
 from mechshift_lib.diffusion.scratch import train_scratch
 from mechshift_lib.errors import ConfigError
 
@@ -18,7 +18,7 @@ def train_pair(
     pair: Pair,
     seed: int,
     *,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] | None = None,
     root: Path = ROOT,
     work: Path | None = None,
     device: str | None = None,
@@ -33,7 +33,8 @@ def train_pair(
     Args:
         pair: its file has a ``training`` section.
         seed: decides weights, batches and masks.
-        stages: ``arm``, ``mdm``, ``continued``; the last two start from the first.
+        stages: ``arm``, ``continued``, ``mdm`` and the recipe's variants (default: all); all
+            others start from the first.
         root: folder that the pair's paths are relative to.
         work: where checkpoints and logs of unfinished stages lie (default: ``results/training``).
         device: where to train (default: a GPU where there is one).
@@ -48,9 +49,11 @@ def train_pair(
             there is no ARM to start from.
     """
     recipe = recipe_of(pair, max_steps)
-    unknown = set(stages) - set(STAGES)
+    stages = recipe.stages if stages is None else stages
+    unknown = set(stages) - set(recipe.stages)
     if unknown:
-        raise ConfigError(f"Unknown stage {sorted(unknown)}: choose from {', '.join(STAGES)}.")
+        known = ", ".join(recipe.stages)
+        raise ConfigError(f"Unknown stage {sorted(unknown)}: choose from {known}.")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     work = root / "results" / "training" if work is None else work
     if isinstance(recipe, Scratch):

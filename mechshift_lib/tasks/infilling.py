@@ -22,6 +22,9 @@ from mechshift_lib.tasks.vocabulary import COLORS, KNOWN_PURPOSES, NAMES, PURPOS
 #: Two words are asked for; the sentence is begun again.
 TEMPLATE = "{name} bought a _ to {purpose}. It was the color of {thing}. So {name} bought a"
 
+#: The same sentence said once, its filler in place.
+NATIVE = "{name} bought a {color} {object} to {purpose}. It was the color of {thing}."
+
 #: One word is asked for, after one solved example, so that a model that was never taught the
 #: task can do it.
 TEMPLATE_KNOWN = (
@@ -85,6 +88,17 @@ class Infilling:
 
     def _filler(self, fill: dict[str, str]) -> str:
         return f" {fill['color']} {fill['object']}" if self.words == 2 else f" {fill['object']}"
+
+    def sentence(self, rng: random.Random) -> str:
+        """The sentence with its filler in place; the held-out combinations never occur."""
+        fill = self._fill(rng, NAMES, list(COLORS), list(self._purposes), hold_out=False)
+        return self._sentence(fill)
+
+    def _sentence(self, fill: dict[str, str]) -> str:
+        if self.words == 1:
+            raise TaskError("The one-word form of infilling has no sentence of its own.")
+        purpose, thing = self._purposes[fill["object"]], COLORS[fill["color"]]
+        return NATIVE.format(purpose=purpose, thing=thing, **fill)
 
     def training_text(self, rng: random.Random) -> tuple[str, str]:
         """A sentence and its filler; the held-out combinations never occur."""

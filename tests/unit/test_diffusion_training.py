@@ -41,12 +41,17 @@ TRAINING = {
     "eval_examples": 2,
     "checkpoint_every": 3,
     "trajectory": [0.25, 0.5],
+    "variants": {"mdm-answers": {"masked": "answers"}, "mdm-causal": {"attention": "causal"}},
 }
+STAGES = ("arm", "continued", "mdm", "mdm-answers", "mdm-causal")
 
 
 def micro(**changes: Any) -> Pair:
     pair = load_pair("tiny-qwen").model_dump(mode="json")
     pair["training"] = TRAINING | changes
+    for name in TRAINING["variants"]:
+        path = pair["mdm"]["source"]["path"].replace("/mdm", f"/{name}")
+        pair["variants"][name] = pair["mdm"] | {"source": {"kind": "folder", "path": path}}
     return Pair.model_validate(pair)
 
 
@@ -77,18 +82,45 @@ def test_trained_folders_are_ordinary_and_complete(trained: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = trained / "data/models/tiny-qwen/seed0"
-    for stage in ("arm", "mdm", "continued"):
+    for stage in STAGES:
         model = AutoModelForCausalLM.from_pretrained(folder / stage)
         assert type(model).__name__ == "Qwen2ForCausalLM"
-        assert getattr(model.config, "is_causal", True) == (stage != "mdm")
+        assert getattr(model.config, "is_causal", True) == (stage not in ("mdm", "mdm-answers"))
         assert AutoTokenizer.from_pretrained(folder / stage).mask_token == "[MASK]"
         assert {t.dtype for t in weights(folder / stage).values()} == {torch.float16}
         last = records(folder / stage / "training.jsonl")[-1]
         assert set(last["accuracy"]) == set(micro().tasks)
-        assert ("mask_loss" in last) == (stage == "mdm")
+        assert ("mask_loss" in last) == ("text_loss" in last) == stage.startswith("mdm")
         assert last["tokens"] > 0
-    kept = {path.name for path in (folder / "trajectory").iterdir()}
-    assert kept == {"mdm-00002", "mdm-00004"}
+    for stage in ("mdm", "continued"):
+        work = trained / "results/training/tiny-qwen/seed0" / stage
+        assert {path.name for path in work.glob("step-*")} == {"step-00002", "step-00004"}
+
+
+def moved(folder: Path) -> float:
+    arm, other = weights(folder.with_name("arm")), weights(folder)
+    return float(sum((other[k].float() - arm[k].float()).square().sum() for k in arm) ** 0.5)
+
+
+def test_displacement_is_how_far_the_weights_went(trained: Path) -> None:
+    folder = trained / "data/models/tiny-qwen/seed0"
+    for stage in STAGES[1:]:
+        logged = [line["displacement"] for line in records(folder / stage / "training.jsonl")]
+        assert logged[-1] == pytest.approx(moved(folder / stage), rel=2e-3)
+        assert logged[0] < logged[-1]
+
+
+def test_the_match_is_the_first_mdm_as_far_as_the_control(trained: Path) -> None:
+    folder = trained / "data/models/tiny-qwen/seed0"
+    control = records(folder / "continued/training.jsonl")[-1]["displacement"]
+    log = records(folder / "mdm/training.jsonl")
+    if log[-1]["displacement"] < control:  # it never got there
+        assert not (folder / "matched").exists()
+        return
+    [at] = [line for line in log if line.get("kept") == "matched"]
+    assert at["displacement"] >= control
+    assert all(x["displacement"] < control for x in log if x["step"] < at["step"])
+    assert moved(folder / "matched") == pytest.approx(at["displacement"], rel=2e-3)
 
 
 def test_stages_change_the_arm_differently(trained: Path) -> None:
@@ -171,6 +203,8 @@ def test_the_mdm_starts_from_an_arm() -> None:
     [
         ({"mix": {"chess": 1}}, "no task of it"),
         ({"wings": 2}, "wings"),
+        ({"variants": {"mdm": {}}}, "is a stage already"),
+        ({"variants": {"x": {"masked": "prompts"}}}, r"variants\.x\.masked"),
         ({"arm": {"steps": 0, "batch": 1, "lr": 1}}, r"training\.scratch\.arm\.steps"),
     ],
 )
@@ -199,22 +233,52 @@ def test_batches_depend_on_seed_phase_and_step_alone() -> None:
     assert ids(0, "post", 3) != ids(0, "post", 4)
 
 
-def test_only_answers_of_tasks_and_all_of_filler_but_its_start_can_be_masked() -> None:
+def test_the_text_but_its_start_or_only_answers_can_be_masked() -> None:
     tokenizer = build_word_tokenizer()
-    for name in ("countdown", "filler"):
+    for name in ("countdown", "filler", "infilling-native"):
         mix = {name: 1.0}
         batch = draw_batch(draws_of(micro(), mix), mix, tokenizer, 5, (0, "post", 0))
         assert (batch.ids[:, 0] == tokenizer.bos_token_id).all()
-        n = batch.maskable.sum(1)
         lengths = batch.present.sum(1)
+        text = batch.maskable("text")
+        assert (text.sum(1) == lengths - 1).all()
+        assert not text[:, 0].any()
+        maskable = batch.maskable("answers")
+        n = maskable.sum(1)
         if name == "countdown":
             # An equation with three numbers: 5 tokens, the last of the text.
             assert (n == 5).all()
-            assert batch.maskable[:, -5:].all()
+            assert maskable[:, -5:].all()
         else:
             assert (n == lengths - 1).all()
-            assert not batch.maskable[:, 0].any()
-        assert not (batch.maskable & ~batch.present).any()
+            assert (maskable == text).all()
+        assert not (maskable & ~batch.present).any()
+
+
+def test_a_sentence_is_said_once_with_its_filler_in_place() -> None:
+    mix = {"infilling-native": 1.0}
+    tokenizer = build_word_tokenizer()
+    batch = draw_batch(draws_of(micro(), mix), mix, tokenizer, 20, (0, "post", 0))
+    for ids in batch.ids:
+        text = tokenizer.decode(ids.tolist(), skip_special_tokens=True)
+        assert " bought a " in text
+        assert "_" not in text
+        assert text.count("bought") == 1
+
+
+def test_variants_differ_in_what_they_say(trained: Path) -> None:
+    recipe = recipe_of(micro())
+    assert recipe.stages == STAGES
+    assert recipe.diffusion_of("arm") is None
+    assert recipe.diffusion_of("mdm").masked == "text"  # type: ignore[union-attr]
+    assert recipe.diffusion_of("mdm-answers").masked == "answers"  # type: ignore[union-attr]
+    causal = recipe.diffusion_of("mdm-causal")
+    assert causal is not None
+    assert (causal.attention, causal.weighting) == ("causal", "cart")
+    folder = trained / "data/models/tiny-qwen/seed0"
+    found = [weights(folder / stage)["lm_head.weight"] for stage in STAGES[2:]]
+    assert not torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_parts_cover_the_batch_and_are_cut_to_their_longest() -> None:
@@ -246,7 +310,7 @@ def test_rounded_products_are_bfloat16_and_can_be_undone() -> None:
 
 def test_an_mdm_learns_to_copy_through_the_shift(tmp_path: Path) -> None:
     """Loss falls on one repeated batch, so gradients reach what the shifted logits read."""
-    pair = micro(mix={"ioi": 1}, diffusion={"weighting": "1/t"})
+    pair = micro(mix={"ioi": 1}, diffusion={"weighting": "1/t", "masked": "answers"})
     post = {"steps": 60, "batch": 6, "lr": 1e-2, "warmup": 2}
     pair = pair.model_copy(update={"training": pair.training | {"post": post}})
     original = draw_batch
