@@ -24,7 +24,12 @@ from mechshift_lib.diffusion.evaluation import (
     held_out_examples,
     mask_losses,
 )
-from mechshift_lib.diffusion.matmul import exact_products, round_products
+from mechshift_lib.diffusion.matmul import (
+    Matmul,
+    faster_products,
+    measured_products,
+    products_in,
+)
 from mechshift_lib.diffusion.objective import (
     annealed_attention,
     cart_weights,
@@ -33,6 +38,7 @@ from mechshift_lib.diffusion.objective import (
 )
 from mechshift_lib.diffusion.recipe import Diffusion, Optimisation, Recipe, Stage
 from mechshift_lib.diffusion.schedule import apply_masks, draw_masks
+from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.tasks import Example
 
 
@@ -148,6 +154,31 @@ def gradient_step(run: Run, optimizer: torch.optim.Optimizer, step: int) -> dict
     }
 
 
+def chosen_products(run: Run, kept: Path) -> tuple[Matmul, dict[str, float]]:
+    """Precision of a stage's matrix products, and the seconds that were measured to choose it.
+
+    What the recipe says; for ``auto`` what is faster here, measured once a seed and kept in the
+    file ``kept``: a resumed stage goes on as it began, and the control differs from the MDM in
+    its loss alone.
+    """
+    if run.recipe.matmul != "auto":
+        return run.recipe.matmul, {}
+    if not kept.is_file():
+        batch = run.batch(0)
+
+        def once() -> None:
+            for loss, _, _ in run.losses(batch, 0):
+                loss.backward()  # type: ignore[no-untyped-call]
+
+        run.model.train()
+        seconds = measured_products(run.model, once)
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        chosen = {"matmul": faster_products(seconds), "matmul_seconds": rounded}
+        write_atomic(kept, json.dumps(chosen) + "\n")
+    record = json.loads(kept.read_text(encoding="utf-8"))
+    return record["matmul"], record["matmul_seconds"]
+
+
 def train_stage(
     run: Run,
     work: Path,
@@ -181,6 +212,7 @@ def train_stage(
     start, tokens_seen = load_checkpoint(work, model, optimizer)
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     lines = [line for line in lines if line["step"] < start]
+    matmul, seconds = chosen_products(run, work.parent / "matmul.json")
     examples = held_out_examples(run.pair, run.tokenizer, recipe.eval_examples)
     bar = tqdm(
         range(start, steps),
@@ -192,13 +224,13 @@ def train_stage(
     )
     for step in bar:
         model.train()
-        if recipe.matmul == "bfloat16":
-            round_products(model)
-        line = gradient_step(run, optimizer, step)
+        with products_in(model, matmul):
+            line = gradient_step(run, optimizer, step)
+        if step == 0:
+            line |= {"matmul": matmul, "matmul_seconds": seconds}
         tokens_seen += line["tokens"]
         line["tokens"] = tokens_seen
         done = step + 1
-        exact_products(model)
         if done % recipe.eval_every == 0 or done == steps:
             line |= evaluate(run, examples)
         if step % recipe.log_every == 0 or "accuracy" in line:
@@ -215,7 +247,7 @@ def train_stage(
                 if lines[-1] is not line:
                     lines.append(line)
         if done % recipe.checkpoint_every == 0 or done == steps:
-            log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+            write_atomic(log, "".join(json.dumps(line) + "\n" for line in lines))
             save_checkpoint(work, model, optimizer, done, tokens_seen)
     return log
 

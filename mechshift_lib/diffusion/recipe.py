@@ -68,7 +68,8 @@ class Common(Strict):
         mix: relative number of texts of each task and of ``filler`` (and, for adapters,
             ``general`` text sampled from the ARM itself).
         prompt_weight: weight of a prompt token in the autoregressive loss (an answer token has 1).
-        matmul: precision of matrix products; activations and weights stay float32.
+        matmul: precision of matrix products; activations and weights stay float32. ``auto`` is
+            float32 unless a step in bfloat16 is measured to be clearly faster on this machine.
         groups: a batch is sorted by length and split into so many parts, each padded to its own
             longest sequence.
         trajectory: fractions of the post-training after which its models are kept, beside the
@@ -81,7 +82,7 @@ class Common(Strict):
     prompt_weight: float = Field(default=0.1, ge=0)
     diffusion: Diffusion
     post: Optimisation
-    matmul: Literal["float32", "bfloat16"] = "bfloat16"
+    matmul: Literal["auto", "float32", "bfloat16"] = "auto"
     groups: int = Field(default=3, ge=1)
     log_every: int = Field(default=25, ge=1)
     eval_every: int = Field(default=250, ge=1)

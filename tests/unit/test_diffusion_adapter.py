@@ -37,6 +37,7 @@ TRAINING = {
     "eval_every": 100,
     "eval_examples": 2,
     "checkpoint_every": 2,
+    "matmul": "float32",
 }
 
 
