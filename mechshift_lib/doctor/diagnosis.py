@@ -26,11 +26,9 @@ from mechshift_lib.doctor.measures import (
 from mechshift_lib.errors import MechshiftError, ModelError, TaskError
 from mechshift_lib.models.anatomy import Anatomy
 from mechshift_lib.models.architectures import anatomy_of
-from mechshift_lib.models.loading import DTYPES, LoadedModel, load_model
-from mechshift_lib.models.opening import merge_adapter, open_model, open_tokenizer, quiet
+from mechshift_lib.models.loading import LoadedModel, load_model, open_spec
 from mechshift_lib.models.readout import make_readout
 from mechshift_lib.models.shape import Shape, shape_of
-from mechshift_lib.models.sources import locate
 from mechshift_lib.tasks import TASKS, Example, get_task
 
 #: Examples of each task that the models are asked, and their seed.
@@ -140,12 +138,7 @@ def examine(
 
 def _open(found: Diagnosis, role: str, spec: ModelSpec, root: Path) -> _Opened | None:
     try:
-        with quiet():
-            located = locate(spec.source, root)
-        model = open_model(located, DTYPES[spec.dtype])
-        if spec.adapter is not None:
-            model = merge_adapter(model, root / spec.adapter)
-        tokenizer = open_tokenizer(located)
+        model, tokenizer = open_spec(spec, root)
         anatomy = anatomy_of(model.config)
         shape = shape_of(model.config, anatomy)
     except MechshiftError as error:

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import SPLITS, Anatomy, at, norm_parts, rows
+from mechshift_lib.models.sameness import UNTYING, check_same, probe_logits
 from mechshift_lib.models.shape import shape_of
 
 Attention = Literal["causal", "full"]
@@ -44,6 +45,9 @@ def untie_unembedding(model: PreTrainedModel, anatomy: Anatomy) -> None:
 
     The model's code goes on using the embedding (LLaDA with ``weight_tying``); the module is what
     the anatomy names, and shares its weights.
+
+    Raises:
+        ModelError: the module doesn't compute the model's logits.
     """
     parent, _, name = anatomy.unembed.rpartition(".")
     owner = at(model, parent) if parent else model
@@ -54,6 +58,20 @@ def untie_unembedding(model: PreTrainedModel, anatomy: Anatomy) -> None:
     linear = nn.Linear(embedding.embedding_dim, embedding.num_embeddings, False, device="meta")
     linear.weight = embedding.weight
     setattr(owner, name, linear.eval())
+    check_same(UNTYING, *_both_logits(model, at(model, anatomy.final_norm), linear))
+
+
+def _both_logits(
+    model: PreTrainedModel, final_norm: nn.Module, unembed: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """The model's own logits, and those of an unembedding that its code doesn't call."""
+    kept: list[Tensor] = []
+    handle = final_norm.register_forward_hook(lambda _module, _inputs, output: kept.append(output))
+    try:
+        logits = probe_logits(model)
+    finally:
+        handle.remove()
+    return logits, unembed(kept[0])
 
 
 def embedding_rows(model: PreTrainedModel) -> int:

@@ -17,6 +17,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from mechshift_lib.errors import ModelError
+from mechshift_lib.models.sameness import DEQUANTISING, check_same, probe_logits
 
 
 def cache_root() -> Path:
@@ -34,7 +35,8 @@ def as_folder(path: Path, digest: str) -> Path:
         digest: its sha256, already checked.
 
     Raises:
-        ModelError: the cache folder can't be written.
+        ModelError: the cache folder can't be written, or the folder's model doesn't compute what
+            the file's does.
     """
     folder = cache_root() / f"{path.stem}-{digest[:16]}-transformers-{transformers.__version__}"
     if (folder / "config.json").is_file():
@@ -70,4 +72,6 @@ def _convert(path: Path, folder: Path) -> None:
     plain.load_state_dict(read.state_dict(), assign=True)
     plain.tie_weights()
     plain.save_pretrained(folder)
+    again = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    check_same(DEQUANTISING, probe_logits(read.eval()), probe_logits(again.eval()))
     AutoTokenizer.from_pretrained(parent, gguf_file=name).save_pretrained(folder)

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec
 from mechshift_lib.errors import ModelError
+from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.anatomy import Anatomy, at, rows
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import (
@@ -25,16 +26,17 @@ from mechshift_lib.models.checks import (
 from mechshift_lib.models.grouping import ungroup
 from mechshift_lib.models.inputs import arguments
 from mechshift_lib.models.opening import (
+    check_tokenizer,
     find_mask_id,
-    merge_adapter,
     open_model,
     open_tokenizer,
     quiet,
 )
 from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
+from mechshift_lib.models.sameness import UNGROUPING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
-from mechshift_lib.models.sources import locate
+from mechshift_lib.models.sources import locate, tokenizer_at
 
 KV = Literal["ungrouped", "grouped"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -141,12 +143,7 @@ def load_model(
             device.
     """
     check_device(device)  # before what takes long
-    with quiet():
-        located = locate(spec.source, root)
-    model = open_model(located, DTYPES[spec.dtype])
-    if spec.adapter is not None:
-        model = merge_adapter(model, root / spec.adapter)
-    tokenizer = open_tokenizer(located)
+    model, tokenizer = open_spec(spec, root)
     mask_id = None if spec.mask_token is None else find_mask_id(tokenizer, spec.mask_token, model)
     readout = make_readout(spec.readout, mask_id)
     return wrap_model(
@@ -158,6 +155,28 @@ def load_model(
         kv=kv,
         device=device,
     )
+
+
+def open_spec(spec: ModelSpec, root: Path = ROOT) -> tuple[PreTrainedModel, Any]:
+    """A model as it was saved, its adapter merged, and its tokenizer, or ``None`` without one.
+
+    An adapter that was trained with new tokens has the tokenizer that knows them.
+
+    Raises:
+        ModelError: files are missing, damaged or not those declared, or tokenizer and embedding
+            don't belong together.
+    """
+    with quiet():
+        located = locate(spec.source, root)
+    model = open_model(located, DTYPES[spec.dtype])
+    words = located
+    if spec.adapter is not None:
+        model = merge_adapter(model, root / spec.adapter)
+        words = tokenizer_at(root / spec.adapter) or located
+    tokenizer = open_tokenizer(words)
+    if tokenizer is not None:
+        check_tokenizer(tokenizer, model)
+    return model, tokenizer
 
 
 def load_folder(
@@ -222,9 +241,10 @@ def wrap_model(
     model = model.eval().requires_grad_(False)
     model.to(torch.device(device))  # type: ignore[arg-type]
     check_parts(model, anatomy)
-    kv_heads = shape_of(model.config, anatomy).n_kv_heads
-    if kv == "ungrouped":
-        ungroup(model, anatomy)
+    shape = shape_of(model.config, anatomy)
+    if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
+        with unchanged(model, UNGROUPING):
+            ungroup(model, anatomy)
     set_attention(model, anatomy, attention)
     lm = nnsight.NNsight(model)
     check_anatomy(model, lm, anatomy)
@@ -238,5 +258,5 @@ def wrap_model(
         readout=readout or make_readout("next-token"),
         mask_id=mask_id,
         kv=kv,
-        n_kv_heads=kv_heads,
+        n_kv_heads=shape.n_kv_heads,
     )

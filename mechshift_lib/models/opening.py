@@ -1,11 +1,10 @@
-"""Opening: weights, adapters and tokenizers as they lie in a folder or on the hub."""
+"""Opening: weights and tokenizers as they lie in a folder or on the hub."""
 
 from __future__ import annotations
 
 import io
 import json
 import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -55,7 +54,7 @@ def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
     except Exception as error:
         raise ModelError(
             f"The model at {located.name} can't be read, so fetch or train it again: "
-            f"{_short(error)}"
+            f"{shortened(error)}"
         ) from error
     lacking = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
     if lacking:
@@ -76,28 +75,6 @@ def _auto_class(config: Any) -> Any:
     return AutoModelForCausalLM if known else AutoModel
 
 
-def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
-    """Add a LoRA adapter's product to the weights.
-
-    Raises:
-        ModelError: the adapter is missing or damaged.
-    """
-    from peft import PeftModel
-
-    if not (path / "adapter_model.safetensors").is_file():
-        raise ModelError(f"Adapter folder {path} has no adapter_model.safetensors: train it first.")
-    try:
-        with quiet(), warnings.catch_warnings():
-            warnings.filterwarnings("error", message="Found missing adapter keys")
-            adapted: Any = PeftModel.from_pretrained(model, str(path))
-            merged: PreTrainedModel = adapted.merge_and_unload()
-    except Exception as error:
-        raise ModelError(
-            f"The adapter at {path} can't be read, so train it again: {_short(error)}"
-        ) from error
-    return merged
-
-
 def open_tokenizer(located: Located) -> Any:
     """Read the tokenizer, or ``None`` where there is none.
 
@@ -111,7 +88,7 @@ def open_tokenizer(located: Located) -> Any:
             return _tokenizer_class(located).from_pretrained(located.name, **located.options)
     except Exception as error:
         raise ModelError(
-            f"The tokenizer at {located.name} can't be read: {_short(error)}"
+            f"The tokenizer at {located.name} can't be read: {shortened(error)}"
         ) from error
 
 
@@ -125,6 +102,25 @@ def _tokenizer_class(located: Located) -> Any:
     declared = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     plain = declared.get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
     return PreTrainedTokenizerFast if plain else AutoTokenizer
+
+
+def check_tokenizer(tokenizer: Any, model: PreTrainedModel) -> None:
+    """Check that the embedding knows every id of the tokenizer's own, and of what it adds to texts.
+
+    Tokens that were added later and are in no text, such as a padding token, may lie beyond.
+
+    Raises:
+        ModelError: an id lies beyond the embedding.
+    """
+    known, added = embedding_rows(model), tokenizer.get_added_vocab()
+    own = [i for token, i in tokenizer.get_vocab().items() if token not in added]
+    last = max([*own, *tokenizer("")["input_ids"]], default=0)
+    if last >= known:
+        raise ModelError(
+            f"The tokenizer has token id {last}, but the model's embedding only ids below {known}: "
+            "give the tokenizer that belongs to the model, or lengthen its embedding "
+            "(resize_token_embeddings)."
+        )
 
 
 def find_mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:
@@ -143,7 +139,7 @@ def find_mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:
     return int(mask_id)
 
 
-def _short(error: Exception) -> str:
+def shortened(error: Exception) -> str:
     """The first line of an error, at most 200 characters."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"

@@ -25,6 +25,7 @@ from mechshift_lib.models.anatomy import (
     rows,
     split_sizes,
 )
+from mechshift_lib.models.sameness import differ
 from mechshift_lib.models.shape import Shape, shape_of
 
 SUM = "the sum of the node outputs before it"
@@ -94,7 +95,7 @@ def check_anatomy(model: PreTrainedModel, lm: Any, anatomy: Anatomy) -> None:
     _compare(anatomy, f"the input of {anatomy.final_norm}", run.final_in, stream, SUM)
     _check_norm(anatomy, at(model, anatomy.final_norm), anatomy.final_norm, run.final_in, run.final)
     logits = at(model, anatomy.unembed)(run.final)
-    if _differ(run.logits, logits):
+    if differ(run.logits, logits):
         raise ModelError(
             "The logits aren't the unembedding of the final norm's output (scaled or capped?): "
             "correct the anatomy in mechshift_lib/models/architectures.py."
@@ -201,16 +202,8 @@ def _check_norm(anatomy: Anatomy, module: Any, path: str, x: Tensor, normed: Ten
 
 
 def _compare(anatomy: Anatomy, what: str, found: Tensor, expected: Tensor, rule: str) -> None:
-    if found.shape != expected.shape or _differ(found, expected):
+    if found.shape != expected.shape or differ(found, expected):
         raise ModelError(
             f"The {anatomy.model_type} anatomy doesn't fit this model, where {what} isn't {rule}: "
             "correct it in mechshift_lib/models/architectures.py."
         )
-
-
-def _differ(found: Tensor, expected: Tensor) -> bool:
-    """Whether two tensors differ by more than a few roundings of their own precision."""
-    wide = torch.promote_types(found.dtype, torch.float32)
-    tolerance = max(1e-3, 8 * torch.finfo(found.dtype).eps)
-    error = (found.to(wide) - expected.to(wide)).norm(dim=-1)
-    return bool((error > tolerance * expected.to(wide).norm(dim=-1) + 1e-6).any())

@@ -48,8 +48,26 @@ def _folder(path: Path) -> Located:
         raise ModelError(f"Model folder {path} doesn't exist: train it or correct the path.")
     if not (path / "config.json").is_file():
         raise ModelError(f"Model folder {path} has no config.json: give a Hugging Face folder.")
-    has_tokenizer = any((path / f).is_file() for f in ("tokenizer.json", "tokenizer_config.json"))
-    return Located(str(path), {"local_files_only": True}, has_tokenizer)
+    return Located(str(path), {"local_files_only": True}, _has_tokenizer(path))
+
+
+def tokenizer_at(path: Path) -> Located | None:
+    """A folder's tokenizer, if it has one."""
+    return Located(str(path), {"local_files_only": True}) if _has_tokenizer(path) else None
+
+
+#: What a folder with a tokenizer has: one of these lists of files.
+_TOKENIZERS = (
+    ("tokenizer.json",),
+    ("tokenizer_config.json",),
+    ("vocab.json", "merges.txt"),
+    ("tokenizer.model",),
+    ("vocab.txt",),
+)
+
+
+def _has_tokenizer(path: Path) -> bool:
+    return any(all((path / file).is_file() for file in files) for files in _TOKENIZERS)
 
 
 def _wheel(source: WheelSource) -> Located:

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
+from tokenizers.processors import TemplateProcessing
 from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
 
 from mechshift_lib.config import HubSource, ModelSpec, WheelSource
@@ -138,7 +139,7 @@ def test_an_adapter_is_merged_before_heads_are_ungrouped(folder, tmp_path):
     weights = tmp_path / "adapter" / "adapter_model.safetensors"
     kept = load_file(weights)
     save_file({k: v for k, v in kept.items() if "k_proj" not in k}, weights)
-    with pytest.raises(ModelError, match=r"adapter .* can't be read"):
+    with pytest.raises(ModelError, match=r"adapter .* can't be added to this model"):
         load_model(spec)
     weights.unlink()
     with pytest.raises(ModelError, match=r"no adapter_model\.safetensors"):
@@ -194,6 +195,29 @@ def test_mask_tokens_that_are_not_there(folder):
         load_folder(folder, **options)
     with pytest.raises(ModelError, match=r"no mask token '\[HOLE\]'"):
         load_folder(folder, mask_token="[HOLE]", **options)
+
+
+def test_a_tokenizer_that_is_longer_than_the_embedding(folder):
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["z"] = VOCABULARY
+    file.write_text(json.dumps(content))
+    with pytest.raises(ModelError, match="token id 40, but the model's embedding only ids below"):
+        load_folder(folder)
+
+
+def test_a_padding_token_beyond_the_embedding_is_in_no_text(folder):
+    words = {f"w{i}": i for i in range(VOCABULARY)}
+    long = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words)))
+    long.add_special_tokens({"pad_token": "[PAD]"})
+    long.save_pretrained(folder)
+    assert load_folder(folder).tokenizer.pad_token_id == VOCABULARY
+    long.backend_tokenizer.post_processor = TemplateProcessing(
+        single="[PAD] $A", special_tokens=[("[PAD]", VOCABULARY)]
+    )
+    long.save_pretrained(folder)
+    with pytest.raises(ModelError, match="token id 40, but the model's embedding"):
+        load_folder(folder)
 
 
 def test_unknown_architecture_names_the_known_ones(tmp_path):
