@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from mechshift_lib.circuits.attribution.products import DEFAULT_BUDGET
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.errors import ModelError
-from mechshift_lib.models.checks import check_attention
+from mechshift_lib.models.attention import check_attention
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.tasks.base import Example
 

@@ -1,13 +1,13 @@
-"""What is asserted whenever a model is loaded: its parts and the direction of its attention.
+"""What is asserted whenever a model is loaded: its parts are there, of the declared widths.
 
-That the parts work together as the anatomy says is proven by :mod:`mechshift_lib.models.proof`.
+That they work together as the anatomy says is proven by :mod:`mechshift_lib.models.proof`, what
+tokens see by :mod:`mechshift_lib.models.attention`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -15,29 +15,6 @@ from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import SPLITS, Anatomy, at, norm_parts, rows
 from mechshift_lib.models.sameness import UNTYING, check_same, probe_logits
 from mechshift_lib.models.shape import shape_of
-
-Attention = Literal["causal", "full"]
-
-
-def set_attention(model: PreTrainedModel, anatomy: Anatomy, attention: Attention) -> None:
-    """Make a model attend as declared.
-
-    ``config.is_causal`` is what transformers builds its masks from; the modules' own flag alone
-    changes nothing there, but it is what remote code may look at.
-
-    Raises:
-        ModelError: the checkpoint itself says that it attends in both directions.
-    """
-    if attention == "causal":
-        if getattr(model.config, "is_causal", None) is False:
-            raise ModelError(
-                "The checkpoint's config says is_causal=false but attention 'causal' is declared: "
-                "declare attention 'full'."
-            )
-        return
-    model.config.is_causal = False
-    for index in range(shape_of(model.config, anatomy).n_layers if anatomy.attn else 0):
-        at(anatomy.layer(model, index), anatomy.attn).is_causal = False
 
 
 def untie_unembedding(model: PreTrainedModel, anatomy: Anatomy) -> None:
@@ -78,32 +55,6 @@ def embedding_rows(model: PreTrainedModel) -> int:
     """Number of ids that the embedding knows."""
     embedding: Any = model.get_input_embeddings()
     return int(embedding.weight.shape[0])
-
-
-@torch.no_grad()
-def check_attention(model: PreTrainedModel, attention: Attention) -> None:
-    """Prove the attention: does changing the last token move the first token's logits?
-
-    It must for ``"full"``, and by exactly 0 for ``"causal"``.
-
-    Raises:
-        ModelError: the model attends otherwise than declared.
-    """
-    vocabulary = embedding_rows(model)
-    ids = torch.arange(4, device=model.device)[None] % vocabulary
-    changed = ids.clone()
-    changed[0, -1] = (ids[0, -1] + 1) % vocabulary
-    first, other = (_logits(model, x)[0, 0] for x in (ids, changed))
-    sees = not torch.equal(first, other)
-    if sees and attention == "causal":
-        raise ModelError(
-            "Attention 'causal' is declared, but the first token sees the last: declare 'full'."
-        )
-    if not sees and attention == "full":
-        raise ModelError(
-            "Attention 'full' is declared, but the first token doesn't see the last: this model "
-            "can't be made bidirectional by its config, so declare 'causal' or use other code."
-        )
 
 
 def check_parts(model: PreTrainedModel, anatomy: Anatomy) -> None:
@@ -148,8 +99,3 @@ def _check_shape(weight: Tensor, expected: tuple[int, int], path: str) -> None:
             f"{path} has shape {tuple(weight.shape)} instead of {expected}: correct the anatomy "
             "in mechshift_lib/models/architectures.py."
         )
-
-
-def _logits(model: PreTrainedModel, ids: Tensor) -> Tensor:
-    logits: Tensor = model(input_ids=ids, use_cache=False).logits
-    return logits

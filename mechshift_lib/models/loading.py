@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mechshift_lib.config import ROOT, FolderSource, ModelSpec
+from mechshift_lib.config import ROOT, Attention, FolderSource, ModelSpec
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.anatomy import Anatomy, at, rows
 from mechshift_lib.models.architectures import anatomy_of
-from mechshift_lib.models.checks import (
-    Attention,
+from mechshift_lib.models.attention import (
     check_attention,
-    check_parts,
-    embedding_rows,
+    check_layers,
     set_attention,
+    sliding_window,
 )
+from mechshift_lib.models.checks import check_parts, embedding_rows
 from mechshift_lib.models.grouping import ungroup
 from mechshift_lib.models.inputs import arguments
 from mechshift_lib.models.opening import (
@@ -245,10 +245,12 @@ def wrap_model(
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
         with unchanged(model, UNGROUPING):
             ungroup(model, anatomy)
+    window = sliding_window(model.config)
     set_attention(model, anatomy, attention)
     lm = nnsight.NNsight(model)
     check_anatomy(model, lm, anatomy)
     check_attention(model, attention)
+    check_layers(model, lm, anatomy, attention, window)
     return LoadedModel(
         hf=model,
         lm=lm,

@@ -41,6 +41,9 @@ UNTYING = Transformation(
 UNGROUPING = Transformation(
     "Giving every query head its own key and value projection", "load it with kv 'grouped'"
 )
+WIDENING = Transformation(
+    "Taking the sliding windows of layers away", "declare attention 'causal', or use other code"
+)
 DEQUANTISING = Transformation(
     "Saving the GGUF file's weights as float32",
     "give a Hugging Face folder with the model in safetensors",
@@ -56,11 +59,16 @@ def differ(found: Tensor, expected: Tensor) -> bool:
 
 
 @torch.no_grad()
-def probe_logits(model: Any) -> Tensor:
-    """Logits of random ids, the same for every model with as many: ``[2, 6, vocab]``."""
+def probe_logits(model: Any, longest: int = _TOKENS) -> Tensor:
+    """Logits of random ids, the same for every model with as many: ``[2, 6, vocab]``.
+
+    Of fewer than 6 tokens where they are to be no ``longest`` than that.
+    """
     vocabulary: Any = model.get_input_embeddings()
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(int(vocabulary.weight.shape[0]), (_ROWS, _TOKENS), generator=draw)
+    ids = torch.randint(
+        int(vocabulary.weight.shape[0]), (_ROWS, min(longest, _TOKENS)), generator=draw
+    )
     logits: Tensor = model(input_ids=ids.to(model.device), use_cache=False).logits
     return logits
 
@@ -84,12 +92,16 @@ def check_same(transformation: Transformation, before: Tensor, after: Tensor) ->
 
 
 @contextmanager
-def unchanged(model: PreTrainedModel, transformation: Transformation) -> Iterator[None]:
+def unchanged(
+    model: PreTrainedModel, transformation: Transformation, longest: int = _TOKENS
+) -> Iterator[None]:
     """Refuse what is done to ``model`` in the block where its logits change.
+
+    Those of inputs no ``longest`` than that.
 
     Raises:
         ModelError: as :func:`check_same`.
     """
-    before = probe_logits(model)
+    before = probe_logits(model, longest)
     yield
-    check_same(transformation, before, probe_logits(model))
+    check_same(transformation, before, probe_logits(model, longest))

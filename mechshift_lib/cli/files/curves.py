@@ -29,8 +29,8 @@ from mechshift_lib.cli.files.partial import (
     partial_path,
 )
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
+from mechshift_lib.config import Attention
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 

@@ -26,8 +26,8 @@ from mechshift_lib.cli.files.partial import (
     join_attributions,
     partial_path,
 )
+from mechshift_lib.config import Attention
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.checks import Attention
 from mechshift_lib.models.loading import KV, load_folder
 from mechshift_lib.models.readout import Item
 
