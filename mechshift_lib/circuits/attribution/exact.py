@@ -11,7 +11,7 @@ one projection serves all readers of a source. Edges into ``logits`` need no pas
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.attribution.products import source_differences
 from mechshift_lib.circuits.attribution.scores import Attribution, ItemMeans, PositionMeans
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.graph.sites import by_site
 from mechshift_lib.circuits.questions.items import (
     active_positions,
     buckets,
@@ -225,7 +226,7 @@ class _Setting:
         where = slice(None) if position is None else slice(position, position + 1)
         size = BatchSize(self.batch_size)
         differs = self.change[:, where].ne(0).any(3).any(1).cpu().numpy()  # [batch, n_source]
-        for edges in self._by_site(chosen):
+        for edges in by_site(self.graph, chosen):
             items, columns = np.nonzero(differs[:, self.graph.source_index[edges]])
             order = np.lexsort((columns, self.graph.source_index[edges][columns], items))
             items, rows = items[order], edges[columns[order]]
@@ -239,14 +240,6 @@ class _Setting:
             ):
                 found[items[list(part)], rows[list(part)]] = lost
         return found
-
-    def _by_site(self, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        """Chosen edges into the attention of a layer, an MLP, or the logits."""
-        graph = self.graph
-        attention = np.isin(graph.split[chosen], ["q", "k", "v"])
-        site = 2 * graph.reader_layer[chosen] + ~attention
-        for index in np.unique(site):
-            yield chosen[site == index]
 
     def _lost(
         self, items: NDArray[np.int64], edges: NDArray[np.int64], where: slice

@@ -154,7 +154,7 @@ class SiteGradients:
 
 
 def reader_gradients(model: LoadedModel, dtype: torch.dtype) -> list[SiteGradients]:
-    """All reader sites, in the order of ``attribution.products.site_readers``."""
+    """All sites, in the order of :func:`~mechshift_lib.circuits.graph.sites.site_readers`."""
     anatomy, hf = model.anatomy, model.hf
     sites = []
     for index in range(model.n_layers):

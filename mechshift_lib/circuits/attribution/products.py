@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mechshift_lib.circuits.attribution.gradients import SiteGradients
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.graph.sites import site_readers
 from mechshift_lib.circuits.tracing.outputs import NodeOutputs
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
@@ -21,14 +22,6 @@ from mechshift_lib.models.loading import LoadedModel
 #: Bytes of differences and gradients held at once where no budget is given: large enough for
 #: efficient matrix products, small beside what a backward pass keeps.
 DEFAULT_BUDGET = 64 * 2**20
-
-
-def site_readers(graph: Graph) -> Iterator[slice]:
-    """Readers of each site: attention and MLP of each layer, then the logits."""
-    for layer in range(graph.n_layers):
-        yield slice(graph.readers_of(layer, "q").start, graph.readers_of(layer, "v").stop)
-        yield graph.readers_of(layer, "m")
-    yield slice(graph.n_readers - 1, graph.n_readers)
 
 
 def edge_scores(
@@ -49,7 +42,8 @@ def edge_scores(
         graph: its graph.
         clean: what every node writes on the clean input.
         corrupted: the same on the corrupted input.
-        sites: gradients at the readers, in :func:`site_readers`' order, of the active positions;
+        sites: gradients at the readers, in the order of
+            :func:`~mechshift_lib.circuits.graph.sites.site_readers`, of the active positions;
             a site without points counts as zero.
         positions: active positions, those that can carry a score.
         by_position: keep the reader's position instead of summing over positions.

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.circuits.attribution.products import site_readers
 from mechshift_lib.circuits.evaluation.ablation import Reference
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.graph.sites import site_readers
 from mechshift_lib.circuits.tracing.interventions import normed
 from mechshift_lib.models.anatomy import (
     at,

@@ -7,7 +7,6 @@ the asked positions outside spares a ``[batch, pos, vocab]`` tensor.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import nnsight
 from torch import Tensor
@@ -32,25 +31,6 @@ class NodeOutputs:
     heads: list[Tensor]
     mlps: list[Tensor]
     final: Tensor
-
-
-def arguments(ids: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
-    """What a model is called with.
-
-    Args:
-        ids: input ids ``[batch, pos]``.
-        mask: 1 for tokens and 0 for padding on either side, ``[batch, pos]``; positions count
-            tokens only, so padding changes no result. Without one, nothing is padding.
-    """
-    if mask is None:
-        return {"input_ids": ids, "use_cache": False}
-    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    return {
-        "input_ids": ids,
-        "attention_mask": mask,
-        "position_ids": positions,
-        "use_cache": False,
-    }
 
 
 def node_outputs(model: LoadedModel, ids: Tensor, mask: Tensor | None = None) -> NodeOutputs:

@@ -9,7 +9,6 @@ import nnsight
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.outputs import arguments
 from mechshift_lib.circuits.tracing.streams import Streams, enter
 from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
@@ -60,7 +59,7 @@ def receive(
     by_layer = sent[:, 1:].unflatten(1, (model.n_layers, -1))  # heads, then the MLP
     heads_sent = by_layer[:, :, :-1].repeat_interleave(model.d_head, 2)[:, :, None]
     mlps_sent = by_layer[:, :, -1, None, None]
-    with lm.trace(**arguments(clean.ids[rows])) as tracer:
+    with lm.trace(**model.arguments(clean.ids[rows])) as tracer:
         qkv: dict[int, list[Tensor]] = nnsight.save({})
         mlps: dict[int, Tensor] = nnsight.save({})
         enter(model, start, stream)
@@ -105,7 +104,7 @@ def run_received(
     """
     anatomy, lm = model.anatomy, model.lm
     paths = projections(anatomy)
-    with lm.trace(**arguments(clean.ids[rows])) as tracer:
+    with lm.trace(**model.arguments(clean.ids[rows])) as tracer:
         enter(model, start, clean.inputs[start][rows])
         for index in range(start, model.n_layers):
             layer = anatomy.layer(lm, index)

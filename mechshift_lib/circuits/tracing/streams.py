@@ -12,7 +12,6 @@ import nnsight
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.outputs import arguments
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 
@@ -40,7 +39,7 @@ class Streams:
 def run_streams(model: LoadedModel, ids: Tensor) -> Streams:
     """Run input ids ``[batch, pos]`` and keep the residual stream at every layer's input."""
     anatomy, lm = model.anatomy, model.lm
-    with lm.trace(**arguments(ids)) as tracer:
+    with lm.trace(**model.arguments(ids)) as tracer:
         inputs: list[Tensor] = nnsight.save([])
         heads: list[Tensor] = nnsight.save([])
         mlps: list[Tensor] = nnsight.save([])
@@ -90,7 +89,7 @@ def through_layer(
     """
     anatomy, lm = model.anatomy, model.lm
     stream, last = base.inputs[layer][rows], layer + 1 == model.n_layers
-    with lm.trace(**arguments(base.ids[rows])) as tracer:
+    with lm.trace(**model.arguments(base.ids[rows])) as tracer:
         enter(model, layer, stream)
         block = anatomy.layer(lm, layer)
         at(block, anatomy.o).input = heads
@@ -120,7 +119,7 @@ def run_from(model: LoadedModel, ids: Tensor, layer: int, stream: Tensor) -> Ten
     if layer == model.n_layers:
         normed: Tensor = at(model.hf, anatomy.final_norm)(stream)
         return normed
-    with lm.trace(**arguments(ids)) as tracer:
+    with lm.trace(**model.arguments(ids)) as tracer:
         enter(model, layer, stream)
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
