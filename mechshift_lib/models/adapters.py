@@ -14,6 +14,7 @@ from mechshift_lib.errors import ModelError
 from mechshift_lib.models.checks import embedding_rows
 from mechshift_lib.models.opening import quiet, shortened
 from mechshift_lib.models.sameness import MERGING, check_same, probe_logits
+from mechshift_lib.models.sources import named
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -33,8 +34,8 @@ def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
 
     if not (path / WEIGHTS).is_file():
         raise ModelError(
-            f"Adapter folder {path} has no {WEIGHTS}: train the adapter first, or save it as "
-            "safetensors."
+            f"Adapter folder {named(path)} has no {WEIGHTS}: train the adapter first, or save it "
+            "as safetensors."
         )
     try:
         with quiet(), warnings.catch_warnings():
@@ -46,8 +47,8 @@ def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
             merged: PreTrainedModel = adapted.merge_and_unload()
     except Exception as error:
         raise ModelError(
-            f"The adapter at {path} can't be added to this model, so name the model that it was "
-            f"trained on, or train it again: {shortened(error)}"
+            f"The adapter at {named(path)} can't be added to this model, so name the model that it "
+            f"was trained on, or train it again: {shortened(error)}"
         ) from error
     check_same(MERGING, before, probe_logits(merged))
     return merged

@@ -36,7 +36,7 @@ from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
 from mechshift_lib.models.sameness import UNGROUPING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
-from mechshift_lib.models.sources import locate, tokenizer_at
+from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 
 KV = Literal["ungrouped", "grouped"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -142,8 +142,14 @@ def load_model(
             the architecture is unknown; the attention isn't the one declared; there is no such
             device.
     """
+    return _load(spec, device, kv, root, tokenizer_needed=True)
+
+
+def _load(
+    spec: ModelSpec, device: str, kv: KV, root: Path, *, tokenizer_needed: bool
+) -> LoadedModel:
     check_device(device)  # before what takes long
-    model, tokenizer = open_spec(spec, root)
+    model, tokenizer = open_spec(spec, root, tokenizer_needed=tokenizer_needed)
     mask_id = None if spec.mask_token is None else find_mask_id(tokenizer, spec.mask_token, model)
     readout = make_readout(spec.readout, mask_id)
     return wrap_model(
@@ -157,7 +163,9 @@ def load_model(
     )
 
 
-def open_spec(spec: ModelSpec, root: Path = ROOT) -> tuple[PreTrainedModel, Any]:
+def open_spec(
+    spec: ModelSpec, root: Path = ROOT, *, tokenizer_needed: bool = True
+) -> tuple[PreTrainedModel, Any]:
     """A model as it was saved, its adapter merged, and its tokenizer, or ``None`` without one.
 
     An adapter that was trained with new tokens has the tokenizer that knows them.
@@ -173,7 +181,7 @@ def open_spec(spec: ModelSpec, root: Path = ROOT) -> tuple[PreTrainedModel, Any]
     if spec.adapter is not None:
         model = merge_adapter(model, root / spec.adapter)
         words = tokenizer_at(root / spec.adapter) or located
-    tokenizer = open_tokenizer(words)
+    tokenizer = open_tokenizer(words, needed=tokenizer_needed)
     if tokenizer is not None:
         check_tokenizer(tokenizer, model)
     return model, tokenizer
@@ -196,6 +204,7 @@ def load_folder(
     """
     if readout != "next-token" and mask_token is None:
         raise ModelError(f"Readout {readout!r} needs a mask token: name one with mask_token.")
+    check_is_no_hub_name(path)
     spec = ModelSpec(
         source=FolderSource(kind="folder", path=str(Path(path).absolute())),
         attention=attention,
@@ -203,7 +212,7 @@ def load_folder(
         mask_token=mask_token,
         dtype=dtype,
     )
-    return load_model(spec, device=device, kv=kv)
+    return _load(spec, device, kv, ROOT, tokenizer_needed=mask_token is not None)
 
 
 def check_device(name: str) -> None:
@@ -214,10 +223,14 @@ def check_device(name: str) -> None:
     """
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise ModelError(f"Unknown device {name!r}: use 'cpu', 'cuda' or 'cuda:0'.") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ModelError(f"Device {name!r} isn't available on this machine: use device 'cpu'.")
+    except (RuntimeError, ValueError):
+        raise ModelError(f"Unknown device {name[:40]!r}: use 'cpu', 'cuda' or 'cuda:0'.") from None
+    try:
+        torch.zeros(1, device=device).item()  # a device that torch knows and this build lacks fails
+    except (RuntimeError, AssertionError, ImportError):
+        raise ModelError(
+            f"Device {name!r} isn't available on this machine: use device 'cpu'."
+        ) from None
 
 
 def wrap_model(

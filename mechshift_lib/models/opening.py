@@ -25,7 +25,7 @@ from transformers.utils import logging as hf_logging
 from mechshift_lib.errors import MechshiftError, ModelError
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import embedding_rows
-from mechshift_lib.models.sources import Located
+from mechshift_lib.models.sources import Located, named
 
 
 def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
@@ -53,14 +53,14 @@ def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
         raise
     except Exception as error:
         raise ModelError(
-            f"The model at {located.name} can't be read, so fetch or train it again: "
+            f"The model at {named(located.name)} can't be read, so fetch or train it again: "
             f"{shortened(error)}"
         ) from error
     lacking = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
     if lacking:
         raise ModelError(
-            f"The model at {located.name} lacks {len(lacking)} weights, such as {lacking[0]}: "
-            "fetch or train it again."
+            f"The model at {named(located.name)} lacks {len(lacking)} weights, such as "
+            f"{lacking[0][:100]}: fetch or train it again."
         )
     return model
 
@@ -75,20 +75,33 @@ def _auto_class(config: Any) -> Any:
     return AutoModelForCausalLM if known else AutoModel
 
 
-def open_tokenizer(located: Located) -> Any:
+def open_tokenizer(located: Located, *, needed: bool = True) -> Any:
     """Read the tokenizer, or ``None`` where there is none.
+
+    Of old folders, whose files some architectures' code no longer takes, also where it isn't
+    ``needed``: whoever gives token ids needs none.
 
     Raises:
         ModelError: it can't be read.
     """
     if not located.has_tokenizer:
         return None
+    folder = Path(located.name)
+    old = folder.is_dir() and not (folder / "tokenizer.json").is_file()
     try:
         with quiet():
             return _tokenizer_class(located).from_pretrained(located.name, **located.options)
     except Exception as error:
+        if old and not needed:
+            return None
+        advice = (
+            "it has no tokenizer.json, so open it with the class that it was made for, such as "
+            "GPT2Tokenizer, and save it again with save_pretrained"
+            if old
+            else "fetch or save it again"
+        )
         raise ModelError(
-            f"The tokenizer at {located.name} can't be read: {shortened(error)}"
+            f"The tokenizer at {named(located.name)} can't be read: {advice} ({shortened(error)})."
         ) from error
 
 
@@ -140,9 +153,9 @@ def find_mask_id(tokenizer: Any, token: str, model: PreTrainedModel) -> int:
 
 
 def shortened(error: Exception) -> str:
-    """The first line of an error, at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+    """The first line of an error, at most 120 characters."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:120]}".rstrip(" :.")
 
 
 @contextmanager

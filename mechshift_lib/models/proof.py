@@ -85,9 +85,14 @@ def check_anatomy(model: PreTrainedModel, lm: Any, anatomy: Anatomy) -> None:
             "mechshift_lib/models/architectures.py."
         ) from error
     if not torch.isfinite(run.logits).all():
+        narrow = model.dtype == torch.float16
         raise ModelError(
-            "The model's logits are NaN or infinite: fetch or train it again, or load it in "
-            "float32."
+            "The model's logits are NaN or infinite"
+            + (
+                " in float16, whose largest number is 65504: load it in bfloat16 or float32."
+                if narrow
+                else ": fetch or train it again."
+            )
         )
     stream = run.embed
     for index, layer in enumerate(run.layers):

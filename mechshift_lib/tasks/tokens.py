@@ -9,8 +9,21 @@ from mechshift_lib.tasks.base import Tokenizer
 
 
 def encode_prompt(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
-    """Ids of a prompt, with whatever the tokenizer puts in front of a text (a BOS, say)."""
-    return tuple(tokenizer(text)["input_ids"])
+    """Ids of a prompt, with whatever the tokenizer puts in front of a text (a BOS, say).
+
+    Raises:
+        TaskError: the tokenizer puts an end of text behind it, so that no answer can follow.
+    """
+    ids = tuple(tokenizer(text)["input_ids"])
+    for name in ("eos_token", "sep_token"):
+        token, index = (getattr(tokenizer, x, None) for x in (name, f"{name}_id"))
+        if ids and ids[-1] == index and not text.endswith(str(token)):
+            raise TaskError(
+                f"The tokenizer puts {token} behind every text, so that a prompt ends before its "
+                "answer: save the tokenizer with add_eos_token=False, or without it in its "
+                "post-processor."
+            )
+    return ids
 
 
 def encode_answer(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
