@@ -18,6 +18,8 @@ Role = Literal["arm", "mdm", "continued"]
 ROLES: tuple[Role, ...] = ("arm", "mdm", "continued")
 Attention = Literal["causal", "full"]
 ReadoutName = Literal["next-token", "shifted-mask", "mask"]
+#: Precision in which weights are read and models run.
+Dtype = Literal["float32", "bfloat16", "float16"]
 Analysis = Literal[
     "behaviour",
     "circuits",
@@ -73,7 +75,7 @@ class ModelSpec(Strict):
     attention: Attention
     readout: ReadoutName
     mask_token: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
 
     @model_validator(mode="after")
     def _mask_needed(self) -> ModelSpec:

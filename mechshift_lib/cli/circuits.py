@@ -18,6 +18,8 @@ from mechshift_lib.cli.options import (
     BudgetOption,
     Cut,
     DeviceOption,
+    Dtype,
+    DtypeOption,
     KVOption,
     Method,
     Metric,
@@ -68,6 +70,7 @@ def attribute(
     batch_size: BatchOption = 32,
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = Dtype.float32,
 ) -> None:
     """Score every edge of any model on any prompts.
 
@@ -106,6 +109,7 @@ def attribute(
         batch_size=batch_size,
         memory_budget=budget,
         device=device,
+        dtype=dtype.value,
         progress=sys.stderr.isatty(),
     )
     typer.echo(f"Wrote {out}")
@@ -171,6 +175,7 @@ def evaluate(
     batch_size: BatchOption = 32,
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = Dtype.float32,
 ) -> None:
     """Run a model with only a circuit's edges intact: how much of the behaviour is left?
 
@@ -203,6 +208,7 @@ def evaluate(
         batch_size=batch_size,
         memory_budget=budget,
         device=device,
+        dtype=dtype.value,
         progress=sys.stderr.isatty(),
     )
     if given:

@@ -51,6 +51,14 @@ class KV(enum.StrEnum):
     grouped = "grouped"
 
 
+class Dtype(enum.StrEnum):
+    """Precisions in which a model runs."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 class Ranking(enum.StrEnum):
     """Which score ranks edges."""
 
@@ -125,6 +133,10 @@ BudgetOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+DtypeOption = Annotated[
+    Dtype,
+    typer.Option(help="Precision in which the model runs; scores are summed in float32 always."),
+]
 
 
 _UNITS = {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mechshift_lib.cli.options import Dtype
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ RemoteCode = Annotated[
         help="Let a hub repository run its own code, at the revision given: read it before.",
     ),
 ]
+Precision = Annotated[
+    Dtype | None,
+    typer.Option(
+        help="Precision in which the models run; by default the pair's own, else float32.",
+        show_default=False,
+    ),
+]
 
 
 def doctor(
@@ -37,6 +45,7 @@ def doctor(
     mdm: Mdm = None,
     mask_token: MaskToken = None,
     remote_code: RemoteCode = False,
+    dtype: Precision = None,
 ) -> None:
     """Say whether the library understands a pair of models, one check and one sentence a line.
 
@@ -49,7 +58,7 @@ def doctor(
 
     Example: mechshift doctor --arm ./my-arm --mdm ./my-mdm
     """
-    found = _diagnose(pair, arm, mdm, mask_token, remote_code)
+    found = _diagnose(pair, arm, mdm, mask_token, remote_code, dtype)
     _report(found)
     if pair is None and found.healthy:
         from mechshift_lib.doctor.proposal import as_yaml, propose
@@ -79,6 +88,7 @@ def fork(
     ] = None,
     mask_token: MaskToken = None,
     remote_code: RemoteCode = False,
+    dtype: Precision = None,
 ) -> None:
     """Add a pair of models to the book: its file, and its part in the table of contents.
 
@@ -95,7 +105,7 @@ def fork(
     from mechshift_lib.fork import add_pair
 
     model = load_pair(like) if like is not None else None
-    found = _diagnose(None, arm, mdm, mask_token, remote_code, model)
+    found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model)
     _report(found)
     _conclude(found)
     control = None
@@ -130,6 +140,7 @@ def _diagnose(
     mdm: str | None,
     mask_token: str | None,
     remote_code: bool,
+    dtype: Dtype | None,
     like: Pair | None = None,
 ) -> Diagnosis:
     if (pair is None) == (arm is None or mdm is None):
@@ -141,11 +152,14 @@ def _diagnose(
     known = load_pair(pair) if pair is not None else like
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
-        return examine(known.model("arm"), known.model("mdm"), tasks=tasks, device=device)
+        chosen = {} if dtype is None else {"dtype": dtype.value}
+        own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
+        return examine(own, other, tasks=tasks, device=device)
     first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    precision = (dtype or Dtype.float32).value
     return examine(
-        spec_of(first, readout="next-token"),
-        spec_of(second, readout="shifted-mask", mask_token=mask_token),
+        spec_of(first, readout="next-token", dtype=precision),
+        spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),
         tasks=tasks,
         declared=False,
         device=device,

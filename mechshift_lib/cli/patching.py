@@ -15,6 +15,8 @@ from mechshift_lib.cli.options import (
     AttentionOption,
     DeviceOption,
     Direction,
+    Dtype,
+    DtypeOption,
     KVOption,
     Metric,
     MetricOption,
@@ -98,6 +100,7 @@ def patch(
         int, typer.Option(help="Patched runs at once; the results don't depend on it.", min=1)
     ] = 256,
     device: DeviceOption = "cpu",
+    dtype: DtypeOption = Dtype.float32,
 ) -> None:
     """Replace activations of one run by those of the other: which of them carry the answer?
 
@@ -145,6 +148,7 @@ def patch(
         kv=kv.value,
         batch_size=batch_size,
         device=device,
+        dtype=dtype.value,
         progress=sys.stderr.isatty(),
     )
     if senders is not None and readers is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mechshift_lib.config import ROOT, Attention, FolderSource, ModelSpec
+from mechshift_lib.config import ROOT, Attention, Dtype, FolderSource, ModelSpec
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.anatomy import Anatomy, at, rows
@@ -39,7 +39,11 @@ from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 
 KV = Literal["ungrouped", "grouped"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES: dict[Dtype, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,7 @@ def load_folder(
     mask_token: str | None = None,
     kv: KV = "ungrouped",
     device: str = "cpu",
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    dtype: Dtype = "float32",
 ) -> LoadedModel:
     """Load any Hugging Face folder. A tokenizer is needed only for a mask token.
 

@@ -21,7 +21,7 @@ from mechshift_lib.cli.circuits import parse_fractions, parse_size
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.models.loading import load_folder
+from mechshift_lib.models.loading import DTYPES, load_folder
 from tests.support.command import (
     BAD_EXAMPLES,
     COMMANDS,
@@ -45,6 +45,7 @@ def test_options_are_those_of_the_library() -> None:
         (cli_options.Metric, METRICS),
         (cli_options.Selection, SELECTIONS),
         (cli_options.Cut, list(Ablation)),
+        (cli_options.Dtype, list(DTYPES)),
     ):
         assert [x.value for x in enum] == [str(name) for name in names]
 
@@ -284,6 +285,28 @@ def test_a_device_that_there_is_not(
     given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
     refused = call(command, *given, "--out", tmp_path / "o.json", "--device", device)
     assert_refused(refused, device, "use ")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_precision_of_a_run(folder: Path, tmp_path: Path, command: str, dtype: str) -> None:
+    """The numbers of half precision are near those of float32, and not the same."""
+    given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
+    suffix, column = (
+        (".json", "")
+        if command == "attribute"
+        else (".csv", "faithfulness" if command == "evaluate" else "value")
+    )
+    found = []
+    for name in ("float32", dtype):
+        out = tmp_path / f"{name}{suffix}"
+        assert call(command, *given, "--out", out, "--dtype", name)[0] == 0
+        if suffix == ".json":
+            found.append(np.array(list(json.loads(out.read_text()).values())))
+        else:
+            found.append(pd.read_csv(out)[column].to_numpy())
+    assert 0 < np.abs(found[0] - found[1]).max() < 0.2
+    assert np.corrcoef(*found)[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("command", COMMANDS)

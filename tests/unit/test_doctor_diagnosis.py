@@ -18,6 +18,7 @@ from mechshift_lib.errors import ConfigError, ModelError
 from mechshift_lib.models.loading import load_folder
 from mechshift_lib.tasks import get_task
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
+from tests.support.command import call
 from tests.support.study import make_pair
 
 
@@ -62,6 +63,14 @@ def test_a_sound_pair_passes_and_its_file_is_proposed(models):
     assert (pair.arm.attention, pair.mdm.attention) == ("causal", "full")
     assert pair.mdm.mask_token == "[MASK]"
     assert pair.tasks == ("ioi", "greater-than", "countdown", "infilling")
+
+
+def test_the_precision_that_a_pair_is_examined_and_declared_in(models):
+    options = ("--arm", models / "arm", "--mdm", models / "mdm", "--dtype", "bfloat16")
+    code, said, error = call("doctor", *options)
+    assert code == 0, error
+    pair = yaml.safe_load(said[said.index("name: ") :])
+    assert pair["arm"]["dtype"] == pair["mdm"]["dtype"] == "bfloat16"
 
 
 def test_a_file_like_another_pairs(models):

@@ -29,7 +29,7 @@ from mechshift_lib.cli.files.partial import (
     partial_path,
 )
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
-from mechshift_lib.config import Attention
+from mechshift_lib.config import Attention, Dtype
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import KV, LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
@@ -55,6 +55,7 @@ class Questions:
         batch_size: rows per pass.
         memory_budget: bytes that a pass may take.
         device: ``"cpu"`` or ``"cuda"``.
+        dtype: precision in which the model runs.
         progress: show progress bars.
     """
 
@@ -68,6 +69,7 @@ class Questions:
     batch_size: int = 32
     memory_budget: int | None = None
     device: str = "cpu"
+    dtype: Dtype = "float32"
     progress: bool = False
 
     def options(self, reference: Sequence[Item]) -> RunOptions:
@@ -99,7 +101,11 @@ class Questions:
         items = read_examples(self.examples)
         reference = items if self.reference is None else read_examples(self.reference)
         model = load_folder(
-            self.model_dir, attention=self.attention, kv=self.kv, device=self.device
+            self.model_dir,
+            attention=self.attention,
+            kv=self.kv,
+            device=self.device,
+            dtype=self.dtype,
         )
         check_items(items, model)
         check_items(reference, model)

@@ -26,7 +26,7 @@ from mechshift_lib.cli.files.partial import (
     join_attributions,
     partial_path,
 )
-from mechshift_lib.config import Attention
+from mechshift_lib.config import Attention, Dtype
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import KV, load_folder
 from mechshift_lib.models.readout import Item
@@ -128,6 +128,7 @@ def attribute_file(
     memory_budget: int | None = None,
     out: str | Path | None = None,
     device: str = "cpu",
+    dtype: Dtype = "float32",
     progress: bool = False,
 ) -> Attribution:
     """Score all edges of the model in a folder on the examples of a file.
@@ -149,7 +150,7 @@ def attribute_file(
     items = read_examples(examples_path)
     if by_position:
         one_length(items, "Resolving scores by position")
-    model = load_folder(model_dir, attention=attention, kv=kv, device=device)
+    model = load_folder(model_dir, attention=attention, kv=kv, device=device, dtype=dtype)
     check_items(items, model)
     chunks = list(example_chunks(items, batch_size))
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
