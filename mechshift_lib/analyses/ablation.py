@@ -21,6 +21,7 @@ from mechshift_lib.comparison.controls import (
     third_of,
 )
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, component_scores, top_edges
+from mechshift_lib.comparison.proportions import mean_interval
 from mechshift_lib.config import Role
 from mechshift_lib.errors import CircuitError
 
@@ -75,7 +76,8 @@ def chosen_sets(study: Study, task: str) -> pd.DataFrame:
 
     Returns:
         One row per set: ``kind, draw, nodes`` (joined by ``+``), ``heads``, ``mass`` (share of the
-        heads' summed |score|), ``by_layer`` (of random sets: matched by layer).
+        heads' summed |score|), ``by_layer`` (of random sets: matched by layer), ``shared``
+        (how many of its heads are among ``early``).
     """
     heads = component_masses(study, task)
     values = heads.score.to_numpy()
@@ -112,10 +114,27 @@ def chosen_sets(study: Study, task: str) -> pd.DataFrame:
                 "heads": len(one),
                 "mass": float(np.abs(values[one]).sum()) / whole if whole else 0.0,
                 "by_layer": random.by_layer,
+                "shared": len(set(one) & set(early)),
             }
             for (kind, draw), one in sets.items()
         ]
     )
+
+
+def sharing(sets: pd.DataFrame) -> pd.DataFrame:
+    """How far the random sets are others than the early one, which they stand beside.
+
+    Args:
+        sets: ``sets`` of :func:`tables`.
+
+    Returns:
+        ``task, kind`` (early), ``nodes, mass, n`` (number of random sets), ``sharing`` (those that
+        have at least one of the early heads).
+    """
+    random = sets[sets.kind == "random"]
+    counts = random.assign(sharing=random.shared > 0).groupby("task", sort=False).sharing
+    counts = counts.agg(n="size", sharing="sum").reset_index()
+    return sets[sets.kind == "early"][["task", "kind", "nodes", "mass"]].merge(counts, on="task")
 
 
 def ablated(study: Study, task: str, model: Role) -> pd.DataFrame:
@@ -222,15 +241,18 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
             found = ablated(study, task, model)
             drawn = losses(found, study.budget.bootstrap)
             n = found.example.nunique()
+            whole = found[found.kind == "none"].groupby("ablation").correct.mean()
             for (ablation, kind), values in drawn.items():
                 about = {"task": task, "model": model, "ablation": ablation, "n": n}
                 row: dict[str, Any] = {**about, "kind": kind, "sets": values.shape[1]}
-                row |= _spread(values.mean(1), "lost")
+                able = float(whole[ablation])
+                row |= _spread(values.mean(1), "lost", n, (able - 1, able))
                 low, high = np.quantile(values[0], [0.025, 0.975])
                 lost.append(row | {"least": low, "most": high})
                 if kind in CONTROLS:
                     early = drawn[ablation, "early"][:, 0]
-                    one = {**about, "against": kind, **_spread(early - values.mean(1), "more")}
+                    more = _spread(early - values.mean(1), "more", n, (-1, 1))
+                    one = {**about, "against": kind, **more}
                     as_bad = 1 + int((values[0] >= early[0]).sum())
                     p = as_bad / (1 + values.shape[1]) if kind == "random" else np.nan
                     contrasts.append(one | {"p": p})
@@ -241,6 +263,6 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
     }
 
 
-def _spread(drawn: Array, name: str) -> dict[str, float]:
-    low, high = np.quantile(drawn[1:], [0.025, 0.975])
-    return {name: float(drawn[0]), "low": float(low), "high": float(high)}
+def _spread(drawn: Array, name: str, n: int, bounds: tuple[float, float]) -> dict[str, float]:
+    low, high = mean_interval(drawn, n, bounds)
+    return {name: float(drawn[0]), "low": low, "high": high}

@@ -26,6 +26,8 @@ ROOMS = (
     "analyses/circuits",
     "analyses/faithfulness",
 )
+#: A circuit counts as doing the task from this faithfulness on.
+FAITHFUL = 0.85
 #: Random rankings that stand beside a circuit's.
 RANDOM = ("random-1", "random-2")
 
@@ -214,6 +216,21 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
     columns = ["circuit", "excess", "low", "high", "task", "n"]
     none = pd.DataFrame(columns=columns)
     return joined | {"excess": pd.concat(excess, ignore_index=True) if excess else none}
+
+
+def smallest(table: pd.DataFrame) -> pd.DataFrame:
+    """The smallest own circuit of each model and task that is :data:`FAITHFUL`, or the largest.
+
+    Args:
+        table: ``curves`` of :func:`tables`.
+    """
+    own = table[(table.by == "signed") & (table.circuit == table.model)]
+    rows = []
+    for _, curve in own.groupby(["task", "model"], sort=False):
+        curve = curve.sort_values("fraction")
+        enough = curve[curve.faithfulness >= FAITHFUL]
+        rows.append(enough.iloc[0] if len(enough) else curve.iloc[-1])
+    return pd.DataFrame(rows).reset_index(drop=True)
 
 
 def _rows(values: Mapping[Any, Array], name: str, ends: tuple[str, ...]) -> pd.DataFrame:

@@ -9,6 +9,9 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
+from mechshift_lib.analyses.words.formatting import Finding
+from mechshift_lib.plots.alt import alt_text
+
 #: Resolution of figures on a page: sharp on a screen of twice the usual density.
 DPI = 144
 
@@ -18,11 +21,25 @@ def say(markdown: str) -> None:
     display(Markdown(markdown))
 
 
-def show(figure: Figure) -> None:
-    """Show a figure as it is, card included (the inline backend would crop it)."""
+def tell(finding: Finding, *figures: Figure) -> None:
+    """Show a finding: its sentence, the figures that show the same, and its table."""
+    say(finding.said)
+    for figure in figures:
+        show(figure, finding.said if len(figures) == 1 else "")
+    if finding.table is not None:
+        tabulate(finding.table)
+
+
+def show(figure: Figure, said: str = "") -> None:
+    """Show a figure as it is, card included (the inline backend would crop it).
+
+    Args:
+        figure: the figure; its alternative text is written from what it draws.
+        said: what is found in it, for the alternative text.
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    display(Image(data=buffer.getvalue(), format="png"))
+    display(Image(data=buffer.getvalue(), format="png", alt=alt_text(figure, said)))
 
 
 def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> None:

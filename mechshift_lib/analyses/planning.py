@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.circuits import studied_tasks
 from mechshift_lib.analyses.faithfulness import held_out
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.activations import patch_nodes
 from mechshift_lib.circuits.patching.cutting import cut_attention
-from mechshift_lib.comparison.bootstrap import resample
 from mechshift_lib.config import Role
 from mechshift_lib.models.readout import Item
 
@@ -32,8 +28,6 @@ ROOMS = (
 PLACES = ("prompt", "revealed", "own", "waiting")
 #: Random sets of prompt positions that stand beside the waiting ones.
 CONTROLS = 8
-
-Array = NDArray[np.float64]
 
 
 def places(item: Item, n_prompt: int, mask_id: int | None, shift: int) -> NDArray[np.int64]:
@@ -159,8 +153,9 @@ def cut(study: Study, task: str) -> pd.DataFrame:
     ``revealed`` the answer tokens that stand already, where there are any.
 
     Returns:
-        One row per kind of cut, draw and item's example: ``kind, draw, example, value, correct``;
-        ``kind`` ``none`` is the whole model.
+        One row per kind of cut, draw and item's example: ``kind, draw, example, value, correct``,
+        and ``positions``, how many the cut takes away in all items; ``kind`` ``none`` is the whole
+        model.
     """
 
     def compute() -> dict[str, pd.DataFrame]:
@@ -170,7 +165,7 @@ def cut(study: Study, task: str) -> pd.DataFrame:
             for item, where in zip(*_items(study, task, "mdm"), strict=True)
             if (where == PLACES.index("waiting")).any()
         ]
-        columns = ["kind", "draw", "example", "value", "correct"]
+        columns = ["kind", "draw", "example", "value", "correct", "positions"]
         if not kept:
             return {"cut": pd.DataFrame(columns=columns)}
         names = [("none", 0), ("waiting", 0), ("revealed", 0)]
@@ -187,6 +182,7 @@ def cut(study: Study, task: str) -> pd.DataFrame:
                 "example": found.examples[example],
                 "value": found.values.ravel(),
                 "correct": found.correct.ravel(),
+                "positions": np.array([sum(map(len, one)) for one in cuts])[row],
             }
         )
         return {"cut": frame[columns]}
@@ -205,112 +201,3 @@ def _positions(item: Item, where: NDArray[np.int64], kind: str, draw: int) -> li
     free = [p for p in np.flatnonzero(where == 0).tolist() if p > 0 and p not in item.reads]
     rng = np.random.default_rng([RESAMPLING_SEED, draw, item.example, item.step])
     return sorted(rng.permutation(free)[: len(waiting)].tolist())
-
-
-def by_example(rows: pd.DataFrame, column: str) -> pd.Series:
-    """Means over an example's items, weighted by their number of reads."""
-    weighted = (rows[column] * rows.reads).groupby(rows.example).sum()
-    return weighted / rows.groupby("example").reads.sum()
-
-
-def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Shares of attribution by place, and what cuts and patches cost.
-
-    Returns:
-        ``shares``: ``task, model, place, share, low, high, n, positions``: of the summed |score| of
-        all edges the share whose reader stands there; ``positions`` is the mean number of such
-        tokens.
-        ``layers``: ``task, model, layer, depth, place, share``: of all attribution, the share that
-        is read there in that layer.
-        ``patched``: ``task, layer, depth, effect, low, high, n``: metric lost by patching the
-        waiting masks' residual stream, as a share of clean − corrupted.
-        ``cuts``: ``task, kind, lost, low, high, n``: accuracy lost; kind ``excess`` is ``waiting``
-        minus ``control``.
-    """
-    shares, layers, patches, cuts = [], [], [], []
-    for task in studied_tasks(study):
-        for model in study.pair.roles:
-            found = attributed(study, task, model)
-            about = {"task": task, "model": model}
-            shares += [about | row for row in _shares(found, study.budget.bootstrap)]
-            layers.append(_layers(found).assign(**about))
-        exact, runs = patched(study, task), cut(study, task)
-        if len(exact):
-            patches.append(_patched(exact, study.budget.bootstrap).assign(task=task))
-            cuts += [{"task": task} | row for row in _cuts(runs, study.budget.bootstrap)]
-    none = {
-        "patched": ["layer", "effect", "low", "high", "n", "depth", "task"],
-        "cuts": ["task", "kind", "lost", "low", "high", "n"],
-    }
-    return {
-        "shares": pd.DataFrame(shares),
-        "layers": pd.concat(layers, ignore_index=True),
-        "patched": pd.concat(patches, ignore_index=True)
-        if patches
-        else pd.DataFrame(columns=none["patched"]),
-        "cuts": pd.DataFrame(cuts, columns=none["cuts"]),
-    }
-
-
-def _item_shares(found: pd.DataFrame) -> pd.DataFrame:
-    """Each item's mass by place as a share of all, ``example, step, reads, place, share``."""
-    about = ["example", "step", "reads", "place"]
-    mass = found.groupby(about, as_index=False).agg(mass=("mass", "sum"), n=("positions", "first"))
-    whole = mass.groupby(["example", "step"]).mass.transform("sum")
-    return mass.assign(share=mass.mass / whole.where(whole > 0))
-
-
-def _shares(found: pd.DataFrame, draws: int) -> list[dict]:
-    items = _item_shares(found)
-    rows = []
-    for place in PLACES:
-        here = items[items.place == place]
-        share = by_example(here, "share")
-        rows.append(
-            {"place": place, **_spread(share.to_numpy(), "share", draws)}
-            | {"positions": float(by_example(here, "n").mean())}
-        )
-    return rows
-
-
-def _layers(found: pd.DataFrame) -> pd.DataFrame:
-    whole = found.groupby(["example", "step"]).mass.transform("sum")
-    rows = found.assign(share=found.mass / whole.where(whole > 0))
-    grouped = [
-        {"layer": layer, "place": place, "share": float(by_example(part, "share").mean())}
-        for (layer, place), part in rows.groupby(["layer", "place"], sort=False)
-    ]
-    frame = pd.DataFrame(grouped)
-    return frame.assign(depth=frame.layer / frame.layer.max())
-
-
-def _patched(exact: pd.DataFrame, draws: int) -> pd.DataFrame:
-    rows = []
-    for layer, part in exact.groupby("layer"):
-        effect, whole = by_example(part, "effect"), by_example(part, "whole")
-        weights = _weights(len(effect), draws)
-        ratio = (weights @ effect.to_numpy()) / (weights @ whole.to_numpy())
-        low, high = np.quantile(ratio[1:], [0.025, 0.975])
-        rows.append({"layer": layer, "effect": ratio[0], "low": low, "high": high})
-    frame = pd.DataFrame(rows).assign(n=exact.example.nunique())
-    return frame.assign(depth=frame.layer / frame.layer.max())
-
-
-def _cuts(runs: pd.DataFrame, draws: int) -> list[dict]:
-    grid = runs.pivot(index=["kind", "draw"], columns="example", values="correct")
-    lost = grid.loc[("none", 0)] - grid.groupby(level="kind", sort=False).mean()
-    kinds = {kind: lost.loc[kind].to_numpy() for kind in lost.index if kind != "none"}
-    kinds["excess"] = kinds["waiting"] - kinds["control"]
-    return [{"kind": kind, **_spread(x, "lost", draws)} for kind, x in kinds.items()]
-
-
-def _weights(n: int, draws: int) -> Array:
-    equal = np.full((1, n), 1 / n)
-    return np.concatenate([equal, resample(n, draws, RESAMPLING_SEED)])
-
-
-def _spread(values: Sequence[float] | Array, name: str, draws: int) -> dict[str, float]:
-    """Mean with its bootstrap interval, and the number of examples."""
-    drawn = _weights(len(values), draws) @ np.asarray(values)
-    low, high = np.quantile(drawn[1:], [0.025, 0.975])
-    return {name: float(drawn[0]), "low": float(low), "high": float(high), "n": len(values)}

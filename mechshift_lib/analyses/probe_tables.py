@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from mechshift_lib.analyses.probes import NUMBER, STEP, Probed, amnesic, probed, probed_input
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import resample, wilson
+from mechshift_lib.comparison.proportions import mean_interval
+
+#: Labels beside answer tokens, as readers see them.
+MASKS, QUARTER = "number of MASKs", "quarter of the target number"
 
 Array = NDArray[np.float64]
 
@@ -17,8 +21,9 @@ def layer_table(study: Study) -> pd.DataFrame:
     """The token that is read next, at the position where it is read, by layer.
 
     Returns:
-        ``task, model, layer, accuracy, low, high, control, shuffled, input, n``: the mean over
-        steps; ``input`` is the accuracy of the same probe on the input itself.
+        ``task, model, layer, validation, accuracy, low, high, control, shuffled, input, n``: the
+        mean over steps; ``validation`` is what a layer may be chosen by, ``input`` the accuracy of
+        the same probe on the input itself.
     """
     rows = []
     for task in study.pair.tasks:
@@ -33,12 +38,13 @@ def layer_table(study: Study) -> pd.DataFrame:
                 low, high = _interval(hits.mean(0), study)
                 rows.append(
                     {"task": task, "model": role, "layer": int(layer)}
+                    | {"validation": cells.validation.mean()}
                     | {"accuracy": cells.accuracy.mean(), "low": low, "high": high}
                     | {"control": cells.control.mean(), "shuffled": cells.shuffled.mean()}
                     | {"input": prior.accuracy.mean(), "n": hits.shape[1]}
                 )
-    columns = ["task", "model", "layer", "accuracy", "low", "high", "control", "shuffled"]
-    return pd.DataFrame(rows, columns=[*columns, "input", "n"])
+    columns = ["task", "model", "layer", "validation", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "control", "shuffled", "input", "n"])
 
 
 def _current(cells: pd.DataFrame) -> pd.DataFrame:
@@ -125,12 +131,12 @@ def plan_table(study: Study) -> pd.DataFrame:
             values[f"{role}/now"] = planned(found, "now", wanted)
             if (found.cells.place == "own").any():
                 values[f"{role}/own"] = planned(found, "own", wanted)
-        pairs = [(name, "input") for name in values if name != "input"]
-        pairs += [(n, "arm/now") for n in values if n not in ("arm/now", "input")]
-        pairs += [("mdm/now", "continued/now")] if "continued/now" in values else []
-        values |= {f"{a} - {b}": values[a] - values[b] for a, b in pairs}
+        pairs = [("mdm/now", "input"), ("mdm/own", "input")]
+        pairs += [("mdm/now", "arm/now"), ("mdm/now", "continued/now")]
+        both = [(a, b) for a, b in pairs if {a, b} <= set(values)]
+        values |= {f"{a} - {b}": values[a] - values[b] for a, b in both}
         for what, hit in values.items():
-            low, high = _interval(hit, study)
+            low, high = _interval(hit, study, (-1, 1) if " - " in what else (0, 1))
             rows.append({"task": task, "what": what, "value": hit.mean(), "low": low, "high": high})
             rows[-1] |= {"n": len(hit)}
     return pd.DataFrame(rows, columns=["task", "what", "value", "low", "high", "n"])
@@ -140,8 +146,8 @@ def step_table(study: Study) -> pd.DataFrame:
     """How many tokens are still masked, read at the end of the prompt, and the target number.
 
     Returns:
-        ``task, model, label, layer, accuracy, low, high, shuffled, n``; label ``step`` (MDM only)
-        or ``number``.
+        ``task, model, label, layer, validation, accuracy, low, high, shuffled, n``; label
+        :data:`MASKS` (MDM only) or :data:`QUARTER`.
     """
     rows = []
     for task in study.pair.tasks:
@@ -153,12 +159,21 @@ def step_table(study: Study) -> pd.DataFrame:
             )
             for index, cell in cells[wanted].iterrows():
                 low, high = _interval(found.hits[index], study)
-                name = "step" if cell.target == STEP else "number"
+                name = MASKS if cell.target == STEP else QUARTER
                 rows.append({"task": task, "model": role, "label": name, "layer": int(cell.layer)})
-                rows[-1] |= {"accuracy": cell.accuracy, "low": low, "high": high}
+                rows[-1] |= {"validation": cell.validation, "accuracy": cell.accuracy}
+                rows[-1] |= {"low": low, "high": high}
                 rows[-1] |= {"shuffled": cell.shuffled, "n": found.hits.shape[1]}
-    columns = ["task", "model", "label", "layer", "accuracy", "low", "high", "shuffled", "n"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["task", "model", "label", "layer", "validation", "accuracy", "low", "high"]
+    return pd.DataFrame(rows, columns=[*columns, "shuffled", "n"])
+
+
+def preferred(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Of each group the layer that the validation examples prefer, the first of equals.
+
+    The held-out examples, on which accuracy is measured, have no say in it.
+    """
+    return table.loc[table.groupby(by, sort=False).validation.idxmax()]
 
 
 def amnesic_table(study: Study) -> pd.DataFrame:
@@ -176,7 +191,7 @@ def amnesic_table(study: Study) -> pd.DataFrame:
                 without = part.without.astype(bool)
                 low, high = wilson(int(without.sum()), len(part))
                 extra = (part.control.astype(float) - part.without.astype(float)).to_numpy()
-                extra_low, extra_high = _interval(extra, study)
+                extra_low, extra_high = _interval(extra, study, (-1, 1))
                 rows.append(
                     {"task": task, "model": role, "layer": layer, "rank": int(part["rank"].iloc[0])}
                     | {"whole": part.whole.mean(), "without": without.mean()}
@@ -188,8 +203,10 @@ def amnesic_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*columns, "extra", "extra_low", "extra_high", "n"])
 
 
-def _interval(values: Array, study: Study) -> tuple[float, float]:
-    """Bootstrap interval of a mean over held-out examples."""
+def _interval(
+    values: Array, study: Study, bounds: tuple[float, float] = (0, 1)
+) -> tuple[float, float]:
+    """Interval of a mean over held-out examples of values with bounds."""
     weights = resample(len(values), study.budget.bootstrap, RESAMPLING_SEED)
-    low, high = np.quantile(weights @ values, [0.025, 0.975])
-    return float(low), float(high)
+    drawn = np.concatenate([[values.mean()], weights @ values])
+    return mean_interval(drawn, len(values), bounds)

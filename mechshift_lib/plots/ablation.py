@@ -9,8 +9,11 @@ from matplotlib.figure import Figure
 
 from mechshift_lib.plots.theme import (
     GRID,
+    INK,
     MARKERS,
     MUTED,
+    ORANGE,
+    PURPLE,
     ROLE_COLORS,
     count_text,
     figure,
@@ -77,8 +80,8 @@ def plot_losses(table: pd.DataFrame, ablation: str = "zero") -> Figure:
             fig,
             f"What is lost without some heads ({ablation} ablation)",
             "the same heads in all models, chosen by the MDM's circuit; n = "
-            f"{count_text(table.n)} examples; lines: 95 % bootstrap intervals; wide bands: the "
-            "middle 95 % of the random sets",
+            f"{count_text(table.n)} examples; lines: 95 % intervals (bootstrap; exact where "
+            "no example differs); wide bands: the middle 95 % of the random sets",
             role_handles(models),
             columns=3,
         )
@@ -91,7 +94,7 @@ def plot_contrasts(table: pd.DataFrame, model: str = "mdm") -> Figure:
         table: ``task, model, ablation, against, more, low, high, n``.
         model: the model that is drawn.
     """
-    colors = {"zero": "#D55E00", "mean": "#0072B2", "resample": "#CC79A7"}
+    colors = {"zero": INK, "mean": PURPLE, "resample": ORANGE}  # not those of models
     markers = {"zero": "s", "mean": "o", "resample": "D"}
     with theme():
         table = table[table.model == model]
@@ -128,7 +131,8 @@ def plot_contrasts(table: pd.DataFrame, model: str = "mdm") -> Figure:
             fig,
             f"Are the early heads special to the {label(model)}?",
             "above 0: its early heads cost more than the control; "
-            f"n = {count_text(table.n)} examples; lines: 95 % bootstrap intervals",
+            f"n = {count_text(table.n)} examples; lines: 95 % intervals (bootstrap; exact "
+            "where no example differs)",
             [handle(f"{x} ablation", colors[x], markers[x]) for x in ablations],
             columns=3,
         )

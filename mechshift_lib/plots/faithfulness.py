@@ -26,6 +26,8 @@ from mechshift_lib.plots.theme import (
 CIRCUITS = ("arm", "mdm", "continued", "random")
 #: Faithfulness outside of these is cut off: single edges can overshoot many times.
 RANGE = (-0.5, 1.6)
+#: Sizes that are marked, far enough from each other for their numbers.
+TICKS = (0.001, 0.01, 0.1, 1)
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, circuit: str) -> None:
@@ -51,7 +53,8 @@ def _dress(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("log")
     ax.set_ylim(max(RANGE[0], low - margin), min(RANGE[1], high + margin))
     ax.grid(axis="y", color=GRID)
-    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+    ax.set_xticks(TICKS, [f"{100 * share:g}" for share in TICKS])
+    ax.minorticks_off()
 
 
 def plot_faithfulness(table: pd.DataFrame) -> Figure:
@@ -78,7 +81,7 @@ def plot_faithfulness(table: pd.DataFrame) -> Figure:
             ax.set_title(label(task))
         for ax in axes[len(tasks) :]:
             ax.remove()
-        fig.supxlabel("edges in the circuit (share of all edges)", fontsize=10.5)
+        fig.supxlabel("edges in the circuit (% of all edges, logarithmic)", fontsize=10.5)
         fig.supylabel("faithfulness", fontsize=10.5)
         handles = [_handle(role, label(role)) for role in roles]
         handles.append(_handle("random", "random edges (MDM)"))
@@ -114,7 +117,7 @@ def plot_cross(table: pd.DataFrame) -> Figure:
                     _curve(ax, here[here.circuit == circuit], circuit)
                 _dress(ax, table)
                 ax.set_title(f"{label(task)}, inside the {label(model)}", fontsize=10)
-        fig.supxlabel("edges in the circuit (share of all edges)", fontsize=10.5)
+        fig.supxlabel("edges in the circuit (% of all edges, logarithmic)", fontsize=10.5)
         fig.supylabel("faithfulness", fontsize=10.5)
         names = {"random": "random edges"}
         return header(

@@ -74,7 +74,8 @@ def _bar(fig: Figure, axes: np.ndarray, image: AxesImage) -> None:
 def _subtitle(table: pd.DataFrame, what: str) -> str:
     return (
         f"the clean run's {what}, put into the corrupted run; {DIFFERS.strip()} prompts differ; "
-        f"[ ] answer (MDM: masks); mean over n = {count_text(table.n)} examples, tokens of one"
+        f"[ ] answer (MDM: masks); mean over n = {count_text(table.n)} examples; rows: the first "
+        "one's words"
     )
 
 

@@ -7,13 +7,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mechshift_lib.plots.theme import (
-    BLUE,
     GREEN,
     INK,
     MUTED,
     ORANGE,
     PURPLE,
-    VERMILLION,
+    SKY,
+    YELLOW,
     count_text,
     figure,
     handle,
@@ -30,14 +30,15 @@ NAMES = {
     "own": "mask being filled",
     "waiting": "masks that wait",
 }
-COLORS = {"prompt": "#9aa5b1", "revealed": BLUE, "own": ORANGE, "waiting": VERMILLION}
+#: None is the colour of a model.
+COLORS = {"prompt": "#9aa5b1", "revealed": SKY, "own": YELLOW, "waiting": PURPLE}
 MODELS = ("arm", "mdm", "continued")
 CUTS = {
     "waiting": "masks that wait",
     "control": "as many prompt tokens",
     "revealed": "revealed answer tokens",
 }
-CUT_COLORS = {"waiting": VERMILLION, "control": MUTED, "revealed": BLUE}
+CUT_COLORS = {"waiting": PURPLE, "control": MUTED, "revealed": SKY}
 
 
 def plot_shares(table: pd.DataFrame) -> Figure:
@@ -59,7 +60,6 @@ def plot_shares(table: pd.DataFrame) -> Figure:
                     ax.barh(y, share, left=left, height=0.72, color=COLORS[place])
                     if share >= 0.07:
                         text = f"{100 * share:.0f} %"
-                        dark = place in ("own", "prompt")
                         ax.text(
                             left + share / 2,
                             y,
@@ -67,7 +67,7 @@ def plot_shares(table: pd.DataFrame) -> Figure:
                             ha="center",
                             va="center",
                             fontsize=8.5,
-                            color=INK if dark else "white",
+                            color=INK,
                         )
                     left += share
             ax.set_yticks(range(len(models)), [label(m) for m in models])
@@ -138,6 +138,16 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
                 row, color = rows.loc[kind], CUT_COLORS[kind]
                 ax.hlines(y, row.low, row.high, color=color, linewidth=2.2, alpha=0.6)
                 ax.plot(row.lost, y, "o", color=color, ms=6, zorder=3)
+                if pd.isna(row.lost):
+                    ax.annotate(
+                        "nothing to cut",
+                        (0, y),
+                        (4, 0),
+                        textcoords="offset points",
+                        va="center",
+                        fontsize=9,
+                        color=MUTED,
+                    )
             ax.axvline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
             ax.set_yticks(range(len(kinds)), [CUTS[kind] for kind in kinds])
             ax.set_ylim(len(kinds) - 0.5, -0.5)
@@ -151,7 +161,8 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
             fig,
             "What the MDM loses when nobody looks there",
             "attention of all other tokens to these positions is cut in every layer; steps with a "
-            f"mask that waits; n = {count_text(table.n)} examples; lines: 95 % bootstrap intervals",
+            f"mask that waits; n = {count_text(table.n)} examples; lines: 95 % intervals "
+            "(bootstrap; exact where no example differs)",
         )
 
 
@@ -161,7 +172,7 @@ def plot_waiting(table: pd.DataFrame) -> Figure:
     Args:
         table: ``task, layer, effect, low, high, n``.
     """
-    colors = {"countdown": VERMILLION, "infilling": PURPLE}
+    colors = {"countdown": PURPLE, "infilling": ORANGE}
     markers = {"countdown": "s", "infilling": "D"}
     with theme():
         tasks = present(table.task, list(colors))

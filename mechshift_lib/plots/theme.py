@@ -170,6 +170,7 @@ def header(
     )
     total = height + room
     fig.set_size_inches(width, total)
+    fig.set_label(title)
     fig.get_layout_engine().set(rect=(0, 0, 1, height / total))  # type: ignore[union-attr, call-arg]
     y = total - top
     fig.text(

@@ -12,8 +12,8 @@ from mechshift_lib.plots.theme import (
     INK,
     MARKERS,
     MUTED,
+    PURPLE,
     ROLE_COLORS,
-    VERMILLION,
     count_text,
     figure,
     handle,
@@ -60,13 +60,14 @@ def plot_scatter(table: pd.DataFrame, estimate: str) -> Figure:
             for scale, bound in ((ax.set_xscale, ax.set_xlim), (ax.set_yscale, ax.set_ylim)):
                 scale("symlog", linthresh=limit / 100, linscale=0.7)
                 bound(-limit, limit)
-            ticks = [-limit / 1.15, -limit / 10, 0, limit / 10, limit / 1.15]
-            names = [f"{t:.2g}" for t in ticks]
-            ax.set_xticks(ticks, names, fontsize=8)
-            ax.set_yticks(ticks, names, fontsize=8)
+            power = 10.0 ** np.floor(np.log10(limit))
+            ticks = [-power, -power / 10, 0, power / 10, power]
+            names = [f"{-power:g}", "", "0", "", f"{power:g}"]  # numbers at a tenth would collide
+            ax.set_xticks(ticks, names, fontsize=8.5)
+            ax.set_yticks(ticks, names, fontsize=8.5)
             ax.minorticks_off()
             ax.grid(color=GRID)
-            ax.set_title(label(task))
+            ax.set_title(f"{label(task)}, r = {rows.exact.corr(rows.estimate):.2f}")
         for ax in axes[len(tasks) :]:
             ax.remove()
         fig.supxlabel("exact patching (units of the metric)", fontsize=10.5)
@@ -75,7 +76,7 @@ def plot_scatter(table: pd.DataFrame, estimate: str) -> Figure:
             fig,
             f"{estimate} against exact patching, edge by edge",
             f"{label(model)}; one dot an edge, scores averaged over n = {count_text(table.n)} "
-            "examples; symmetric logarithmic scales; dashed: equal",
+            "examples; r: Pearson correlation; symmetric logarithmic scales; dashed: equal",
         )
 
 
@@ -139,7 +140,7 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
             here = table[table.task == task].set_index("estimate")
             for ax, column in zip(row, ("jaccard", "shift"), strict=True):
                 ax.axvline(here.loc["exact", column], color=INK, linewidth=1.6, zorder=1)
-                ax.plot(here.loc[names, column], range(len(names)), "s", color=VERMILLION, ms=5.5)
+                ax.plot(here.loc[names, column], range(len(names)), "s", color=PURPLE, ms=5.5)
                 ax.grid(axis="x")
                 ax.tick_params(axis="y", length=0)
                 ax.spines["left"].set_visible(False)
@@ -157,7 +158,7 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
             "What would be concluded from each estimate",
             f"top {count_text(table['count'])} edges; n = {count_text(table.n)} examples",
             [
-                handle("estimate", VERMILLION, "s"),
+                handle("estimate", PURPLE, "s"),
                 handle("exact patching", INK, "", linestyle="-"),
                 handle("random sets", MUTED, "", linestyle=":"),
             ],

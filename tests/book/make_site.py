@@ -19,6 +19,8 @@ from mechshift_lib.workflow import default_pairs
 
 #: A word that stands on one page only, to be looked for.
 RARE_WORD = "hippopotamus"
+#: Alternative text of the made-up figure.
+FIGURE = "A made-up line over layers"
 
 
 def picture() -> str:
@@ -39,7 +41,9 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
     cells = "".join("<td>0.123456</td>" for _ in range(9))
     html = f"<table><thead><tr>{columns}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
     table = new_output("execute_result", {"text/html": html, "text/plain": "t"}, execution_count=2)
-    image = new_output("display_data", {"image/png": picture(), "text/plain": "<Figure>"})
+    described = {"image/png": {"alt": FIGURE}}
+    shown = {"image/png": picture(), "text/plain": "<Figure>"}
+    image = new_output("display_data", shown, metadata=described)
     said = new_output("display_data", {"text/markdown": "*Made up* for a test.", "text/plain": "t"})
     return new_notebook(
         cells=[

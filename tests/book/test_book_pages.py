@@ -20,7 +20,7 @@ from bs4 import BeautifulSoup
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
 from tests.book.browser import FRAME, ask, serve
-from tests.book.make_site import RARE_WORD, make_site
+from tests.book.make_site import FIGURE, RARE_WORD, make_site
 
 pytestmark = pytest.mark.browser
 NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
@@ -134,6 +134,14 @@ def test_the_landing_page_leads_to_every_pair_and_chapter(
         assert {f"generated/{name}.html"} | pages <= links
     assert len(landing.select(".panels svg")) == 2
     assert "MadeUp" in landing.get_text()
+
+
+def test_a_figure_has_the_alternative_text_of_its_own_output(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    figure = soups[site / NOTEBOOK_PAGE].select_one("div.cell_output img")
+    assert figure is not None
+    assert figure["alt"] == FIGURE
 
 
 def test_the_search_finds_a_word_on_its_page(site: Path) -> None:

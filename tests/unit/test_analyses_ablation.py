@@ -1,11 +1,11 @@
-"""Targeted ablations: losses, contrasts and the verdict, from hand-made accuracies."""
+"""Targeted ablations: sets, losses and contrasts, from hand-made accuracies and planted heads."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from mechshift_lib.analyses import Study, ablation
-from mechshift_lib.analyses import narrative_ablation as told
 from mechshift_lib.errors import CircuitError
 from tests.support.study import make_pair
 
@@ -34,34 +34,6 @@ def test_losses_are_held_against_the_whole_model():
         ablation.losses(made().query("kind != 'none'"), draws=2)
 
 
-def contrasts(random, middle=0.4, late=0.4, p=0.02, half=0.1, task="countdown"):
-    rows = []
-    for model in ("arm", "mdm"):
-        for kind in ("zero", "mean"):
-            for against, more in (("random", random), ("middle", middle), ("late", late)):
-                row = {"task": task, "model": model, "ablation": kind, "against": against}
-                row |= {"more": more, "low": more - half, "high": more + half, "n": 16}
-                rows.append(row | {"p": p if against == "random" else np.nan})
-    return pd.DataFrame(rows)
-
-
-@pytest.mark.parametrize(
-    ("table", "said"),
-    [
-        (contrasts(0.3), "**C6 is reproduced on this pair.**"),
-        (contrasts(0.3, p=0.2), "too many random sets cost as much.**"),
-        (contrasts(0.05), "**C6 is undecided on this pair.**"),
-        (contrasts(-0.3), "**C6 is not reproduced on this pair.**"),
-        (contrasts(0.3, late=-0.2), "**C6 is not reproduced on this pair.**"),
-        (contrasts(0.3, task="ioi"), "C6 can't be asked"),
-    ],
-)
-def test_the_verdict_follows_its_rule(table, said):
-    text = told.verdict(table)
-    assert said in text
-    assert "-0.0 " not in text
-
-
 def test_planted_early_heads_are_chosen_and_held_against_others(tmp_path):
     make_pair(tmp_path, tasks=("ioi",), seeds=(0,), layers=6, heads=4)
     study = Study.open("toy", results=str(tmp_path / "r"), pool="all", root=tmp_path)
@@ -80,6 +52,21 @@ def test_planted_early_heads_are_chosen_and_held_against_others(tmp_path):
     found = ablation.ablated(study, "ioi", "mdm")
     zero = found[found.ablation == "zero"].groupby(["kind", "draw"]).correct.mean()
     assert lost["mdm", "zero", "early"] == pytest.approx(zero["none", 0] - zero["early", 0])
-    text = told.chosen(tables["sets"])
-    assert "4 random sets with as many heads in each layer" in text
-    assert "without the early heads" in told.cost(tables["losses"])
+    shared = ablation.sharing(tables["sets"]).iloc[0]
+    early = set(shared.nodes.split("+"))
+    random = tables["sets"].query("kind == 'random'").nodes.str.split("+")
+    assert shared.n == 4
+    assert shared.sharing == sum(bool(early & set(nodes)) for nodes in random)
+
+
+def test_a_loss_that_no_example_has_is_not_certain(tmp_path, monkeypatch):
+    make_pair(tmp_path, tasks=("ioi",), seeds=(0,), layers=6, heads=4)
+    study = Study.open("toy", results=str(tmp_path / "r"), pool="all", root=tmp_path)
+    intact = ablation.ablated(study, "ioi", "mdm").assign(correct=1.0)
+    monkeypatch.setattr(ablation, "ablated", lambda *_: intact)
+    tables = ablation.tables(study)
+    n = intact.example.nunique()
+    worst = binomtest(0, n).proportion_ci(method="exact").high
+    assert tables["losses"].low.eq(0).all()
+    assert tables["losses"].high.to_numpy() == pytest.approx(worst)
+    assert tables["contrasts"].low.to_numpy() == pytest.approx(-worst)

@@ -1,11 +1,10 @@
-"""Faithfulness of a pair's circuits: curves, areas and sentences from hand-made metrics."""
+"""Faithfulness of a pair's circuits: curves and areas from hand-made metrics."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from mechshift_lib.analyses import faithfulness
-from mechshift_lib.analyses import narrative_faithfulness as told
 from mechshift_lib.circuits.evaluation.curve import FRACTIONS, Curve, cmd, cpr
 
 
@@ -73,51 +72,13 @@ def test_all_circuits_are_drawn_over_the_same_examples():
     np.testing.assert_array_equal(drawn["arm", "signed"], drawn["mdm", "signed"])
 
 
-def losses(mdm, control=0.1, half=0.05):
-    rows = [("mdm", "arm", mdm), ("mdm", "random", 0.8), ("arm", "mdm", 0.1)]
-    rows += [("arm", "random", 0.8)]
-    rows += [] if control is None else [("continued", "arm", control)]
-    frame = pd.DataFrame(rows, columns=["model", "circuit", "loss"]).assign(task="ioi", n=9)
-    return frame.assign(low=frame.loss - half, high=frame.loss + half)
-
-
-def kept(share=0.5):
-    return pd.DataFrame([{"task": "ioi", "model": "mdm", "circuit": "arm", "kept": share}])
-
-
-def excess(value, half=0.05):
-    row = {"task": "ioi", "excess": value, "low": value - half, "high": value + half}
-    return pd.DataFrame([row])
-
-
-def test_work_has_moved_only_where_the_loss_lies_above_the_controls():
-    text = told.cross(losses(0.4), kept(), excess(0.3))
-    assert "some of the work has moved" in text
-    assert "the ARM's keeps 50 %" in text
-    same = told.cross(losses(0.4, control=0.4), kept(), excess(0.0))
-    assert "no loss beyond the control's" in same
-    assert "moved" not in same
-
-
-def test_without_a_control_the_loss_is_held_against_zero():
-    none = excess(0.0).iloc[:0]
-    assert "above zero" in told.cross(losses(0.4, None), kept(), none)
-    assert "no loss beyond zero" in told.cross(losses(0.0, None), kept(), none)
-    assert "-0.00" not in told.cross(losses(-0.001, None), kept(), none)
-
-
 def test_the_smallest_faithful_circuit_is_named_or_the_largest_there_is():
     rows = [
         {"task": "ioi", "model": "arm", "circuit": "arm", "by": "signed", "fraction": f}
         | {"count": int(1000 * f), "faithfulness": value, "correct": 1.0}
         for f, value in ((0.05, 0.5), (0.1, 0.9), (1.0, 1.0))
     ]
-    text = told.smallest(pd.DataFrame(rows))
-    assert "ARM 10 % of the edges (100; faithfulness 0.90" in text
-    low = told.smallest(pd.DataFrame(rows[:1]))
-    assert "ARM 5 % of the edges (50; faithfulness 0.50" in low
-
-
-def test_evaluating_on_the_examples_of_the_circuit_is_announced():
-    assert "flatters the circuits" in told.examples({"ioi": 5}, separate=False)
-    assert "none of which" in told.examples({"ioi": 5}, separate=True)
+    found = faithfulness.smallest(pd.DataFrame(rows))
+    assert found.fraction.to_list() == [0.1]
+    largest = faithfulness.smallest(pd.DataFrame(rows[:1]))
+    assert largest.fraction.to_list() == [0.05]

@@ -1,18 +1,10 @@
-"""Activation patching of a pair: effects, arrival and sentences from hand-made metrics."""
+"""Activation patching of a pair: effects and arrival from hand-made metrics."""
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from mechshift_lib.analyses import narrative_patching as told
-from mechshift_lib.analyses.patching import (
-    Patched,
-    arrival_depth,
-    arrived_share,
-    correlations,
-)
-
-REGIMES = {"ioi": "local", "countdown": "global", "infilling": "global"}
+from mechshift_lib.analyses.patching import Patched
+from mechshift_lib.analyses.patching_tables import arrival_depth, arrived_share, correlations
 
 
 def patched(values, items, direction="denoise"):
@@ -74,57 +66,3 @@ def test_correlations_are_numpys():
     expected = [np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)]
     np.testing.assert_allclose(correlations(a, b), expected)
     assert np.isnan(correlations(np.ones((1, 4)), b[:1, :4]))
-
-
-def depths(mdm, control=None, tasks=("countdown", "infilling"), half=0.02):
-    rows = []
-    for task, shift in zip(tasks, mdm, strict=True):
-        rows.append((task, "arm", "", 0.5))
-        rows.append((task, "mdm", "", 0.5 + shift))
-        rows.append((task, "mdm", "arm", shift))
-        if control is not None:
-            rows.append((task, "continued", "arm", control))
-            rows.append((task, "mdm", "continued", shift - control))
-    frame = pd.DataFrame(rows, columns=["task", "role", "base", "depth"])
-    return frame.assign(low=frame.depth - half, high=frame.depth + half, n=10)
-
-
-def test_arrival_speaks_for_c2_only_beyond_the_control_and_on_global_tasks():
-    both = told.arrival(depths([-0.1, -0.1]), REGIMES)
-    assert "agrees with the direction of C2" in both
-    assert "in part" in told.arrival(depths([-0.1, 0.0]), REGIMES)
-    assert "doesn't show C2" in told.arrival(depths([0.1, 0.0]), REGIMES)
-    assert "doesn't show C2" in told.arrival(depths([-0.1, -0.1], control=-0.1), REGIMES)
-    local = told.arrival(depths([-0.1], tasks=("ioi",)), REGIMES)
-    assert "says nothing about C2" in local
-
-
-@pytest.mark.parametrize(
-    ("control", "expected"),
-    [(0.9, "lower than the control's"), (0.1, "higher than"), (0.52, "not told apart")],
-)
-def test_agreement_of_heads_is_told_beside_the_control(control, expected):
-    rows = [("arm-mdm", 0.5), ("arm-continued", control)]
-    table = pd.DataFrame(rows, columns=["comparison", "correlation"]).assign(task="ioi")
-    table = table.assign(low=table.correlation - 0.05, high=table.correlation + 0.05)
-    assert expected in told.agreement(table)
-    assert "control" not in told.agreement(table.iloc[:1])
-
-
-def test_strong_heads_are_named_and_the_rest_counted():
-    rows = [
-        {"role": role, "direction": direction, "layer": 0, "head": head, "n": 9}
-        | {"effect": effect if direction == "denoise" else 0.02}
-        for role, strengths in (("arm", [0.9, 0.2, 0.3, 0.4, 0.5, 0.6]), ("mdm", [0.05] * 6))
-        for head, effect in enumerate(strengths)
-        for direction in ("denoise", "noise")
-    ]
-    text = told.heads(pd.DataFrame(rows), "ioi")
-    assert "ARM: `a0.h0` 90 % (noised 2 %), `a0.h5` 60 %" in text
-    assert "and 1 more" in text
-    assert "MDM: no head alone restores 10 %" in text
-
-
-def test_tasks_with_steps_are_named():
-    assert "no steps to compare" in told.steps([])
-    assert "Countdown and Infilling" in told.steps(["countdown", "infilling"])

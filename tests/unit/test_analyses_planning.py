@@ -1,11 +1,11 @@
-"""Where attribution is read: places by hand, shares that add up, and what cuts say."""
+"""Where attribution is read: places by hand, shares that add up, and what cuts cost."""
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
-from mechshift_lib.analyses import Study, planning
-from mechshift_lib.analyses import narrative_planning as told
+from mechshift_lib.analyses import Study, planning, planning_tables
 from mechshift_lib.models.readout import Item, ShiftedMask
 from mechshift_lib.tasks.base import Example
 from tests.support.study import make_pair
@@ -41,7 +41,7 @@ def study(tmp_path_factory):
 
 
 def test_shares_add_up_and_an_arm_reads_nothing_that_does_not_stand(study):
-    tables = planning.tables(study)
+    tables = planning_tables.tables(study)
     shares = tables["shares"].set_index(["task", "model", "place"]).share
     for key, part in shares.groupby(level=["task", "model"]):
         assert part.sum() == pytest.approx(1), key
@@ -53,9 +53,6 @@ def test_shares_add_up_and_an_arm_reads_nothing_that_does_not_stand(study):
     layers = tables["layers"].groupby(["task", "model"]).share.sum()
     np.testing.assert_allclose(layers, 1)
     assert set(tables["cuts"].task) == set(tables["patched"].task) == {"countdown"}
-    text = told.plan(tables["cuts"], tables["patched"])
-    assert "**Countdown**" in text
-    assert "the answer is one token" in told.shares(tables["shares"])
 
 
 def test_a_cut_is_held_against_as_many_prompt_tokens(study):
@@ -68,23 +65,29 @@ def test_a_cut_is_held_against_as_many_prompt_tokens(study):
         assert not set(item.reads) & set(planning._positions(item, place, "revealed", 0))
 
 
-def cuts(low):
-    rows = [("waiting", 0.2, low), ("control", 0.1, 0.0), ("revealed", 0.1, 0.0)]
-    frame = pd.DataFrame(rows, columns=["kind", "lost", "low"])
-    return frame.assign(task="countdown", high=0.3, n=9)
+def runs(correct, positions=2):
+    """Three examples, whole and cut; ``correct`` of the cut runs, kind by kind."""
+    kinds = {"none": [1.0, 1.0, 1.0], **correct}
+    rows = [
+        {"kind": kind, "draw": 0, "example": i, "correct": value, "value": 2 * value}
+        | {"positions": 0 if kind == "revealed" else positions}
+        for kind, values in kinds.items()
+        for i, value in enumerate(values)
+    ]
+    return pd.DataFrame(rows)
 
 
-def patched(effect, low):
-    row = {"task": "countdown", "layer": 3, "effect": effect, "low": low, "high": 0.3, "n": 9}
-    return pd.DataFrame([row, row | {"layer": 4, "effect": effect - 0.1}])
-
-
-def test_only_a_loss_beyond_doubt_is_a_plan():
-    assert "the MDM reads something" in told.plan(cuts(0.1), patched(0.2, 0.1))
-    small = told.plan(cuts(0.0), patched(0.2, 0.1))
-    assert "isn't needed" in small
-    assert "a trace" in small
-    none = told.plan(cuts(0.0), patched(0.2, -0.1))
-    assert "isn't needed" in none
-    assert "a trace" not in none
-    assert "nothing to wait for" in told.plan(cuts(0.1).iloc[:0], patched(0, 0).iloc[:0])
+def test_a_cut_of_nothing_has_no_number_and_no_loss_has_the_exact_interval():
+    whole = [1.0, 1.0, 1.0]
+    cuts = planning_tables._cuts(
+        runs({"waiting": whole, "control": [1, 0.5, 1], "revealed": whole}), draws=200
+    )
+    by = {row["kind"]: row for row in cuts}
+    assert np.isnan(by["revealed"]["lost"])
+    assert np.isnan(by["revealed"]["fell"])
+    waiting = by["waiting"]
+    assert (waiting["lost"], waiting["low"]) == (0, 0)
+    assert waiting["high"] == pytest.approx(binomtest(0, 3).proportion_ci(method="exact").high)
+    assert by["control"]["lost"] == pytest.approx(0.5 / 3)
+    assert by["control"]["fell"] == pytest.approx(1 / 3)
+    assert by["excess"]["lost"] == pytest.approx(-0.5 / 3)

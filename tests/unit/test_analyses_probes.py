@@ -1,10 +1,9 @@
-"""Labels, cells and sentences of the probes' pages, from examples and tables made by hand."""
+"""Labels, cells and tables of the probes, from examples and tables made by hand."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import narrative_probes as told
 from mechshift_lib.analyses import probe_tables, probes
 from mechshift_lib.analyses.probes import NUMBER, STEP, Probed
 from mechshift_lib.analyses.study import Study
@@ -57,6 +56,13 @@ def test_the_layer_is_chosen_on_validation_and_later_tokens_are_averaged():
     assert probe_tables.planned(found, "own", wanted).tolist() == [0, 0]
 
 
+def test_held_out_examples_have_no_say_in_the_layer():
+    rows = [("ioi", "arm", 0, 0.5, 1.0), ("ioi", "arm", 1, 0.7, 0.2), ("ioi", "arm", 2, 0.7, 0.9)]
+    rows += [("ioi", "mdm", 0, 0.9, 0.1), ("ioi", "mdm", 1, 0.1, 0.8)]
+    table = pd.DataFrame(rows, columns=["task", "model", "layer", "validation", "accuracy"])
+    assert probe_tables.preferred(table, ["task", "model"]).layer.to_list() == [1, 0]
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("probes")
@@ -92,40 +98,6 @@ def test_taking_directions_out_is_measured_on_held_out_examples(study):
     row = summary[summary.model == "mdm"].iloc[0]
     assert row.extra == pytest.approx(row.control - row.without)
     assert row["rank"] >= 1
-
-
-def plan(mdm_arm, mdm_continued, own=0.3, half=0.05):
-    values = {"input": 0.5, "arm/now": 0.5, "mdm/now": 0.6, "mdm/own": 0.9}
-    values |= {"mdm/now - arm/now": mdm_arm, "mdm/own - input": own}
-    values |= {} if mdm_continued is None else {"mdm/now - continued/now": mdm_continued}
-    rows = [{"task": "countdown", "what": k, "value": v} for k, v in values.items()]
-    frame = pd.DataFrame(rows)
-    return frame.assign(low=frame.value - half, high=frame.value + half, n=9)
-
-
-def test_the_mdm_holds_more_only_where_both_intervals_say_so():
-    assert "holds more of what comes later" in told.plan(plan(0.1, 0.1))
-    assert "can't be told apart" in told.plan(plan(0.1, 0.0))
-    assert "holds less of what comes later" in told.plan(plan(-0.1, -0.1))
-    assert "holds more of what comes later" in told.plan(plan(0.1, None))
-    assert "continued" not in told.plan(plan(0.1, None))
-
-
-def test_what_the_input_gives_already_is_no_plan():
-    assert "MDM holds more than a linear look" in told.plan(plan(0.1, 0.1, own=0.3))
-    assert "no more than a linear look" in told.plan(plan(0.1, 0.1, own=0.0))
-    assert "MDM holds less than a linear look" in told.plan(plan(0.1, 0.1, own=-0.3))
-    assert "nothing to plan" in told.plan(plan(0.1, 0.1).iloc[:0])
-
-
-def amnesia(extra, low):
-    row = {"task": "ioi", "model": "mdm", "layer": 1, "rank": 3, "whole": 1.0, "without": 0.4}
-    return pd.DataFrame([row | {"control": 0.9, "extra": extra, "extra_low": low, "n": 9}])
-
-
-def test_use_is_claimed_only_beyond_the_control():
-    assert "beyond the control at layer 1" in told.amnesia(amnesia(0.5, 0.3))
-    assert "nowhere beyond the control" in told.amnesia(amnesia(0.1, -0.1))
 
 
 def test_maps_write_their_accuracies_into_the_cells():

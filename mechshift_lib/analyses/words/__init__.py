@@ -1,0 +1,1 @@
+"""Words of the chapters: a sentence over a table. They show numbers and decide nothing."""

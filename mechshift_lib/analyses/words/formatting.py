@@ -1,0 +1,112 @@
+"""Numbers as readers see them, sentences from templates, and tables of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mechshift_lib.analyses.narrative import listed
+from mechshift_lib.plots.theme import count_text, label
+
+#: What stands where there is no number.
+MISSING = "–"
+#: Columns -> what heads them.
+HEADS = {"role": "model", "subject": "model", "regime": "kind of task"}
+
+Text = Callable[[pd.Series], str]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sentence, with n and yardstick, over the table that it is read from (if there is one)."""
+
+    said: str
+    table: pd.DataFrame | None = None
+
+
+class _Parts(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return MISSING
+
+
+def number(value: float, form: str = ".2f", scale: float = 1) -> str:
+    """``0.625`` -> ``0.62``, never ``-0.00``; NaN -> :data:`MISSING`. ``form`` may have a sign."""
+    form = form.replace(".", "z.")
+    return MISSING if pd.isna(value) else f"{scale * value:{form}}"
+
+
+def value(name: str, form: str = ".2f", scale: float = 1) -> Text:
+    """A function of a row that writes one of its numbers (``scale`` 100: percent)."""
+    return lambda row: number(row[name], form, scale)
+
+
+def span(name: str, form: str = ".2f", scale: float = 1, prefix: str = "") -> Text:
+    """A function of a row that writes ``0.62 [0.55, 0.70]``, or no brackets where they are NaN."""
+
+    def text(row: pd.Series) -> str:
+        columns = (name, prefix + "low", prefix + "high")
+        shown, *ends = (number(row[column], form, scale) for column in columns)
+        return shown if MISSING in (shown, *ends) else f"{shown} [{ends[0]}, {ends[1]}]"
+
+    return text
+
+
+def told(
+    template: str,
+    rows: pd.DataFrame,
+    by: Sequence[str],
+    text: Text,
+    table: pd.DataFrame | None = None,
+    unit: str = "",
+    **parts: object,
+) -> Finding:
+    """A finding whose sentence is filled from rows.
+
+    Args:
+        template: the sentence. ``{mdm/arm}`` becomes ``0.62 on IOI and 0.40 on Countdown``, of the
+            rows that have mdm and arm in the columns ``by`` (:data:`MISSING` where there are none);
+            ``{n}`` becomes ``n = 16``.
+        rows: rows with ``task`` and ``n``.
+        by: columns that say where in the sentence a row stands.
+        text: how a row is written.
+        table: the table below.
+        unit: what stands after each value, before its interval.
+        parts: what other names in the template become.
+    """
+    found = _Parts({"n": f"n = {count_text(rows.n)}" if len(rows) else MISSING})
+    for names, part in rows.groupby(list(by), sort=False):
+        each = []
+        for _, row in part.iterrows():
+            shown, *ends = text(row).partition(" [")
+            each.append(f"{shown}{unit}{''.join(ends)} on {label(row.task)}")
+        found["/".join(map(str, names))] = listed(each)
+    found |= {name: str(part) for name, part in parts.items()}
+    return Finding(template.format_map(found), table)
+
+
+def lines(rows: pd.DataFrame, index: Sequence[str], texts: Mapping[str, Text]) -> pd.DataFrame:
+    """A table of one line a row: labels of ``index``, then heading -> text."""
+    names = {HEADS.get(name, name): [label(str(x)) for x in rows[name]] for name in index}
+    cells = {head: [text(row) for _, row in rows.iterrows()] for head, text in texts.items()}
+    return pd.DataFrame(names | cells)
+
+
+def grid(
+    rows: pd.DataFrame,
+    index: Sequence[str],
+    column: str,
+    text: Text,
+    names: Mapping[str, str] | None = None,
+) -> pd.DataFrame:
+    """A table with a column for each value of ``column``, all in the order that they come in.
+
+    ``names`` are what is written for columns and labels that have no :func:`label`.
+    """
+    names = HEADS | dict(names or {})
+    cells = rows.assign(cell=[text(row) for _, row in rows.iterrows()])
+    wide = cells.pivot_table("cell", list(index), column, aggfunc="first", sort=False)
+    wide = wide.fillna(MISSING).reset_index()
+    wide[list(index)] = wide[list(index)].map(lambda x: names.get(str(x), label(str(x))))
+    return wide.set_axis([names.get(str(x), label(str(x))) for x in wide.columns], axis=1)

@@ -1,0 +1,267 @@
+"""Words of the chapters, from tables made by hand: every number, no claim and no judgement."""
+
+import ast
+import re
+
+import pandas as pd
+import pytest
+
+from mechshift_lib.analyses.probe_tables import MASKS, QUARTER
+from mechshift_lib.analyses.trust import ESTIMATES, EXACT, HALVES
+from mechshift_lib.analyses.words import (
+    ablation,
+    faithfulness,
+    formatting,
+    patching,
+    planning,
+    probes,
+    trust,
+)
+from mechshift_lib.config import ROOT
+from mechshift_lib.plots.planning import PLACES
+
+NAN = float("nan")
+#: Words that decide; only a verdict may.
+JUDGING = (
+    r"\bC[1-7]\b|reproduc|revers|undecided|isn't needed|moved|serves|"
+    r"\b(better|worse|beats?|shows? that|proves?|significant)\b"
+)
+
+
+def around(name, value, half=0.1, **columns):
+    return {name: value, "low": value - half, "high": value + half, "n": 16, **columns}
+
+
+def ablated(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), lost=0.25):
+    kinds = ("early", "random", "middle", "late")
+    losses = [
+        around("lost", lost, task=t, model=m, ablation=a, kind=k)
+        for t in tasks for m in models for a in ("zero", "mean") for k in kinds
+    ]  # fmt: skip
+    contrasts = [
+        around("more", lost, task=t, model=m, ablation=a, against=k, p=p)
+        for t in tasks for m in models for a in ("zero", "mean")
+        for k, p in (("random", 0.5), ("middle", NAN), ("late", NAN))
+    ]  # fmt: skip
+    sets = [
+        {"task": t, "kind": "early", "nodes": "a0.h1+a0.h2", "mass": 0.4, "n": 50, "sharing": 41}
+        for t in tasks
+    ]
+    return [
+        ablation.sets(pd.DataFrame(sets)),
+        ablation.losses(pd.DataFrame(losses)),
+        ablation.contrasts(pd.DataFrame(contrasts)),
+    ]
+
+
+def planned(tasks=("ioi", "countdown"), models=("arm", "mdm"), lost=0.0, revealed=NAN):
+    waits = {"ioi": 0}
+    shares = [
+        around("share", 0.25, task=t, model=m, place=p)
+        | {"positions": waits.get(t, 3) * (m == "mdm") if p == "waiting" else 1.0}
+        for t in tasks for m in models for p in PLACES
+    ]  # fmt: skip
+    several = [t for t in tasks if waits.get(t, 3)]
+    patched = [around("effect", 0.1 * k, task=t, layer=k) for t in several for k in range(3)]
+    cuts = [
+        around("lost", x, task=t, kind=k, fell=x, fell_low=x, fell_high=x)
+        for t in several
+        for k, x in (("waiting", lost), ("control", lost), ("revealed", revealed), ("excess", 0.0))
+    ]
+    return [
+        planning.shares(pd.DataFrame(shares)),
+        planning.patched(pd.DataFrame(patched)),
+        planning.cuts(pd.DataFrame(cuts)),
+    ]
+
+
+def faithful(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.8):
+    own = [
+        around("faithfulness", value, task=t, model=m, fraction=0.005, count=5, correct=0.5)
+        for t in tasks for m in models
+    ]  # fmt: skip
+    circuits = (*models, "random")
+    areas = [
+        around("value", value, task=t, model=m, circuit=c, measure=k)
+        for t in tasks for m in models for c in circuits for k in ("cpr", "cmd")
+        if k == "cpr" or c == m
+    ]  # fmt: skip
+    others = [(t, m, c) for t in tasks for m in models for c in circuits if c != m]
+    losses = [around("loss", 0.2, task=t, model=m, circuit=c) for t, m, c in others]
+    kept = [around("kept", 0.7, task=t, model=m, circuit=c) for t, m, c in others if c != "random"]
+    excess = [around("excess", 0.05, task=t, circuit="arm") for t in tasks if len(models) == 3]
+    columns = ["circuit", "excess", "low", "high", "task", "n"]
+    return [
+        faithfulness.smallest(pd.DataFrame(own)),
+        faithfulness.areas(pd.DataFrame(areas)),
+        faithfulness.losses(
+            pd.DataFrame(losses), pd.DataFrame(kept), pd.DataFrame(excess, columns=columns)
+        ),
+    ]
+
+
+def trusted(tasks=("ioi", "countdown"), value=0.6):
+    agreement = [
+        {"task": t, "subject": s, "estimate": e, "measure": m, "value": value, "n": 4}
+        for t in tasks for s in ("arm", "mdm", "untrained") for e in (*ESTIMATES, HALVES)
+        for m in ("pearson", "spearman", "recall-0.05")
+    ]  # fmt: skip
+    about = {"arm": 0.7, "mdm": 0.8, "chance": 0.03, "shift": -0.02, "n": 4}
+    consequences = [
+        {"task": t, "estimate": e, "jaccard": value, **about}
+        for t in tasks for e in (EXACT, *ESTIMATES)
+    ]  # fmt: skip
+    return [
+        trust.agreement(pd.DataFrame(agreement)),
+        trust.consequences(pd.DataFrame(consequences)),
+    ]
+
+
+def patched(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.6):
+    cells = [
+        {"task": t, "role": r, "site": s, "layer": 3, "token": "Mary", "effect": value}
+        | {"cells": 17, "n": 25}
+        for t in tasks for r in ("arm", "mdm") for s in ("resid", "attn", "mlp")
+    ]  # fmt: skip
+    cells = pd.DataFrame(cells)
+    heads = [
+        {"task": t, "role": r, "rank": k, "layer": k, "head": 0, "denoise": value, "noise": 0.1}
+        | {"heads": 24, "n": 25}
+        for t in tasks for r in models for k in (1, 2)
+    ]  # fmt: skip
+    pairs = [(m, "") for m in models] + [(m, "arm") for m in models if m != "arm"]
+    depth = [around("depth", 0.5 - (b != "") / 2, task=t, role=r, base=b)
+             for t in tasks for r, b in pairs]  # fmt: skip
+    agreement = [around("correlation", value, task=t, comparison=f"arm-{m}")
+                 for t in tasks for m in models if m != "arm"]  # fmt: skip
+    regimes = {"ioi": "local", "countdown": "global"}
+    return [
+        patching.strongest(cells[cells.site == "resid"]),
+        patching.strongest(cells[cells.site != "resid"]),
+        patching.heads(pd.DataFrame(heads)),
+        patching.arrival(pd.DataFrame(depth), regimes),
+        patching.agreement(pd.DataFrame(agreement)),
+    ]
+
+
+def probed(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.6):
+    beside = {"control": 0.1, "shuffled": 0.05, "input": 0.7, "validation": 0.5}
+    layers = [around("accuracy", value, task=t, model=m, layer=k, **beside)
+              for t in tasks for m in models for k in range(3)]  # fmt: skip
+    steps = [around("accuracy", value, task=t, model=m, layer=1, label=x, **beside)
+             for t in tasks for m, x in (("mdm", MASKS), ("arm", QUARTER))]  # fmt: skip
+    whats = ["input", *(f"{m}/now" for m in models), "mdm/own", "mdm/now - arm/now"]
+    plan = [around("value", value, task=t, what=w) for t in tasks for w in whats]
+    columns = {"rank": 3, "whole": 1.0, "without": 0.4, "control": 0.9, "extra": 0.5, "n": 150}
+    amnesia = [{"task": t, "model": m, "layer": k, **columns}
+               for t in tasks for m in models for k in (1, 2)]  # fmt: skip
+    return [
+        probes.layers(pd.DataFrame(layers)),
+        probes.plan(pd.DataFrame(plan)),
+        probes.steps(pd.DataFrame(steps)),
+        probes.amnesia(pd.DataFrame(amnesia)),
+    ]
+
+
+PAGES = {
+    "ablation": ablated,
+    "planning": planned,
+    "faithfulness": faithful,
+    "trust": trusted,
+    "patching": patched,
+    "probes": probed,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize("tasks", [("ioi", "countdown"), ("countdown",)])
+@pytest.mark.parametrize("value", [0.6, 0.0, NAN])
+def test_sentences_show_and_decide_nothing(name, tasks, value):
+    made = PAGES[name]
+    models = [("arm", "mdm", "continued"), ("arm", "mdm")] if name != "trust" else [None]
+    for there in models:
+        options = {"tasks": tasks} | ({"models": there} if there else {})
+        by_value = next(x for x in made.__code__.co_varnames if x in ("lost", "value"))
+        for finding in made(**options, **{by_value: value}):
+            assert not re.search(JUDGING, finding.said), finding.said
+            assert "nan" not in finding.said.lower()
+            assert "{" not in finding.said
+            assert len(re.findall(r"\.(?: |$)", finding.said)) == 1  # one sentence
+            assert len(finding.said) < 600
+            assert finding.table is not None
+            cells = finding.table.astype(str)
+            assert not cells.isin(["nan", "NaN", "None"]).any(axis=None)
+            assert len(finding.table) == len(finding.table.drop_duplicates())
+
+
+def test_words_compare_no_two_numbers():
+    ordering = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
+    for path in (ROOT / "mechshift_lib" / "analyses" / "words").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not (
+                isinstance(node, ast.Compare) and any(isinstance(op, ordering) for op in node.ops)
+            ), f"{path.name}:{node.lineno}"
+
+
+def test_numbers_have_no_negative_zero_and_missing_ones_a_dash():
+    assert formatting.number(-0.0004) == "0.00"
+    assert formatting.number(0.125, "+.1f", 100) == "+12.5"
+    assert formatting.number(NAN) == formatting.MISSING
+    row = pd.Series({"x": 0.5, "low": 0.25, "high": NAN})
+    assert formatting.span("x")(row) == "0.50"
+    assert formatting.span("x", ".0f", 100)(row.fillna(0.75)) == "50 [25, 75]"
+    assert formatting.span("x")(pd.Series({"x": NAN, "low": 0.1, "high": 0.2})) == "–"
+
+
+def test_a_sentence_is_filled_from_its_rows_and_a_dash_where_there_are_none():
+    rows = pd.DataFrame([around("x", 0.5, task="ioi", model="mdm")])
+    found = formatting.told("{mdm} and {arm} ({n})", rows, ["model"], formatting.span("x"))
+    assert found.said == "0.50 [0.40, 0.60] on IOI and – (n = 16)"
+
+
+def test_heads_that_random_sets_share_are_counted():
+    said, table = ablated()[0].said, ablated()[0].table
+    assert "41 of 50 on IOI and 41 of 50 on Countdown" in said
+    assert table["early heads"].to_list() == ["a0.h1, a0.h2"] * 2
+
+
+def test_a_cut_of_nothing_says_so_and_maxima_have_no_interval():
+    shares, patched_, cuts = planned()
+    assert (cuts.table["revealed answer tokens"] == "nothing to cut").all()
+    assert "20.0 % (layer 2) on Countdown" in patched_.said
+    assert "costs the MDM 0.0 [-10.0, 10.0] on Countdown" in cuts.said
+    assert "[" not in patched_.said
+    assert "on IOI" not in shares.said  # no mask waits there
+    assert shares.table.iloc[0]["masks that wait (%)"] == formatting.MISSING
+    nothing = [finding.said for finding in planned(tasks=("ioi",))]
+    assert all("no mask waits" in said for said in nothing)
+
+
+def test_probes_are_told_with_the_input_alone():
+    layers, plan, _, amnesia = probed()
+    assert layers.said.startswith("The input alone gives 70.0 % on IOI and 70.0 % on Countdown")
+    assert plan.said.startswith("The input alone gives 60.0")
+    assert "one split" in plan.said
+    assert "[" not in amnesia.said
+    assert "MDM, own MASKs" in plan.table.columns
+    assert "nothing to plan" in probes.plan(pd.DataFrame(columns=["what"])).said
+
+
+def test_few_examples_are_told():
+    agreement, consequences = trusted()
+    assert "n = 4 examples" in agreement.said
+    assert "2 examples" in agreement.said
+    assert "of 2 others" in agreement.said
+    assert "n = 4 examples" in consequences.said
+
+
+def test_evaluating_on_the_examples_of_the_circuit_is_announced():
+    assert "flatters them" in faithfulness.examples({"ioi": 5}, separate=False)
+    assert "none of which" in faithfulness.examples({"ioi": 5}, separate=True)
+
+
+def test_a_missing_control_leaves_a_dash():
+    said = faithful(models=("arm", "mdm"))[2].said
+    assert "the pair has no control" in said
+    assert "ARM and control" in patched(models=("arm", "mdm"))[4].said
+    assert "by – between ARM and control" in patched(models=("arm", "mdm"))[4].said
