@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.streams import Streams, run_from, run_streams
+from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers
+from mechshift_lib.circuits.tracing.resuming import run_from
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
@@ -24,9 +25,9 @@ def _by_length(inputs: Sequence[Sequence[int]], batch_size: int) -> Iterator[lis
             yield rows[start : start + batch_size]
 
 
-def _run(model: LoadedModel, inputs: Sequence[Sequence[int]], rows: list[int]) -> Streams:
+def _run(model: LoadedModel, inputs: Sequence[Sequence[int]], rows: list[int]) -> LayerRun:
     ids = torch.tensor([list(inputs[i]) for i in rows], device=model.device)
-    return run_streams(model, ids)
+    return run_layers(model, ids, STREAMS)
 
 
 def stream_at(
@@ -62,7 +63,7 @@ def stream_at(
 
 
 def _likeliest(
-    model: LoadedModel, run: Streams, layer: int, stream: Tensor, where: Tensor
+    model: LoadedModel, run: LayerRun, layer: int, stream: Tensor, where: Tensor
 ) -> NDArray[np.int64]:
     """Likeliest token of each input at its position, going on from a layer with a stream."""
     item = torch.arange(len(where), device=where.device)

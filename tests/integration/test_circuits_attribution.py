@@ -6,7 +6,7 @@ import torch
 
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import (
     circuit_logits,
@@ -59,7 +59,7 @@ def test_residual_stream_is_the_sum_of_node_outputs(architecture, attention):
     hf = tiny_hf(architecture)
     model = wrap_model(hf, attention=attention)
     tokens = torch.tensor([item.clean for item in tiny_items(3)])
-    traced = node_outputs(model, tokens)
+    traced = run_layers(model, tokens)
     expected, written = run(hf, embedding(hf, tokens), causal=attention == "causal")
     logits = model.logits(tokens)
     torch.testing.assert_close(expected, logits, atol=1e-5, rtol=1e-4)

@@ -8,7 +8,7 @@ import torch
 
 from mechshift_lib.circuits.patching.cutting import attention_mask, cut_attention
 from mechshift_lib.circuits.questions.metrics import item_metric, reads_for
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model
@@ -22,7 +22,7 @@ def clean_metric(model, items):
     for item in items:
         ids = torch.tensor([item.clean])
         unembed = at(model.hf, model.anatomy.unembed)
-        final = node_outputs(model, ids).final
+        final = run_layers(model, ids).final
         reads = reads_for("logit-diff", [item], model.device, final, unembed)
         found.append(float(item_metric("logit-diff", final, unembed, reads)))
     return found

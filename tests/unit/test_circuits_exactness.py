@@ -8,8 +8,7 @@ from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.evaluation.runs import circuit_logits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.circuits.tracing.gradient_runs import gradient_run
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import READERS, run_layers
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import wrap_model
@@ -46,10 +45,10 @@ def test_node_outputs_add_up_to_the_residual_stream(architecture, attention, kv,
     ids, mask, tokens = padded(clean, padding)
     if mask is not None and anatomy.padding == "none":
         with pytest.raises(ModelError, match="padding"):
-            node_outputs(model, ids, mask)
+            run_layers(model, ids, mask=mask)
         return
-    outputs = node_outputs(model, ids, mask)
-    sites = gradient_run(model, ids, outputs.embed, mask=mask)
+    outputs = run_layers(model, ids, mask=mask)
+    sites = run_layers(model, ids, READERS, start=outputs.embed, mask=mask)
     stream = outputs.embed
     for index in range(model.n_layers):
         assert torch.allclose(stream, sites.attn_in[index], atol=1e-5)

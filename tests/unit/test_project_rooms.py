@@ -109,3 +109,26 @@ def test_an_arrow_that_points_up_or_aside_is_found(module: str, line: str) -> No
     name = f"mechshift_lib.{module}"
     sources[name] += f"\n{line}\n"
     assert [arrow.split(" -> ")[0] for arrow in wrong_arrows(sources)] == [name]
+
+
+def traces(source: str) -> bool:
+    """Whether a source imports nnsight or opens a trace."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import) and any(a.name.startswith("nnsight") for a in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("nnsight"):
+            return True
+        if isinstance(node, ast.Attribute) and node.attr == "trace":
+            return True
+    return False
+
+
+def test_circuits_are_traced_in_one_room_only() -> None:
+    circuits = {
+        name.split(".", 2)[2]
+        for name, source in modules().items()
+        if traces(source) and name.startswith("mechshift_lib.circuits.")
+    }
+    assert circuits == {
+        f"tracing.{name}" for name in ("interventions", "layers", "received", "resuming")
+    }

@@ -37,7 +37,7 @@ from mechshift_lib.circuits.questions.items import (
     check_items,
 )
 from mechshift_lib.circuits.questions.metrics import check_metric
-from mechshift_lib.circuits.tracing.gradient_runs import GradientRun
+from mechshift_lib.circuits.tracing.layers import READERS, Kept, LayerRun
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
 from mechshift_lib.models.anatomy import gather_qkv, projections
 from mechshift_lib.models.loading import LoadedModel
@@ -147,7 +147,7 @@ class EdgeTarget:
         ends: the batch's clean and corrupted runs.
         by_position: keep the reader's position.
         memory_budget: see :func:`mechshift_lib.circuits.attribution.products.edge_scores`.
-        writers: no written tensors are needed.
+        keep: what readers take in.
         sites: gradients of the points that aren't multiplied yet.
     """
 
@@ -156,17 +156,17 @@ class EdgeTarget:
     ends: Endpoints
     by_position: bool = False
     memory_budget: int | None = None
-    writers: bool = False
+    keep: frozenset[Kept] = READERS
     sites: list[SiteGradients] = field(default_factory=list, init=False)
     _points: int = field(default=0, init=False)
     _scores: Tensor | None = field(default=None, init=False)
 
-    def tensors(self, run: GradientRun) -> list[Tensor]:
+    def tensors(self, run: LayerRun) -> list[Tensor]:
         """Outputs of the projections to q, k and v, and of the norms before MLPs and logits."""
         layers = zip(run.qkv, run.mlp_normed, strict=True)
         return [x for qkv, normed in layers for x in (*qkv, normed)] + [run.final]
 
-    def add(self, run: GradientRun, gradients: Sequence[Tensor | None], weight: float) -> None:
+    def add(self, run: LayerRun, gradients: Sequence[Tensor | None], weight: float) -> None:
         """Add one point to the sites of the layers that it ran."""
         if not self.sites:
             dtype = torch.promote_types(run.final.dtype, torch.float32)

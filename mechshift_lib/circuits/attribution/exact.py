@@ -32,14 +32,17 @@ from mechshift_lib.circuits.questions.items import (
 )
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import unembedded
-from mechshift_lib.circuits.tracing.interventions import CleanRun, clean_run, normed, run_behind
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import NODES, Kept, LayerRun, run_layers
+from mechshift_lib.circuits.tracing.resuming import run_behind
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, gather_qkv, projection_bias, projection_rows
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.norms import normed
 from mechshift_lib.models.readout import Item
 
+#: What a run is patched from: what nodes write, and what stands at every reader.
+PATCHED: frozenset[Kept] = NODES | {"attn_in", "qkv", "attended", "mlp_in"}
 #: Memory for the sources' differences of the items that are patched together, in bytes.
 _BUDGET = 1 << 28
 
@@ -172,7 +175,7 @@ class _Setting:
     batch_size: int
     ids: Tensor
     reads: Reads
-    clean: CleanRun
+    clean: LayerRun
     change: Tensor
     positions: slice
     clean_metric: Tensor
@@ -194,8 +197,8 @@ class _Setting:
             for inputs in ([item.clean for item in items], [item.corrupted for item in items])
         )
         unembed = at(model.hf, model.anatomy.unembed)
-        clean, corrupted = clean_run(model, ids), node_outputs(model, other)
-        reads = reads_for(metric, items, model.device, clean.nodes.final, unembed)
+        clean, corrupted = run_layers(model, ids, PATCHED), run_layers(model, other)
+        reads = reads_for(metric, items, model.device, clean.final, unembed)
         return cls(
             model=model,
             graph=graph,
@@ -204,9 +207,9 @@ class _Setting:
             ids=ids,
             reads=reads,
             clean=clean,
-            change=source_differences(model, corrupted, clean.nodes, positions),
+            change=source_differences(model, corrupted, clean, positions),
             positions=positions,
-            clean_metric=item_metric(metric, clean.nodes.final, unembed, reads),
+            clean_metric=item_metric(metric, clean.final, unembed, reads),
             corrupted_metric=item_metric(metric, corrupted.final, unembed, reads),
         )
 

@@ -31,11 +31,14 @@ from mechshift_lib.circuits.attribution.scores import ItemMeans, PositionMeans
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import buckets, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric
-from mechshift_lib.circuits.tracing.gradient_runs import GradientRun, gradient_run
+from mechshift_lib.circuits.tracing.layers import NODES, Kept, LayerRun, run_layers
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
+
+#: What a run keeps of the MLPs' neurons.
+NEURONS: frozenset[Kept] = frozenset({"neurons"})
 
 
 @dataclass(frozen=True)
@@ -235,7 +238,7 @@ class _Nodes:
     model: LoadedModel
     graph: Graph
     ends: Endpoints
-    writers: bool = True
+    keep: frozenset[Kept] = NODES
     scores: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -243,12 +246,12 @@ class _Nodes:
         dtype = torch.promote_types(embed.dtype, torch.float32)
         self.scores = embed.new_zeros(*embed.shape[:2], self.graph.n_sources, dtype=dtype)
 
-    def tensors(self, run: GradientRun) -> list[Tensor]:
+    def tensors(self, run: LayerRun) -> list[Tensor]:
         """Output of ``input`` where the run has it, and of all heads and MLPs."""
         start = [run.start] if run.first == 0 else []
         return start + [x for pair in zip(run.heads, run.mlps, strict=True) for x in pair]
 
-    def add(self, run: GradientRun, gradients: Sequence[Tensor | None], weight: float) -> None:
+    def add(self, run: LayerRun, gradients: Sequence[Tensor | None], weight: float) -> None:
         """Multiply a point's gradients with the differences."""
         clean, corrupted = self.ends.clean, self.ends.corrupted
         left = iter(gradients)
@@ -286,14 +289,14 @@ class _Neurons:
     changes: list[Tensor]
     positions: slice
     scores: Tensor
-    writers: bool = True
+    keep: frozenset[Kept] = NEURONS
 
     @classmethod
     def of(cls, model: LoadedModel, ends: Endpoints) -> _Neurons:
         """Run the clean and the corrupted input once more, now for the neurons."""
         with torch.no_grad():
             clean, corrupted = (
-                gradient_run(model, ends.ids, run.embed, writers=True).neurons
+                run_layers(model, ends.ids, NEURONS, start=run.embed).neurons
                 for run in (ends.clean, ends.corrupted)
             )
         pairs = zip(clean, corrupted, strict=True)
@@ -301,11 +304,11 @@ class _Neurons:
         zeros = torch.zeros_like(torch.stack([change[:, 0] for change in changes], 1))
         return cls(changes, ends.positions, zeros)
 
-    def tensors(self, run: GradientRun) -> list[Tensor]:
+    def tensors(self, run: LayerRun) -> list[Tensor]:
         """The neurons of all layers that were run."""
         return run.neurons
 
-    def add(self, run: GradientRun, gradients: Sequence[Tensor | None], weight: float) -> None:
+    def add(self, run: LayerRun, gradients: Sequence[Tensor | None], weight: float) -> None:
         """Multiply a point's gradients with the differences."""
         for layer, gradient in enumerate(gradients, run.first):
             if gradient is not None:

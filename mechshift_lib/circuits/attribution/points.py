@@ -33,14 +33,15 @@ from mechshift_lib.circuits.questions.metrics import (
     item_metric,
     reads_for,
 )
-from mechshift_lib.circuits.tracing.gradient_runs import (
-    GradientRun,
+from mechshift_lib.circuits.tracing.heap import give_back
+from mechshift_lib.circuits.tracing.layers import (
+    INPUTS,
+    Kept,
+    LayerRun,
     Replacement,
     Sublayer,
-    gradient_run,
+    run_layers,
 )
-from mechshift_lib.circuits.tracing.heap import give_back
-from mechshift_lib.circuits.tracing.outputs import NodeOutputs, node_outputs
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
@@ -105,8 +106,8 @@ class Endpoints:
 
     ids: Tensor
     reads: Reads
-    clean: NodeOutputs
-    corrupted: NodeOutputs
+    clean: LayerRun
+    corrupted: LayerRun
     metric_clean: Tensor
     metric_corrupted: Tensor
     positions: slice
@@ -122,7 +123,7 @@ class Endpoints:
             torch.tensor([getattr(item, name) for item in items], device=model.device)
             for name in ("clean", "corrupted")
         )
-        clean, corrupted = (node_outputs(model, ids) for ids in (clean_ids, corrupted_ids))
+        clean, corrupted = (run_layers(model, ids) for ids in (clean_ids, corrupted_ids))
         unembed = at(model.hf, model.anatomy.unembed)
         reads = reads_for(metric, items, model.device, clean.final, unembed)
         return cls(
@@ -139,13 +140,14 @@ class Endpoints:
 class Target(Protocol):
     """What gradients are taken for."""
 
-    #: Whether a run has to keep what is written (see :func:`gradient_run`).
-    writers: bool
+    @property
+    def keep(self) -> frozenset[Kept]:
+        """What a run has to keep for it."""
 
-    def tensors(self, run: GradientRun) -> list[Tensor]:
+    def tensors(self, run: LayerRun) -> list[Tensor]:
         """The tensors of a run whose gradients are asked for."""
 
-    def add(self, run: GradientRun, gradients: Sequence[Tensor | None], weight: float) -> None:
+    def add(self, run: LayerRun, gradients: Sequence[Tensor | None], weight: float) -> None:
         """Add their gradients, weighted; ``None`` where the metric doesn't depend on a tensor."""
 
 
@@ -195,10 +197,11 @@ def _visit(
 ) -> Tensor | None:
     """Take gradients at one point; returns that at the start where layers below were skipped.
 
-    Nothing of the run outlives the call, though its frame does: see :func:`gradient_run`.
+    Nothing of the run outlives the call, though its frame does: see
+    :func:`~mechshift_lib.circuits.tracing.layers.run_layers`.
     """
-    run = gradient_run(
-        model, ends.ids, start, first=first, replacement=replacement, writers=target.writers
+    run = run_layers(
+        model, ends.ids, target.keep, start=start, first=first, replacement=replacement
     )
     unembed = at(model.hf, model.anatomy.unembed)
     total = item_metric(metric, run.final, unembed, ends.reads).sum()
@@ -222,7 +225,8 @@ def _visit_sublayers(
     shares: Sequence[float],
 ) -> None:
     """The points of ``eap-ig-activations`` but those of ``input``."""
-    below = gradient_run(model, ends.ids, ends.clean.embed, writers=target.writers)
+    keep = target.keep | INPUTS
+    below = run_layers(model, ends.ids, keep, start=ends.clean.embed)
     dtype = torch.promote_types(ends.clean.embed.dtype, torch.float32)
     tops = []
     for layer, stream in enumerate(below.attn_in):

@@ -15,7 +15,7 @@ from torch import Tensor
 from mechshift_lib.circuits.attribution.gradients import SiteGradients
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.sites import site_readers
-from mechshift_lib.circuits.tracing.outputs import NodeOutputs
+from mechshift_lib.circuits.tracing.layers import Written
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
 
@@ -27,8 +27,8 @@ DEFAULT_BUDGET = 64 * 2**20
 def edge_scores(
     model: LoadedModel,
     graph: Graph,
-    clean: NodeOutputs,
-    corrupted: NodeOutputs,
+    clean: Written,
+    corrupted: Written,
     sites: Sequence[SiteGradients],
     positions: slice,
     *,
@@ -176,8 +176,8 @@ def chunks(batch: int, length: int, tokens: int) -> Iterator[tuple[slice, slice]
 
 def source_differences(
     model: LoadedModel,
-    clean: NodeOutputs,
-    corrupted: NodeOutputs,
+    clean: Written,
+    corrupted: Written,
     positions: slice,
     examples: slice = slice(None),
     part: slice = slice(None),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mechshift_lib.circuits.questions.items import check_items
-from mechshift_lib.circuits.tracing.outputs import NodeOutputs, node_outputs
+from mechshift_lib.circuits.tracing.layers import Written, run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
@@ -98,7 +98,7 @@ class Reference:
         yield stream
 
     @classmethod
-    def of(cls, outputs: NodeOutputs) -> Reference:
+    def of(cls, outputs: Written) -> Reference:
         """What every node wrote in a run."""
         return cls(
             _precise(outputs.embed),
@@ -175,7 +175,7 @@ def _mean_outputs(model: LoadedModel, items: Sequence[Item], batch_size: int) ->
     for start in range(0, len(items), batch_size):
         batch = items[start : start + batch_size]
         ids = torch.tensor([item.clean for item in batch], device=model.device)
-        part = Reference.of(node_outputs(model, ids)).map(lambda x: x.sum(0, keepdim=True))
+        part = Reference.of(run_layers(model, ids)).map(lambda x: x.sum(0, keepdim=True))
         total = part if total is None else _added(total, part)
     assert total is not None
     return total.map(lambda x: x / len(items))
@@ -234,7 +234,7 @@ class Ablated:
             check_items(reference, model)
         return cls(kind, Means.of(model, items if reference is None else reference, batch_size))
 
-    def reference(self, items: Sequence[Item], corrupted: NodeOutputs) -> Reference:
+    def reference(self, items: Sequence[Item], corrupted: Written) -> Reference:
         """What cut edges carry for a batch of items.
 
         Args:

@@ -18,7 +18,7 @@ from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import active_positions
 from mechshift_lib.circuits.questions.metrics import item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
-from mechshift_lib.circuits.tracing.outputs import NodeOutputs, node_outputs
+from mechshift_lib.circuits.tracing.layers import Written, run_layers
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
@@ -75,7 +75,7 @@ def run_batch(
         for parts in ([item.clean for item in items], [item.corrupted for item in items])
     )
     unembed = at(model.hf, model.anatomy.unembed)
-    clean, corrupted = node_outputs(model, clean_ids), node_outputs(model, corrupted_ids)
+    clean, corrupted = run_layers(model, clean_ids), run_layers(model, corrupted_ids)
     reads = reads_for(metric, items, model.device, clean.final, unembed)
     ends = [item_metric(metric, run.final, unembed, reads) for run in (clean, corrupted)]
     cut = ablated.reference(items, corrupted).map(lambda x: x[:, :stop])
@@ -127,7 +127,6 @@ def _positions(items: Sequence[Item], ablated: Ablated, attention: str) -> tuple
     return slice(0, stop), stop
 
 
-def _known(model: LoadedModel, clean: NodeOutputs, cut: Reference, positions: slice) -> Tensor:
+def _known(model: LoadedModel, clean: Written, cut: Reference, positions: slice) -> Tensor:
     """Every source's output, clean run minus reference, ``[batch, n_source, pos, d_model]``."""
-    reference = NodeOutputs(cut.embed, cut.heads, cut.mlps, clean.final)
-    return source_differences(model, clean, reference, positions).transpose(1, 2)
+    return source_differences(model, clean, cut, positions).transpose(1, 2)

@@ -1,8 +1,9 @@
-"""Traces of a model of which only some edges are intact."""
+"""Runs of a model of which only some edges are intact: what each reader then takes in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,18 +13,18 @@ from torch import Tensor
 from mechshift_lib.circuits.evaluation.ablation import Reference
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.sites import site_readers
-from mechshift_lib.circuits.tracing.interventions import normed
+from mechshift_lib.circuits.tracing.interventions import rewired_run
 from mechshift_lib.models.anatomy import (
     at,
     norm_parts,
     projection_bias,
     projection_rows,
-    projections,
     rows,
     scatter_qkv,
     split_sizes,
 )
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.norms import normed
 
 #: Largest tensor of readers' inputs that is formed at once, in elements.
 _CHUNK = 1 << 23
@@ -65,9 +66,8 @@ def masked_run(
     """Run with chosen edges intact; all others carry the reference.
 
     Every reader takes in Σ_u (kept ? this run's output of u : reference output of u) and the
-    biases of the attention output projections; norms are recomputed. The model's own residual
-    stream is read by nothing: it only has the right shape. Gradients pass through to the
-    reference where they are enabled.
+    biases of the attention output projections; norms are recomputed. Gradients pass through to
+    the reference where they are enabled.
 
     Args:
         model: a loaded model.
@@ -87,48 +87,89 @@ def masked_run(
         Input of the final norm at ``positions``, ``[batch, pos, d_model]``, float32 at least;
         centred where the norm centres it anyway.
     """
-    anatomy, lm, hf = model.anatomy, model.lm, model.hf
-    heads, width = model.n_heads, model.d_head
-    paths, sizes = projections(anatomy), split_sizes(heads, graph.kv_readers, width)
-    # LayerNorms don't see the mean, so it is taken from what they read once for all readers
-    centred = anatomy.norm == "layer"
-    streams = [_centred(x) for x in streams] if centred else streams
-    change = _changes(model, graph, streams[0][:, positions], before)
-    with lm.trace(**model.arguments(ids, mask)) as tracer:
-        embed = at(lm, anatomy.embed).output
-        if before is None:
-            written = (embed - reference.embed)[:, positions]
-            change[:, 0] = _centred(written) if centred else written
-        for index in range(start):
-            anatomy.layer(lm, index).skip(anatomy.returned(embed))
-        for index in range(start, model.n_layers):
-            layer, module = anatomy.layer(lm, index), anatomy.layer(hf, index)
-            first = graph.sources_before(index)
-            qkv = _projected(model, index, streams[2 * index], keep[2 * index], change, positions)
-            qkv = qkv.to(embed.dtype)
-            for path, part in zip(paths, scatter_qkv(anatomy, qkv, sizes, width), strict=True):
-                at(layer, path).skip(part)
-            z = (at(layer, anatomy.o).input - reference.heads[index])[:, positions]
-            written = _written(z, rows(at(module, anatomy.o)), heads)
-            change[:, first : first + heads] = _centred(written) if centred else written
-            taken = _mixed(streams[2 * index + 1][:, positions], keep[2 * index + 1], change)
-            x = normed(model, at(module, anatomy.mlp_norm), taken[:, 0])
-            at(layer, anatomy.mlp_norm).skip(x.to(embed.dtype))
-            written = at(layer, anatomy.mlp).output - reference.mlps[index][:, positions]
-            change[:, first + heads] = _centred(written) if centred else written
-            at(layer, anatomy.mlp).output = embed  # at all positions again
-        tracer.stop()
-    return _mixed(streams[-1][:, positions], keep[-1], change)[:, 0]
+    sums = _Sums.of(model, graph, reference, streams, keep, positions, before)
+    rewired_run(model, ids, sums, mask=mask, start=start)
+    return sums.taken(-1)[:, 0]
 
 
-def _changes(model: LoadedModel, graph: Graph, like: Tensor, before: Tensor | None) -> Tensor:
-    """Room for every source's output, this run minus reference, filled as far as it is known."""
-    batch, length, width = like.shape
-    change = like.new_empty(batch, graph.n_sources, length, width)
-    if before is not None:
+@dataclass(frozen=True)
+class _Sums:
+    """What every reader takes in, from what was written so far.
+
+    LayerNorms don't see the mean, so it is taken from what they read once for all readers.
+
+    Attributes:
+        model: the model.
+        graph: its graph.
+        reference: what cut edges carry.
+        streams: what it adds up to at each site, centred where the norm centres.
+        keep: which edges are intact, by site.
+        positions: where this run may differ from the reference.
+        change: every source's output, this run minus reference, likewise centred,
+            ``[batch, n_source, pos, d_model]``; filled as the run goes on.
+    """
+
+    model: LoadedModel
+    graph: Graph
+    reference: Reference
+    streams: Sequence[Tensor]
+    keep: Sequence[Tensor]
+    positions: slice
+    change: Tensor
+
+    @classmethod
+    def of(
+        cls,
+        model: LoadedModel,
+        graph: Graph,
+        reference: Reference,
+        streams: Sequence[Tensor],
+        keep: Sequence[Tensor],
+        positions: slice,
+        before: Tensor | None,
+    ) -> _Sums:
+        """The sums before anything was written but what is known ``before``."""
         centred = model.anatomy.norm == "layer"
-        change[:, : before.shape[1]] = _centred(before) if centred else before
-    return change
+        streams = [_centred(x) for x in streams] if centred else streams
+        batch, length, width = streams[0][:, positions].shape
+        change = streams[0].new_empty(batch, graph.n_sources, length, width)
+        if before is not None:
+            change[:, : before.shape[1]] = _centred(before) if centred else before
+        return cls(model, graph, reference, streams, keep, positions, change)
+
+    def taken(self, site: int) -> Tensor:
+        """What the readers at a site take in, ``[batch, n_reader, pos, d_model]``."""
+        return _mixed(self.streams[site][:, self.positions], self.keep[site], self.change)
+
+    def input_wrote(self, embed: Tensor) -> None:
+        self._wrote(0, (embed - self.reference.embed)[:, self.positions])
+
+    def projected(self, layer: int) -> list[Tensor]:
+        anatomy, width, site = self.model.anatomy, self.model.d_head, 2 * layer
+        qkv = _projected(
+            self.model, layer, self.streams[site], self.keep[site], self.change, self.positions
+        )
+        sizes = split_sizes(self.model.n_heads, self.graph.kv_readers, width)
+        return scatter_qkv(anatomy, qkv, sizes, width)
+
+    def heads_wrote(self, layer: int, z: Tensor) -> None:
+        first, heads = self.graph.sources_before(layer), self.model.n_heads
+        output = at(self.model.anatomy.layer(self.model.hf, layer), self.model.anatomy.o)
+        change = (z - self.reference.heads[layer])[:, self.positions]
+        self._wrote(slice(first, first + heads), _written(change, rows(output), heads))
+
+    def mlp_normed(self, layer: int) -> Tensor:
+        anatomy = self.model.anatomy
+        norm = at(anatomy.layer(self.model.hf, layer), anatomy.mlp_norm)
+        return normed(self.model, norm, self.taken(2 * layer + 1)[:, 0])
+
+    def mlp_wrote(self, layer: int, output: Tensor) -> None:
+        source = self.graph.sources_before(layer) + self.model.n_heads
+        self._wrote(source, output - self.reference.mlps[layer][:, self.positions])
+
+    def _wrote(self, sources: int | slice, change: Tensor) -> None:
+        centred = self.model.anatomy.norm == "layer"
+        self.change[:, sources] = _centred(change) if centred else change
 
 
 def _mixed(stream: Tensor, keep: Tensor, change: Tensor) -> Tensor:

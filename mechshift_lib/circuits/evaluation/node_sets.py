@@ -12,17 +12,17 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.attribution.scores import ItemMeans
-from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation, Reference
+from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation
 from mechshift_lib.circuits.evaluation.runs import CircuitRuns, run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric, item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.interventions import replaced_run
+from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
@@ -129,7 +129,7 @@ def _batch(
         torch.tensor(ids, device=model.device)
         for ids in ([item.clean for item in items], [item.corrupted for item in items])
     )
-    clean, corrupted = node_outputs(model, clean_ids), node_outputs(model, corrupted_ids)
+    clean, corrupted = run_layers(model, clean_ids), run_layers(model, corrupted_ids)
     unembed = at(model.hf, model.anatomy.unembed)
     reads = reads_for(metric, items, model.device, clean.final, unembed)
     ends = [item_metric(metric, run.final, unembed, reads) for run in (clean, corrupted)]
@@ -148,42 +148,3 @@ def _batch(
             kept[:, some] = part.double().cpu().numpy().reshape(times, -1).T
         bar.update(len(rows))
     return [found[0], found[1], torch.stack(ends, 1).double().cpu().numpy()]
-
-
-@torch.no_grad()
-def replaced_run(model: LoadedModel, ids: Tensor, cut: Tensor, instead: Reference) -> Tensor:
-    """A run in which some nodes write something else.
-
-    Args:
-        model: a loaded model.
-        ids: input ids, ``[n_row, pos]``.
-        cut: nodes of each row that are replaced, in the order of the graph's sources,
-            ``[n_row, n_source]``, bool.
-        instead: what they write.
-
-    Returns:
-        Input of the final norm in float32 at least, ``[n_row, pos, d_model]``.
-    """
-    anatomy, lm = model.anatomy, model.lm
-    by_layer = cut[:, 1:].unflatten(1, (model.n_layers, -1))  # heads, then the MLP
-    heads = by_layer[:, :, :-1].repeat_interleave(model.d_head, 2)[:, :, None]
-    mlps = by_layer[:, :, -1, None, None]
-    whole = ~cut.any(0).cpu()
-    untouched = whole[1:].unflatten(0, (model.n_layers, -1))
-    with lm.trace(**model.arguments(ids)) as tracer:
-        if not whole[0]:
-            embed = at(lm, anatomy.embed).output
-            at(lm, anatomy.embed).output = torch.where(cut[:, 0, None, None], instead.embed, embed)
-        for index in range(model.n_layers):
-            layer = anatomy.layer(lm, index)
-            if not untouched[index, :-1].all():
-                own = at(layer, anatomy.o).input
-                at(layer, anatomy.o).input = torch.where(heads[:, index], instead.heads[index], own)
-            if not untouched[index, -1]:
-                written = at(layer, anatomy.mlp).output
-                at(layer, anatomy.mlp).output = torch.where(
-                    mlps[:, index], instead.mlps[index], written
-                )
-        final = at(lm, anatomy.final_norm).input.save()
-        tracer.stop()
-    return final.to(torch.promote_types(final.dtype, torch.float32))

@@ -28,7 +28,7 @@ from mechshift_lib.circuits.evaluation.masked import keep_tables, masked_run
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.metrics import Reads, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import NOTHING, run_layers
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
@@ -160,7 +160,7 @@ class _Batch:
     def of(cls, model: LoadedModel, items: Sequence[Item]) -> _Batch:
         ids = torch.tensor([item.clean for item in items], device=model.device)
         unembed = at(model.hf, model.anatomy.unembed)
-        final = node_outputs(model, ids).final
+        final = run_layers(model, ids, NOTHING).final
         return cls(ids, reads_for("kl", items, model.device, final, unembed))
 
 

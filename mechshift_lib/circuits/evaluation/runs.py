@@ -27,7 +27,7 @@ from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import buckets, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.circuits.questions.reading import unembedded
-from mechshift_lib.circuits.tracing.outputs import node_outputs
+from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import LoadedModel
@@ -180,7 +180,7 @@ def circuit_logits(
         )
     )
     attention_mask = None if padding is None else kept
-    cut = ablated.reference(items, node_outputs(model, corrupted, attention_mask))
+    cut = ablated.reference(items, run_layers(model, corrupted, mask=attention_mask))
     final = masked_run(
         model,
         graph,

@@ -28,8 +28,9 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.patching.record import DIRECTIONS, SITES, Direction, Patching, Site
 from mechshift_lib.circuits.questions.items import check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
+from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers
+from mechshift_lib.circuits.tracing.resuming import run_from, through_layer
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
-from mechshift_lib.circuits.tracing.streams import Streams, run_from, run_streams, through_layer
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
@@ -157,8 +158,8 @@ class _Group:
         is_read: which positions are read.
     """
 
-    base: Streams
-    source: Streams
+    base: LayerRun
+    source: LayerRun
     reads: Reads
     clean: Tensor
     corrupted: Tensor
@@ -170,7 +171,7 @@ class _Group:
     @torch.no_grad()
     def of(cls, model: LoadedModel, items: list[Item], direction: str, metric: str) -> _Group:
         runs = [
-            run_streams(model, torch.tensor(ids, device=model.device))
+            run_layers(model, torch.tensor(ids, device=model.device), STREAMS)
             for ids in ([item.clean for item in items], [item.corrupted for item in items])
         ]
         unembed = at(model.hf, model.anatomy.unembed)

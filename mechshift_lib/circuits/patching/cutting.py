@@ -18,6 +18,7 @@ from mechshift_lib.circuits.attribution.scores import ItemMeans
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
+from mechshift_lib.circuits.tracing.layers import NOTHING, LayerRun, run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
@@ -71,19 +72,14 @@ def cut_attention(
     _check_heeded(model, items[0])
     values, correct = (ItemMeans(items, (len(cuts),), np.float64) for _ in range(2))
     place = {id(item): row for row, item in enumerate(items)}
+    unembed = at(model.hf, model.anatomy.unembed)
     for batch in batches(items, batch_size):
         found = np.zeros((2, len(batch), len(cuts)))
         ids = torch.tensor([item.clean for item in batch], device=model.device)
-        reads = None
+        clean = _run(model, ids, [()] * len(batch)).final
+        reads = reads_for(metric, batch, model.device, clean, unembed)
         for number, cut in enumerate(cuts):
-            hidden = [cut[place[id(item)]] for item in batch]
-            final_in = _final_in(model, ids, attention_mask(model, ids, hidden))
-            if reads is None:
-                unembed = at(model.hf, model.anatomy.unembed)
-                clean = at(model.hf, model.anatomy.final_norm)(
-                    _final_in(model, ids, attention_mask(model, ids, [()] * len(batch)))
-                )
-                reads = reads_for(metric, batch, model.device, clean, unembed)
+            final_in = _run(model, ids, [cut[place[id(item)]] for item in batch]).final_in
             parts = read_out(model, metric, final_in.to(_precise(final_in)), reads)
             for kept, part in zip(found, parts, strict=True):
                 kept[:, number] = part.double().cpu().numpy()
@@ -117,13 +113,9 @@ def attention_mask(model: LoadedModel, ids: Tensor, hidden: Sequence[Sequence[in
     return mask.masked_fill(~seen[:, None], torch.finfo(dtype).min)
 
 
-def _final_in(model: LoadedModel, ids: Tensor, mask: Tensor) -> Tensor:
-    """Input of the final norm, ``[batch, pos, d_model]``."""
-    lm = model.lm
-    with lm.trace(input_ids=ids, attention_mask=mask, use_cache=False) as tracer:
-        final: Tensor = at(lm, model.anatomy.final_norm).input.save()
-        tracer.stop()
-    return final
+def _run(model: LoadedModel, ids: Tensor, hidden: Sequence[Sequence[int]]) -> LayerRun:
+    """Run input ids ``[batch, pos]`` while some positions of each row are hidden from others."""
+    return run_layers(model, ids, NOTHING, attention=attention_mask(model, ids, hidden))
 
 
 def _precise(x: Tensor) -> torch.dtype:
@@ -149,8 +141,8 @@ def _check_heeded(model: LoadedModel, item: Item) -> None:
         return
     other = ids.clone()
     other[0, -1] = (ids[0, -1] + 1) % model.vocab_size
-    mask = attention_mask(model, ids, [[len(item.clean) - 1]])
-    first, second = (_final_in(model, x, mask)[0, :-1] for x in (ids, other))
+    last = [[len(item.clean) - 1]]
+    first, second = (_run(model, x, last).final_in[0, :-1] for x in (ids, other))
     if not torch.equal(first, second):
         raise CircuitError(
             "This model's own code doesn't heed an attention mask, so attention can't be cut: use "

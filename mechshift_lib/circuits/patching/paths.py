@@ -26,8 +26,9 @@ from tqdm.auto import tqdm
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
+from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers
 from mechshift_lib.circuits.tracing.received import Received, receive, run_received
-from mechshift_lib.circuits.tracing.streams import Streams, run_from, run_streams
+from mechshift_lib.circuits.tracing.resuming import run_from
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, scatter_qkv, split_sizes
 from mechshift_lib.models.loading import LoadedModel
@@ -283,8 +284,8 @@ def _passes(graph: Graph, sent: Tensor, size: int) -> Iterator[Tensor]:
 class _Runs:
     """The clean and the corrupted run of a batch; metrics are ``[1, batch]``, float64."""
 
-    clean: Streams
-    corrupted: Streams
+    clean: LayerRun
+    corrupted: LayerRun
     reads: Reads
     clean_metric: Tensor
     corrupted_metric: Tensor
@@ -293,7 +294,7 @@ class _Runs:
     @torch.no_grad()
     def of(cls, model: LoadedModel, items: Sequence[Item], metric: str) -> _Runs:
         runs = [
-            run_streams(model, torch.tensor(ids, device=model.device))
+            run_layers(model, torch.tensor(ids, device=model.device), STREAMS)
             for ids in ([item.clean for item in items], [item.corrupted for item in items])
         ]
         unembed = at(model.hf, model.anatomy.unembed)

@@ -7,9 +7,9 @@ from dataclasses import replace
 from torch import Tensor
 
 from mechshift_lib.circuits.questions.metrics import Reads, item_metric
-from mechshift_lib.circuits.tracing.interventions import normed
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.norms import normed
 
 
 def unembedded(model: LoadedModel, final_in: Tensor) -> Tensor:

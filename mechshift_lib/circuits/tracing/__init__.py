@@ -1,1 +1,8 @@
-"""Every nnsight trace of circuits, and what keeps long series of them within memory."""
+"""Every nnsight trace of circuits, and what keeps long series of them within memory.
+
+- ``layers``: a run over the layers and the one record of it, also for gradients;
+- ``resuming``: going on from a layer of a run;
+- ``interventions``: nodes that write, or readers that take in, something else;
+- ``received``: the two runs of path patching;
+- ``retrying``, ``heap``: memory that runs out, and memory given back.
+"""

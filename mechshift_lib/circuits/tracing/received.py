@@ -9,7 +9,7 @@ import nnsight
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.streams import Streams, enter
+from mechshift_lib.circuits.tracing.layers import LayerRun, enter
 from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
 
@@ -32,8 +32,8 @@ class Received:
 @torch.no_grad()
 def receive(
     model: LoadedModel,
-    clean: Streams,
-    corrupted: Streams,
+    clean: LayerRun,
+    corrupted: LayerRun,
     rows: Tensor,
     sent: Tensor,
     start: int,
@@ -80,7 +80,7 @@ def receive(
 @torch.no_grad()
 def run_received(
     model: LoadedModel,
-    clean: Streams,
+    clean: LayerRun,
     rows: Tensor,
     received: Received,
     columns: Mapping[int, list[Tensor]],
