@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.attribution.edges import batches
+from mechshift_lib.circuits.questions.items import batches
 from mechshift_lib.circuits.questions.metrics import Reads, item_metric
 from mechshift_lib.comparison.bootstrap import wilson
 from mechshift_lib.config import Role

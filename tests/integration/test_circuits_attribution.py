@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS
 from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import (

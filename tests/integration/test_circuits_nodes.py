@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.nodes import attribute_neurons, attribute_nodes
-from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.attribution.neurons import attribute_neurons
+from mechshift_lib.circuits.attribution.nodes import attribute_nodes
+from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model
@@ -184,3 +185,8 @@ def test_bad_options_are_refused(function):
             function(model, tiny_items(1), **options)
     with pytest.raises(CircuitError, match="nothing to attribute"):
         function(model, [])
+
+
+def test_neurons_are_not_resolved_by_position():
+    with pytest.raises(CircuitError, match="by_position"):
+        attribute_neurons(wrap_model(tiny_hf()), tiny_items(1), by_position=True)

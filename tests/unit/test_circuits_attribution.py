@@ -8,14 +8,15 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from mechshift_lib.circuits.attribution.edges import (
-    active_positions,
-    attribute,
-    batches,
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.plan import (
+    GRADIENT_METHODS,
+    Plan,
+    PlanOptions,
     interpolation_points,
 )
-from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
 from mechshift_lib.circuits.graph.circuit import Circuit
+from mechshift_lib.circuits.questions.items import active_positions, batches
 from mechshift_lib.cli.files.examples import attribute_file
 from mechshift_lib.errors import CircuitError, ModelError
 from mechshift_lib.models.loading import wrap_model
@@ -191,6 +192,17 @@ def test_malformed_items_are_refused(model, change, message):
 def test_unknown_options_are_refused(model, options, message):
     with pytest.raises(CircuitError, match=message):
         attribute(model, tiny_items(1), **options)
+
+
+def test_a_plan_and_its_fields_as_options_are_the_same(model, items):
+    assert list(PlanOptions.__annotations__) == [field.name for field in dataclasses.fields(Plan)]
+    plan = Plan(metric="prob-diff", steps=2, points="right")
+    expected = attribute(model, items, metric="prob-diff", steps=2, points="right").by_example
+    np.testing.assert_array_equal(attribute(model, items, plan).by_example, expected)
+    changed = attribute(model, items, plan, points="left").by_example
+    assert np.abs(changed - expected).max() > 1e-4
+    with pytest.raises(TypeError, match="pionts"):
+        attribute(model, items, pionts="left")
 
 
 def test_nothing_to_attribute(model):

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution.edges import EdgeTarget
+from mechshift_lib.circuits.attribution.plan import Plan
 from mechshift_lib.circuits.attribution.points import Endpoints, visit_points
 from mechshift_lib.circuits.attribution.products import chunks, edge_scores, token_bytes
 from mechshift_lib.circuits.graph.graph import Graph
@@ -19,8 +20,9 @@ def scored(request):
     model = wrap_model(tiny_hf(request.param))
     items = tiny_items(3)
     graph, ends = Graph.for_model(model), Endpoints.of(model, items, "logit-diff")
-    target = EdgeTarget(model, graph, ends)
-    visit_points(model, ends, target, metric="logit-diff", method="eap-ig", steps=2, points="left")
+    plan = Plan(steps=2)
+    target = EdgeTarget(model, graph, ends, plan)
+    visit_points(model, ends, target, plan)
     assert ends.positions == POSITIONS
     given = (model, graph, ends.clean, ends.corrupted, target.sites, POSITIONS)
     return given, edge_scores(*given, by_position=True)

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.attribution.edges import METHODS, attribute
-from mechshift_lib.circuits.attribution.nodes import attribute_neurons, attribute_nodes
-from mechshift_lib.circuits.attribution.points import GRADIENT_METHODS
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.neurons import attribute_neurons
+from mechshift_lib.circuits.attribution.nodes import attribute_nodes
+from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS, METHODS
 from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.runs import run_circuits
 from mechshift_lib.circuits.graph.graph import Graph

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mechshift_lib.circuits.attribution import edges as attribution
-from mechshift_lib.circuits.attribution import exact, nodes
+from mechshift_lib.circuits.attribution import exact, neurons, nodes
 from mechshift_lib.circuits.evaluation import batch as circuit_batch
 from mechshift_lib.circuits.evaluation import runs
 from mechshift_lib.circuits.graph.graph import Graph
@@ -31,8 +31,8 @@ def node_scores(model, items, size):
     return nodes.attribute_nodes(model, items, steps=2, batch_size=size).by_example
 
 
-def neurons(model, items, size):
-    return nodes.attribute_neurons(model, items, steps=2, batch_size=size)
+def neuron_scores(model, items, size):
+    return neurons.attribute_neurons(model, items, steps=2, batch_size=size)
 
 
 def circuits(model, items, size):
@@ -69,7 +69,7 @@ def limited(monkeypatch, module, name, rows_of, limit):
 CASES = {
     "edges": (edges, N, attribution, "visit_points", lambda a: len(a[1].ids)),
     "nodes": (node_scores, N, nodes, "visit_points", lambda a: len(a[1].ids)),
-    "neurons": (neurons, N, nodes, "visit_points", lambda a: len(a[1].ids)),
+    "neurons": (neuron_scores, N, neurons, "visit_points", lambda a: len(a[1].ids)),
     "circuits": (circuits, 15, circuit_batch, "masked_run", lambda a: len(a[2])),
     "exact": (exact_edges, 32, exact, "run_behind", lambda a: len(a[1])),
     "patching": (patched, 40, patching, "run_from", lambda a: len(a[1])),

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib.circuits.attribution.edges import METHODS, attribute
+from mechshift_lib.circuits.attribution.edges import attribute
+from mechshift_lib.circuits.attribution.plan import METHODS
 from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curve
 from mechshift_lib.circuits.graph.circuit import Circuit

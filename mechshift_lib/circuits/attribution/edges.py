@@ -1,57 +1,42 @@
-"""Attribution of edges by gradients, or by exact patching.
+"""Attribution of edges by gradients (EAP and EAP-IG), or by exact patching.
 
-score(u→v) = Σ over positions and d_model of (a_u^clean − a_u^corrupted) · ∂M/∂(input of v), M being
-the metric: **positive = corrupting this edge lowers the metric**. Where gradients are taken is a
-matter of the method (:mod:`mechshift_lib.circuits.attribution.points`); differences stay endpoint
+    score(u → v) = Σ (a_u^clean − a_u^corrupted) · ∂M/∂(input of v)      (difference × gradient)
+
+over positions and d_model, M being the metric: **positive = corrupting this edge lowers the
+metric**. Where gradients are taken is a matter of the method
+(:mod:`mechshift_lib.circuits.attribution.points`), and they are averaged; differences stay endpoint
 to endpoint. Readers take in the residual stream before the norm, and gradients pass through norms.
 Everything is accumulated in float32, an item at a time, so scores depend neither on the batch size
 nor on a short last batch.
+
+The formula with nothing in its way is ``literal_scores`` in ``tests/support/literal.py``, by plain
+autograd and one edge at a time; this module must equal it. The page "EAP-IG by hand" writes it in
+a notebook. What is done here instead: every reader's gradient without a copy of the residual stream
+per head (:mod:`~mechshift_lib.circuits.attribution.gradients`), and all products of a chunk of
+tokens at once (:mod:`~mechshift_lib.circuits.attribution.products`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Unpack
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.circuits.attribution.gradients import SiteGradients, reader_gradients
-from mechshift_lib.circuits.attribution.points import (
-    METHODS,
-    Endpoints,
-    check_method,
-    interpolation_points,
-    visit_points,
-)
+from mechshift_lib.circuits.attribution.loop import worked_batches
+from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions
+from mechshift_lib.circuits.attribution.points import Endpoints, visit_points
 from mechshift_lib.circuits.attribution.products import edge_scores
-from mechshift_lib.circuits.attribution.scores import Attribution, EdgeSums
+from mechshift_lib.circuits.attribution.scores import Attribution, Scored, ScoreSums
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.circuits.questions.items import (
-    active_positions,
-    batches,
-    buckets,
-    check_batch_size,
-    check_items,
-)
-from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.circuits.tracing.layers import READERS, Kept, LayerRun
-from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
-from mechshift_lib.models.anatomy import gather_qkv, projections
+from mechshift_lib.models.anatomy import gather_qkv
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
-
-__all__ = [
-    "METHODS",
-    "Attribution",
-    "active_positions",
-    "attribute",
-    "batches",
-    "check_items",
-    "interpolation_points",
-]
 
 #: Points summed before they are multiplied with the differences. A point keeps a direction per
 #: site until then, so this bounds their memory; the products are cheap beside sixteen runs.
@@ -64,75 +49,47 @@ RESOLVED_BUDGET = 2**30
 def attribute(
     model: LoadedModel,
     items: Sequence[Item],
-    *,
-    metric: str = "logit-diff",
-    method: str = "eap-ig",
-    steps: int = 5,
-    points: str = "left",
-    batch_size: int = 32,
-    by_position: bool = False,
-    memory_budget: int | None = None,
-    progress: bool = False,
+    plan: Plan | None = None,
+    **options: Unpack[PlanOptions],
 ) -> Attribution:
-    """Score every edge on every example.
+    """Score every edge on every example, such as ``attribute(model, items, method="eap")``.
 
     Args:
         model: a loaded model.
         items: questions made by a readout, of any lengths and in any order.
-        metric: one of :data:`mechshift_lib.circuits.questions.metrics.METRICS`.
-        method: one of :data:`METHODS` (see :mod:`mechshift_lib.circuits.attribution.points`).
-        steps: interpolation points m of ``eap-ig``, and of each sublayer in
-            ``eap-ig-activations``.
-        points: ``"left"`` for k/m with k = 0 … m−1, ``"right"`` for 1 … m, in ``eap-ig``.
-        batch_size: items per pass (patched runs per pass for ``exact``), fewer once a GPU's memory
-            runs out; makes no difference to the scores.
-        by_position: resolve scores by position of the reader, too; all items must have one length.
-            For ``exact`` these are patches at single positions, which don't add up to the scores.
-        memory_budget: for the gradient methods, bytes that differences and reader gradients may
-            take at once, and scores by position (64 MiB and 1 GiB without one); makes no
-            difference to the scores.
-        progress: show a progress bar.
+        plan: how (see :class:`~mechshift_lib.circuits.attribution.plan.Plan`).
+        options: fields of the plan that are to be others: ``metric``, ``method``, ``steps``,
+            ``points``, ``batch_size``, ``by_position``, ``memory_budget``, ``progress``.
 
     Raises:
         CircuitError: an item is malformed or doesn't fit the model, an option is unknown, or the
             metric is NaN.
     """
-    check_metric(metric)
-    check_method(method, metric, steps, points)
-    check_batch_size(batch_size)
-    check_items(items, model)
-    if method == "exact":
-        return exact_scores(
-            model,
-            items,
-            metric=metric,
-            by_position=by_position,
-            batch_size=batch_size,
-            progress=progress,
-        )
+    plan = Plan.of(plan, options)
+    plan.check(model, items)
+    if plan.method == "exact":
+        return exact_scores(model, items, plan)
     graph = Graph.for_model(model)
-    sums = EdgeSums(graph, items, by_position=by_position)
-    if by_position:
-        batch_size = min(batch_size, _resolved_rows(graph, items, memory_budget))
+    sums = ScoreSums(items, graph.n_edges, by_position=plan.by_position)
+    rows = min(plan.batch_size, _resolved_rows(graph, items, plan)) if plan.by_position else None
 
-    def scored(batch: Sequence[Item]) -> tuple[Tensor, Tensor, Tensor, slice]:
-        ends = Endpoints.of(model, batch, metric)
-        target = EdgeTarget(model, graph, ends, by_position, memory_budget)
-        visit_points(model, ends, target, metric=metric, method=method, steps=steps, points=points)
-        return target.finish(), ends.metric_clean, ends.metric_corrupted, ends.positions
+    def scored(batch: Sequence[Item]) -> Scored:
+        ends = Endpoints.of(model, batch, plan.metric)
+        target = EdgeTarget(model, graph, ends, plan)
+        visit_points(model, ends, target, plan)
+        found = target.finish().cpu().numpy()[..., graph.reader_index, graph.source_index]
+        if not plan.by_position:
+            return Scored(found, ends.metrics, ends.positions)
+        return Scored(found.sum(1), ends.metrics, ends.positions, found)
 
-    with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
-        size = BatchSize(batch_size)
-        for bucket in buckets(items):
-            for batch, found in retrying_batches(bucket, size, scored):
-                sums.add(batch, *found)
-                bar.update(len(batch))
-    return sums.attribution()
+    for batch, found in worked_batches(items, plan, scored, rows=rows):
+        sums.add(batch, found)
+    return sums.result(Attribution, graph)
 
 
-def _resolved_rows(graph: Graph, items: Sequence[Item], memory_budget: int | None) -> int:
+def _resolved_rows(graph: Graph, items: Sequence[Item], plan: Plan) -> int:
     """Items whose scores by position fit into the budget, at least one."""
-    budget = RESOLVED_BUDGET if memory_budget is None else memory_budget
+    budget = RESOLVED_BUDGET if plan.memory_budget is None else plan.memory_budget
     one = 4 * len(items[0].clean) * graph.n_readers * graph.n_sources
     return max(1, budget // one)
 
@@ -145,8 +102,7 @@ class EdgeTarget:
         model: the model of the runs.
         graph: its graph.
         ends: the batch's clean and corrupted runs.
-        by_position: keep the reader's position.
-        memory_budget: see :func:`mechshift_lib.circuits.attribution.products.edge_scores`.
+        plan: whether the reader's position is kept, and how much memory products may take.
         keep: what readers take in.
         sites: gradients of the points that aren't multiplied yet.
     """
@@ -154,8 +110,7 @@ class EdgeTarget:
     model: LoadedModel
     graph: Graph
     ends: Endpoints
-    by_position: bool = False
-    memory_budget: int | None = None
+    plan: Plan
     keep: frozenset[Kept] = READERS
     sites: list[SiteGradients] = field(default_factory=list, init=False)
     _points: int = field(default=0, init=False)
@@ -171,29 +126,47 @@ class EdgeTarget:
         if not self.sites:
             dtype = torch.promote_types(run.final.dtype, torch.float32)
             self.sites = reader_gradients(self.model, dtype)
-        positions = self.ends.positions
-        streams = [x for pair in zip(run.attn_in, run.mlp_in, strict=True) for x in pair]
-        parts = iter(zip(gradients, self.tensors(run), strict=True))
-        n_projections = len(projections(self.model.anatomy))
-        sites = self.sites[2 * run.first :]
-        for site, stream in zip(sites, [*streams, run.final_in], strict=True):
-            single = site.rows is None
-            found = [next(parts) for _ in range(1 if single else n_projections)]
-            if all(gradient is None for gradient, _ in found):
-                continue  # nothing that reads here reaches the metric
-            filled = [torch.zeros_like(x) if g is None else g for g, x in found]
-            given = [gradient[:, positions] for gradient in filled]
-            anatomy, d_head = self.model.anatomy, self.model.d_head
-            stream = stream.detach()[:, positions]
-            if single:
-                site.add(stream, given[0], weight)
-                continue
-            read = [x.detach()[:, positions] for _, x in found]
-            projected = gather_qkv(anatomy, read, d_head)
-            site.add(stream, gather_qkv(anatomy, given, d_head), weight, projected)
+        left = iter(gradients)  # in the order of the tensors
+        for layer, qkv in enumerate(run.qkv):
+            attention, mlp = self.sites[2 * (run.first + layer) :][:2]
+            cotangents = [next(left) for _ in qkv]
+            self._add_attention(attention, run.attn_in[layer], qkv, cotangents, weight)
+            self._add_single(mlp, run.mlp_in[layer], next(left), weight)
+        self._add_single(self.sites[-1], run.final_in, next(left), weight)
         self._points += 1
         if self._points == POINTS_AT_ONCE:
             self._multiply()
+
+    def _add_attention(
+        self,
+        site: SiteGradients,
+        stream: Tensor,
+        qkv: Sequence[Tensor],
+        cotangents: Sequence[Tensor | None],
+        weight: float,
+    ) -> None:
+        """Add a point to the q, k and v readers of a layer, those that reach the metric."""
+        if all(cotangent is None for cotangent in cotangents):
+            return
+        filled = [
+            torch.zeros_like(x) if c is None else c for x, c in zip(qkv, cotangents, strict=True)
+        ]
+        given, read = (
+            gather_qkv(self.model.anatomy, [self._active(x) for x in parts], self.model.d_head)
+            for parts in (filled, qkv)
+        )
+        site.add(self._active(stream), given, weight, read)
+
+    def _add_single(
+        self, site: SiteGradients, stream: Tensor, cotangent: Tensor | None, weight: float
+    ) -> None:
+        """Add a point to a reader that takes its norm's output as it is (an MLP, the logits)."""
+        if cotangent is not None:
+            site.add(self._active(stream), self._active(cotangent), weight)
+
+    def _active(self, x: Tensor) -> Tensor:
+        """A tensor of a run at the positions that can carry a score, ``[batch, active pos, …]``."""
+        return x.detach()[:, self.ends.positions]
 
     def finish(self) -> Tensor:
         """The scores, as :func:`~mechshift_lib.circuits.attribution.products.edge_scores` does."""
@@ -211,8 +184,8 @@ class EdgeTarget:
             ends.corrupted,
             self.sites,
             ends.positions,
-            by_position=self.by_position,
-            memory_budget=self.memory_budget,
+            by_position=self.plan.by_position,
+            memory_budget=self.plan.memory_budget,
         )
         self._scores = scores if self._scores is None else self._scores.add_(scores)
         self.sites, self._points = [], 0

@@ -12,25 +12,24 @@ one projection serves all readers of a source. Edges into ``logits`` need no pas
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Unpack
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from mechshift_lib.circuits.attribution.loop import worked_batches
+from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions
 from mechshift_lib.circuits.attribution.products import source_differences
-from mechshift_lib.circuits.attribution.scores import Attribution, ItemMeans, PositionMeans
+from mechshift_lib.circuits.attribution.scores import Attribution, Scored, ScoreSums
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.sites import by_site
 from mechshift_lib.circuits.questions.items import (
     active_positions,
-    buckets,
-    check_batch_size,
-    check_items,
 )
-from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
+from mechshift_lib.circuits.questions.metrics import Reads, item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import unembedded
 from mechshift_lib.circuits.tracing.layers import NODES, Kept, LayerRun, run_layers
 from mechshift_lib.circuits.tracing.resuming import run_behind
@@ -50,71 +49,48 @@ _BUDGET = 1 << 28
 def exact_scores(
     model: LoadedModel,
     items: Sequence[Item],
+    plan: Plan | None = None,
     *,
-    metric: str = "logit-diff",
     edges: Sequence[int] | None = None,
-    by_position: bool = False,
-    batch_size: int = 32,
-    progress: bool = False,
+    **options: Unpack[PlanOptions],
 ) -> Attribution:
     """Patch every edge on its own and measure what the metric loses.
 
     Args:
         model: a loaded model.
         items: questions made by a readout, of any lengths and in any order.
-        metric: one of :data:`mechshift_lib.circuits.questions.metrics.METRICS`.
+        plan: metric, whether every edge is patched at single positions of the reader, too (these
+            don't add up to the scores, for which it is patched at all positions at once), and rows
+            (edges × items) per pass; see :class:`~mechshift_lib.circuits.attribution.plan.Plan`.
         edges: positions of the edges to patch, in the order of ``graph.names``; all without. Edges
             that aren't patched score 0.
-        by_position: patch every edge at single positions of the reader, too. These don't add up to
-            the scores, for which it is patched at all positions at once.
-        batch_size: rows (edges × items) per pass, fewer once a GPU's memory runs out; makes no
-            difference to the scores.
-        progress: show a progress bar.
+        options: fields of the plan that are to be others.
 
     Raises:
         CircuitError: an item is malformed, an edge or option is unknown, items of several lengths
             are to be resolved by position, or the metric is NaN.
     """
-    check_metric(metric)
-    check_batch_size(batch_size)
-    check_items(items, model)
+    plan = replace(Plan.of(plan, options), method="exact")
+    plan.check(model, items)
     graph = Graph.for_model(model)
     chosen = _chosen(graph, edges)
-    scores = ItemMeans(items, (graph.n_edges,))
-    metrics = ItemMeans(items, (2,), np.float64)
-    positions = PositionMeans(items, graph.n_edges) if by_position else None
+    sums = ScoreSums(items, graph.n_edges, by_position=plan.by_position)
 
-    def patched(batch: Sequence[Item]) -> _Patched:
-        setting = _Setting.of(model, graph, batch, metric, batch_size)
-        ends = torch.stack([setting.clean_metric, setting.corrupted_metric], 1)
-        resolved = range(setting.n_positions if by_position else 0)
-        return _Patched(
-            ends=ends.double().cpu().numpy(),
-            scores=setting.scores(chosen, None),
-            by_position=[setting.scores(chosen, position) for position in resolved],
-            positions=setting.positions,
-        )
+    def patched(batch: Sequence[Item]) -> Scored:
+        setting = _Setting.of(model, graph, batch, plan)
+        scores = setting.scores(chosen, None)
+        resolved = None
+        if plan.by_position:
+            places = range(setting.n_positions)
+            resolved = np.stack([setting.scores(chosen, place) for place in places], 1)
+        return Scored(scores, setting.metrics, setting.positions, resolved)
 
-    total = len(items) * len(chosen)
-    with tqdm(total=total, desc="exact", unit="edge", disable=not progress) as bar:
-        size = BatchSize(_items_at_once(model, graph, items, batch_size))
-        for bucket in buckets(items):
-            for batch, found in retrying_batches(bucket, size, patched):
-                metrics.add(batch, found.ends)
-                scores.add(batch, found.scores)
-                if positions is not None:
-                    positions.add(batch, np.stack(found.by_position, 1), found.positions)
-                bar.update(len(batch) * len(chosen))
-    return Attribution(
-        graph=graph,
-        examples=scores.examples,
-        by_example=scores.by_example,
-        steps=scores.steps,
-        by_step=scores.by_step,
-        metric_clean=metrics.by_example[:, 0],
-        metric_corrupted=metrics.by_example[:, 1],
-        by_position=None if positions is None else positions.mean,
-    )
+    rows = _items_at_once(model, graph, items, plan.batch_size)
+    for batch, found in worked_batches(
+        items, plan, patched, rows=rows, each=len(chosen), unit="edge"
+    ):
+        sums.add(batch, found)
+    return sums.result(Attribution, graph)
 
 
 def _chosen(graph: Graph, edges: Sequence[int] | None) -> NDArray[np.int64]:
@@ -131,23 +107,6 @@ def _items_at_once(model: LoadedModel, graph: Graph, items: Sequence[Item], batc
     """Items whose differences are held together."""
     longest = max(len(item.clean) for item in items)
     return max(1, min(batch_size, _BUDGET // (4 * graph.n_sources * longest * model.d_model)))
-
-
-@dataclass(frozen=True)
-class _Patched:
-    """What a batch gave.
-
-    Attributes:
-        ends: metric of the clean and the corrupted runs, ``[batch, 2]``.
-        scores: ``[batch, n_edges]``.
-        by_position: the same of patches at each of ``positions``, where they were asked for.
-        positions: positions at which anything can differ.
-    """
-
-    ends: NDArray[np.float64]
-    scores: NDArray[np.float32]
-    by_position: list[NDArray[np.float32]]
-    positions: slice
 
 
 @dataclass(frozen=True)
@@ -187,8 +146,7 @@ class _Setting:
         model: LoadedModel,
         graph: Graph,
         items: Sequence[Item],
-        metric: str,
-        batch_size: int,
+        plan: Plan,
     ) -> _Setting:
         """Run a batch of items of one length clean and corrupted."""
         positions = active_positions(items, model.attention)
@@ -198,20 +156,27 @@ class _Setting:
         )
         unembed = at(model.hf, model.anatomy.unembed)
         clean, corrupted = run_layers(model, ids, PATCHED), run_layers(model, other)
-        reads = reads_for(metric, items, model.device, clean.final, unembed)
+        reads = reads_for(plan.metric, items, model.device, clean.final, unembed)
         return cls(
             model=model,
             graph=graph,
-            metric=metric,
-            batch_size=batch_size,
+            metric=plan.metric,
+            batch_size=plan.batch_size,
             ids=ids,
             reads=reads,
             clean=clean,
             change=source_differences(model, corrupted, clean, positions),
             positions=positions,
-            clean_metric=item_metric(metric, clean.final, unembed, reads),
-            corrupted_metric=item_metric(metric, corrupted.final, unembed, reads),
+            clean_metric=item_metric(plan.metric, clean.final, unembed, reads),
+            corrupted_metric=item_metric(plan.metric, corrupted.final, unembed, reads),
         )
+
+    @property
+    def metrics(self) -> NDArray[np.float64]:
+        """Both metrics of each item, ``[batch, 2]``."""
+        both = torch.stack([self.clean_metric, self.corrupted_metric], 1)
+        found: NDArray[np.float64] = both.double().cpu().numpy()
+        return found
 
     @property
     def n_positions(self) -> int:

@@ -23,12 +23,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mechshift_lib.circuits.attribution.plan import Plan, interpolation_points
 from mechshift_lib.circuits.questions.items import active_positions
 from mechshift_lib.circuits.questions.metrics import (
-    COMPARES_WITH_CLEAN,
     Reads,
     item_metric,
     reads_for,
@@ -42,52 +44,9 @@ from mechshift_lib.circuits.tracing.layers import (
     Sublayer,
     run_layers,
 )
-from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
-
-GRADIENT_METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted")
-METHODS = (*GRADIENT_METHODS, "exact")
-
-
-def interpolation_points(method: str, steps: int, points: str = "left") -> list[float]:
-    """Shares of the clean run at which gradients are taken.
-
-    ``eap`` has one, the clean input, and ``clean-corrupted`` two; ``eap-ig`` has k/m with
-    k = 0 … m−1 (``"left"``, as the reference implementation) or 1 … m (``"right"``, as the paper);
-    ``eap-ig-activations`` has 1/m … 1 for every sublayer, as the reference implementation;
-    ``exact`` has none.
-
-    Raises:
-        CircuitError: unknown method or points, or fewer than one step.
-    """
-    if method not in METHODS:
-        raise CircuitError(f"Unknown method {method!r}: choose one of {', '.join(METHODS)}.")
-    if points not in ("left", "right"):
-        raise CircuitError(f"Unknown points {points!r}: choose 'left' or 'right'.")
-    if steps < 1:
-        raise CircuitError(f"EAP-IG needs at least one step, not {steps}.")
-    fixed = {"eap": [1.0], "clean-corrupted": [0.0, 1.0], "exact": []}
-    if method in fixed:
-        return fixed[method]
-    shift = 0 if method == "eap-ig" and points == "left" else 1
-    return [(k + shift) / steps for k in range(steps)]
-
-
-def check_method(method: str, metric: str, steps: int = 5, points: str = "left") -> None:
-    """Refuse a method that is unknown, or whose gradients vanish for this metric.
-
-    Raises:
-        CircuitError: as :func:`interpolation_points`; or a metric that is largest at the clean run
-            with a method that takes gradients nowhere else.
-    """
-    shares = interpolation_points(method, steps, points)
-    if metric in COMPARES_WITH_CLEAN and shares and min(shares) == 1:
-        raise CircuitError(
-            f"The metric {metric!r} has no gradient at the clean run, where {method!r} takes it: "
-            "use 'eap-ig' with points 'left', 'clean-corrupted' or 'exact', or another metric."
-        )
 
 
 @dataclass(frozen=True)
@@ -136,6 +95,13 @@ class Endpoints:
             positions=active_positions(items, model.attention),
         )
 
+    @property
+    def metrics(self) -> NDArray[np.float64]:
+        """Both metrics of each item, ``[batch, 2]``."""
+        both = torch.stack([self.metric_clean, self.metric_corrupted], 1)
+        found: NDArray[np.float64] = both.double().cpu().numpy()
+        return found
+
 
 class Target(Protocol):
     """What gradients are taken for."""
@@ -155,11 +121,7 @@ def visit_points(
     model: LoadedModel,
     ends: Endpoints,
     target: Target,
-    *,
-    metric: str,
-    method: str,
-    steps: int,
-    points: str,
+    plan: Plan,
 ) -> None:
     """Take gradients of the metric at every point of a method.
 
@@ -167,22 +129,19 @@ def visit_points(
         model: a loaded model.
         ends: the batch's clean and corrupted runs.
         target: receives the gradients; their weights sum to 1 over the points.
-        metric: the metric, summed over the batch.
-        method: one of :data:`GRADIENT_METHODS`.
-        steps: interpolation points m.
-        points: ``"left"`` or ``"right"``, for ``eap-ig``.
+        plan: its metric, summed over the batch, its gradient method, steps and points.
 
     Raises:
-        CircuitError: as :func:`interpolation_points`, or the metric is NaN at a point.
+        CircuitError: an option is unknown, or the metric is NaN at a point.
     """
-    shares = interpolation_points(method, steps, points)
-    sublayers = 1 + 2 * model.n_layers if method == "eap-ig-activations" else 1
+    shares = interpolation_points(plan.method, plan.steps, plan.points)
+    sublayers = 1 + 2 * model.n_layers if plan.method == "eap-ig-activations" else 1
     weight = 1 / (sublayers * len(shares))
     for share in shares:
         start = torch.lerp(ends.corrupted.embed, ends.clean.embed, share)
-        _visit(model, ends, target, metric, weight, start)
-    if method == "eap-ig-activations":
-        _visit_sublayers(model, ends, target, metric, weight, shares)
+        _visit(model, ends, target, plan.metric, weight, start)
+    if plan.method == "eap-ig-activations":
+        _visit_sublayers(model, ends, target, plan.metric, weight, shares)
 
 
 def _visit(

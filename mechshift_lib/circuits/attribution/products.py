@@ -90,18 +90,26 @@ def _add_chunk(
     """
     units = len(target)
     tokens = differences.flatten(1, 2)
-    by_unit = tokens.unflatten(1, (units, -1)).flatten(2).transpose(0, 1)  # [unit, source, ·]
+    differing = _by_unit(differences, units)  # [unit, n_source, ·]
     directed = _Directed(graph, sites, tokens, examples, part)
     for index, (site, readers) in enumerate(zip(sites, site_readers(graph), strict=True)):
         if site.empty:
             continue
         seen = int(graph.visible[readers.start])
-        gradients = site.linear(examples, part).flatten(1, 2)
-        gradients = gradients.unflatten(1, (units, -1)).flatten(2).transpose(0, 1)
-        found = gradients @ by_unit[:, :seen].transpose(1, 2)
+        # 1. The gradients that are linear in the cotangents: [unit, n_reader, ·]
+        gradients = _by_unit(site.linear(examples, part), units)
+        # 2. Difference × gradient, summed over the unit's tokens and d_model
+        found = gradients @ differing[:, :seen].transpose(1, 2)
+        # 3. Less what the norm takes away again: the terms of rank one, per point and token
         if site.rows is not None:
             found -= directed.products(index, seen, units)
+        # 4. All points and chunks of a unit add up
         target[:, readers, :seen] += found
+
+
+def _by_unit(x: Tensor, units: int) -> Tensor:
+    """``[row, batch, pos, d_model]`` as a matrix a unit, ``[unit, row, token · d_model]``."""
+    return x.flatten(1, 2).unflatten(1, (units, -1)).flatten(2).transpose(0, 1)
 
 
 class _Directed:

@@ -8,20 +8,20 @@ no difference.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import DTypeLike, NDArray
-from torch import Tensor
 
 from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import one_length
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.readout import Item
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -133,60 +133,59 @@ class PositionMeans:
         return (self._sum / len(self._weights.examples)).astype(np.float32)
 
 
-class EdgeSums:
-    """The sums that become an :class:`Attribution`.
+@dataclass(frozen=True)
+class Scored:
+    """What a batch of items gave.
+
+    Attributes:
+        scores: ``[batch, size]``, size being the number of edges or nodes.
+        metrics: metric of the clean and the corrupted runs, float64, ``[batch, 2]``.
+        positions: the positions that can carry a score.
+        by_position: where asked for, scores at each of these, ``[batch, pos, size]``.
+    """
+
+    scores: NDArray[np.float32]
+    metrics: NDArray[np.float64]
+    positions: slice
+    by_position: NDArray[np.float32] | None = None
+
+
+class ScoreSums:
+    """The sums that become scores by example, step and position.
 
     Args:
-        graph: the graph.
         items: all items that will be added.
-        by_position: keep the scores by position of the reader, too.
+        size: number of edges or nodes.
+        by_position: keep the scores by position, too.
 
     Raises:
         CircuitError: scores by position of items of several lengths.
     """
 
-    def __init__(self, graph: Graph, items: Sequence[Item], *, by_position: bool = False) -> None:
-        self.graph = graph
-        self.edges = ItemMeans(items, (graph.n_edges,))
+    def __init__(self, items: Sequence[Item], size: int, *, by_position: bool = False) -> None:
+        self.scores = ItemMeans(items, (size,))
         self.metrics = ItemMeans(items, (2,), np.float64)
-        self.positions = PositionMeans(items, graph.n_edges) if by_position else None
+        self.positions = PositionMeans(items, size) if by_position else None
 
-    def add(
-        self,
-        items: Sequence[Item],
-        scores: Tensor,
-        clean: Tensor,
-        corrupted: Tensor,
-        positions: slice = slice(None),
-    ) -> None:
+    def add(self, items: Sequence[Item], found: Scored) -> None:
         """Add a batch.
-
-        Args:
-            items: the batch.
-            scores: ``[batch, n_reader, n_source]``, or ``[batch, pos, n_reader, n_source]`` where
-                scores are kept by position.
-            clean: metric of the clean runs, ``[batch]``.
-            corrupted: metric of the corrupted runs, ``[batch]``.
-            positions: the positions that ``scores`` has.
 
         Raises:
             CircuitError: a score is NaN or infinite.
         """
-        edges = scores.cpu().numpy()[..., self.graph.reader_index, self.graph.source_index]
-        if self.positions is not None:
-            self.positions.add(items, edges, positions)
-            edges = edges.sum(1)
-        self.edges.add(items, edges)
-        self.metrics.add(items, torch.stack([clean, corrupted], 1).double().cpu().numpy())
+        if self.positions is not None and found.by_position is not None:
+            self.positions.add(items, found.by_position, found.positions)
+        self.scores.add(items, found.scores)
+        self.metrics.add(items, found.metrics)
 
-    def attribution(self) -> Attribution:
-        """The finished means."""
-        return Attribution(
-            graph=self.graph,
-            examples=self.edges.examples,
-            by_example=self.edges.by_example,
-            steps=self.edges.steps,
-            by_step=self.edges.by_step,
+    def result(self, kind: Callable[..., R], graph: Graph) -> R:
+        """The finished means as an :class:`Attribution`, or what has the same fields of nodes."""
+        return kind(
+            graph=graph,
+            examples=self.scores.examples,
+            by_example=self.scores.by_example,
+            steps=self.scores.steps,
+            by_step=self.scores.by_step,
             metric_clean=self.metrics.by_example[:, 0],
             metric_corrupted=self.metrics.by_example[:, 1],
             by_position=None if self.positions is None else self.positions.mean,

@@ -16,7 +16,7 @@ from mechshift_lib.circuits.attribution.edges import (
     Attribution,
     attribute,
 )
-from mechshift_lib.circuits.attribution.points import check_method
+from mechshift_lib.circuits.attribution.plan import check_method
 from mechshift_lib.circuits.graph.circuit import check_suffix, write_file
 from mechshift_lib.circuits.questions.items import check_batch_size, check_items, one_length
 from mechshift_lib.circuits.questions.metrics import check_metric
