@@ -15,7 +15,7 @@ change nothing that can reach a read keep the value of the run they are made in.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,33 +70,24 @@ def patch_nodes(
     sites = check_patching(sites, direction, metric, batch_size)
     check_items(items, model)
     n_pos = max(len(item.clean) for item in items) if by_position else 1
-    n_item, layers = len(items), model.n_layers
-    shapes: dict[str, tuple[int, ...]] = {
-        "resid": (n_item, layers + 1, n_pos),
-        "attn": (n_item, layers, n_pos),
-        "mlp": (n_item, layers, n_pos),
-        "head": (n_item, layers, model.n_heads, n_pos),
-    }
     patched: dict[str, NDArray[np.float64]] = {
-        site: np.full(shapes[site], np.nan) for site in sites
+        site: np.full((len(items), *shape, n_pos), np.nan)
+        for site, shape in _places(model).items()
+        if site in sites
     }
-    clean, corrupted = np.empty(n_item), np.empty(n_item)
-    with tqdm(total=n_item, desc="patching", unit="item", disable=not progress) as bar:
+    clean, corrupted = np.empty(len(items)), np.empty(len(items))
 
-        def work(rows: Sequence[int]) -> None:
-            group = _Group.of(model, [items[row] for row in rows], direction, metric)
-            clean[rows] = group.clean.double().cpu().numpy()
-            corrupted[rows] = group.corrupted.double().cpu().numpy()
-            for boundary in range(layers + 1):
-                patches = _patches(model, group, boundary, sites, batch_size)
-                if not patches:
-                    continue
-                streams = torch.stack([stream for _, _, stream in patches])
-                values = _measure(model, group, boundary, streams, metric, by_position, batch_size)
-                for (site, index, _), value in zip(patches, values, strict=True):
-                    where: tuple[Any, ...] = (rows, *index, slice(value.shape[-1]))
-                    patched[site][where] = value.numpy()
+    def work(rows: Sequence[int]) -> None:
+        group = _Group.of(model, [items[row] for row in rows], direction, metric)
+        clean[rows] = group.clean.double().cpu().numpy()
+        corrupted[rows] = group.corrupted.double().cpu().numpy()
+        for site, place, value in _every_patch(
+            model, group, sites, metric, by_position, batch_size
+        ):
+            where: tuple[Any, ...] = (rows, *place, slice(value.shape[-1]))
+            patched[site][where] = value.numpy()
 
+    with tqdm(total=len(items), desc="patching", unit="item", disable=not progress) as bar:
         for length, bucket in _by_length(items):
             size = BatchSize(max(1, batch_size // length))
             for rows, _ in retrying_batches(bucket, size, work):
@@ -132,6 +123,17 @@ def check_patching(
     check_metric(metric)
     check_batch_size(batch_size)
     return tuple(site for site in SITES if site in sites)
+
+
+def _places(model: LoadedModel) -> dict[Site, tuple[int, ...]]:
+    """How many places each site has: layers, or layers and heads."""
+    layers = model.n_layers
+    return {
+        "resid": (layers + 1,),
+        "attn": (layers,),
+        "mlp": (layers,),
+        "head": (layers, model.n_heads),
+    }
 
 
 def _by_length(items: Sequence[Item]) -> list[tuple[int, list[int]]]:
@@ -188,23 +190,47 @@ class _Group:
         return cls(base, source, reads, clean, corrupted, start, reaches, is_read)
 
 
+#: A patch: its site, its place there (layer, or layer and head), and what belongs to it.
+_Patch = tuple[Site, tuple[int, ...], Tensor]
+
+
+def _every_patch(
+    model: LoadedModel,
+    group: _Group,
+    sites: Sequence[Site],
+    metric: str,
+    by_position: bool,
+    batch_size: int,
+) -> Iterator[_Patch]:
+    """Every patch of a group of items with the metric that it leads to, ``[batch, n_pos]``."""
+    for boundary in range(model.n_layers + 1):
+        # 1. The patches that are complete at a layer's input, made at all positions
+        patches = _patches(model, group, boundary, sites, batch_size)
+        if not patches:
+            continue
+        # 2. From there on a run for each position that they change
+        streams = torch.stack([stream for _, _, stream in patches])
+        values = _measure(model, group, boundary, streams, metric, by_position, batch_size)
+        for (site, place, _), value in zip(patches, values, strict=True):
+            yield site, place, value
+
+
 def _patches(
     model: LoadedModel, group: _Group, boundary: int, sites: Sequence[Site], batch_size: int
-) -> list[tuple[str, tuple[int, ...], Tensor]]:
+) -> list[_Patch]:
     """Patches that are complete at the input of layer ``boundary``.
 
-    Those of its residual stream and those of what the layer below writes. Each has its site, its
-    place there (layer, or layer and head) and the residual stream if it is made at all positions,
-    ``[batch, pos, d_model]``.
+    Those of its residual stream and those of what the layer below writes, each with the residual
+    stream if it is made at all positions, ``[batch, pos, d_model]``.
     """
     base, source = group.base, group.source
-    found: list[tuple[str, tuple[int, ...], Tensor]] = []
+    found: list[_Patch] = []
     if "resid" in sites:
         found.append(("resid", (boundary,), source.inputs[boundary]))
     layer = boundary - 1
     if layer < 0:
         return found
-    whole: list[tuple[str, tuple[int, ...], Tensor]] = []
+    whole: list[_Patch] = []
     if "attn" in sites:
         whole.append(("attn", (layer,), source.heads[layer]))
     if "mlp" in sites:

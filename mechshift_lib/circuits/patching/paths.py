@@ -14,16 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.patching.record import THROUGH, PathPatching, Through
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers
@@ -33,93 +32,6 @@ from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, scatter_qkv, split_sizes
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
-
-Through = Literal["direct", "mlps"]
-THROUGH: tuple[Through, ...] = ("direct", "mlps")
-
-
-@dataclass(frozen=True)
-class PathPatching:
-    """What the metric becomes when senders tell the readers the corrupted story.
-
-    Attributes:
-        senders: names of the nodes that are patched at once, one group per row.
-        readers: names of the readers.
-        through: ``"direct"`` or ``"mlps"``.
-        metric: name of the metric.
-        examples: indices of the examples, ascending, ``[n_example]``.
-        patched: metric of the patched run, the mean over an example's items weighted by their
-            number of reads, ``[n_sender, n_example]``.
-        clean: metric of the clean run, ``[n_example]``.
-        corrupted: metric of the corrupted run, ``[n_example]``.
-    """
-
-    senders: tuple[tuple[str, ...], ...]
-    readers: tuple[str, ...]
-    through: Through
-    metric: str
-    examples: NDArray[np.int64]
-    patched: NDArray[np.float64]
-    clean: NDArray[np.float64]
-    corrupted: NDArray[np.float64]
-
-    @property
-    def effect(self) -> NDArray[np.float64]:
-        """Metric lost, clean − patched, ``[n_sender, n_example]``.
-
-        Positive = the corrupted paths lower the metric.
-        """
-        return self.clean - self.patched
-
-    def normalised(self) -> NDArray[np.float64]:
-        """Mean effect over mean(clean − corrupted), ``[n_sender]``.
-
-        1 = as much as corrupting the whole input; NaN where the two runs' means are equal.
-        """
-        whole = float((self.clean - self.corrupted).mean())
-        means: NDArray[np.float64] = self.effect.mean(1)
-        return means / whole if whole else np.full(len(means), np.nan)
-
-    def interval(
-        self, draws: int = 1000, seed: int = 0, level: float = 0.95
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Bootstrap interval of :meth:`normalised` over examples, low and high ``[n_sender]``.
-
-        NaN for a single example.
-        """
-        n = len(self.examples)
-        if n < 2:
-            unknown = np.full(len(self.senders), np.nan)
-            return unknown, unknown
-        weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), draws)
-        with np.errstate(divide="ignore", invalid="ignore"):  # a draw's runs may be equal
-            drawn = (weights @ self.effect.T) / (weights @ (self.clean - self.corrupted))[:, None]
-        drawn[~np.isfinite(drawn)] = np.nan
-        if np.isnan(drawn).all():
-            return drawn[0], drawn[0]
-        low, high = np.nanquantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        return low, high
-
-    def frame(self) -> pd.DataFrame:
-        """One row per sender: sender, readers, through, effect, value, low, high, n.
-
-        ``effect`` is the mean metric lost, ``value`` is :meth:`normalised`, ``low`` and ``high``
-        are its :meth:`interval` and ``n`` is the number of examples. Nodes that are patched at
-        once are joined by ``+``.
-        """
-        low, high = self.interval()
-        return pd.DataFrame(
-            {
-                "sender": ["+".join(names) for names in self.senders],
-                "readers": "+".join(self.readers),
-                "through": self.through,
-                "effect": self.effect.mean(1),
-                "value": self.normalised(),
-                "low": low,
-                "high": high,
-                "n": len(self.examples),
-            }
-        )
 
 
 def patch_paths(
