@@ -19,7 +19,7 @@ from mechshift_lib.circuits.attribution.loop import worked_batches
 from mechshift_lib.circuits.attribution.nodes import change, check_plan
 from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions
 from mechshift_lib.circuits.attribution.points import Endpoints, visit_points
-from mechshift_lib.circuits.attribution.scores import ItemMeans
+from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.tracing.layers import Kept, LayerRun, run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import LoadedModel

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.attribution.scores import ItemMeans
 from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation
 from mechshift_lib.circuits.evaluation.runs import CircuitRuns, run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
+from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.questions.metrics import check_metric, item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
 from mechshift_lib.circuits.tracing.interventions import replaced_run

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.attribution.scores import ItemMeans
 from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.batch import Measured, rows_at_once, run_batch
 from mechshift_lib.circuits.evaluation.masked import keep_tables, masked_run
 from mechshift_lib.circuits.evaluation.optimal import prepare
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import buckets, check_batch_size, check_items
+from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.circuits.questions.reading import unembedded
 from mechshift_lib.circuits.tracing.layers import run_layers

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.circuits.attribution.scores import ItemMeans
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
+from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.questions.metrics import check_metric, reads_for
 from mechshift_lib.circuits.questions.reading import read_out
 from mechshift_lib.circuits.tracing.layers import NOTHING, LayerRun, run_layers

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.record import THROUGH, PathPatching, Through
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
+from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers
 from mechshift_lib.circuits.tracing.received import Received, receive, run_received
@@ -73,14 +73,15 @@ def patch_paths(
     check_metric(metric)
     check_batch_size(batch_size)
     check_items(items, model)
-    sums = _ExampleMeans(items, len(groups))
+    sums = ItemMeans(items, (len(groups) + 2,), np.float64)
     with tqdm(total=len(items), desc="path patching", unit="item", disable=not progress) as bar:
         for batch in batches(items, batch_size):
             runs = _Runs.of(model, batch, metric)
             values = torch.empty(len(groups), len(batch), dtype=torch.float64)
             for chosen in _passes(graph, sent, max(1, batch_size // len(batch))):
                 values[chosen] = _patch(model, graph, runs, target, sent[chosen], through, metric)
-            sums.add(batch, torch.cat([values, runs.clean_metric, runs.corrupted_metric]))
+            found = torch.cat([values, runs.clean_metric, runs.corrupted_metric])
+            sums.add(batch, found.T.numpy())
             bar.update(len(batch))
     return PathPatching(
         senders=tuple(groups),
@@ -88,9 +89,9 @@ def patch_paths(
         through=through,
         metric=metric,
         examples=sums.examples,
-        patched=sums.means[:-2],
-        clean=sums.means[-2],
-        corrupted=sums.means[-1],
+        patched=sums.by_example.T[:-2],
+        clean=sums.by_example[:, -2],
+        corrupted=sums.by_example[:, -1],
     )
 
 
@@ -254,19 +255,3 @@ def _patch(
     unembed = at(model.hf, model.anatomy.unembed)
     value = item_metric(metric, final, unembed, runs.reads.take(rows))
     return value.double().cpu().unflatten(0, (len(sent), batch))
-
-
-class _ExampleMeans:
-    """Means over an example's items, weighted by their number of reads."""
-
-    def __init__(self, items: Sequence[Item], n_group: int) -> None:
-        found, row = np.unique([item.example for item in items], return_inverse=True)
-        self.examples: NDArray[np.int64] = found.astype(np.int64)
-        self.means = np.zeros((n_group + 2, len(found)))
-        self.reads = np.bincount(row, weights=[len(item.reads) for item in items])
-
-    def add(self, items: Sequence[Item], values: Tensor) -> None:
-        """Add values ``[n_group + 2, batch]``."""
-        for item, value in zip(items, values.T.numpy(), strict=True):
-            row = int(np.searchsorted(self.examples, item.example))
-            self.means[:, row] += value * len(item.reads) / self.reads[row]

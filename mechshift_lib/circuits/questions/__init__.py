@@ -1,1 +1,1 @@
-"""What is asked of a model: items, metrics, and where a run is read."""
+"""What is asked of a model: items, metrics, where a run is read, and how items become examples."""
