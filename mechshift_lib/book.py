@@ -17,6 +17,7 @@ import nbformat
 
 from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
 from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
 
@@ -253,10 +254,13 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     if not vendor_mathjax(root):
         print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
     out = out or root
-    start = "from jupyter_book.cli.main import main; main()"  # it has no __main__ to run by -m
+    # It has no __main__ to run by -m.
+    start = "from mechshift_lib.processes import end_with_owner; end_with_owner(); "
+    start += "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(root)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    with interruptible():
+        done = run_child(command, cwd=root, capture=True)
     page = out / "_build" / "html" / "index.html"
     if done.returncode or not page.is_file():
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)

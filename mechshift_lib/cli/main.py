@@ -105,10 +105,17 @@ def book(
     build is an error.
     """
     from mechshift_lib.book import build_book
-    from mechshift_lib.workflow import book_pages, run_workflow
+    from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
     if execute:
         run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
+    elif stale := out_of_date(budget=budget.value):
+        typer.echo(
+            "mechshift: Some pages are those of their last success and not fresh "
+            f"({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''}; {len(stale)} in all): "
+            "say mechshift book.",
+            err=True,
+        )
     page = build_book()
     typer.echo(f"The book is ready: {page}")
 
@@ -206,7 +213,9 @@ def execute(
     parameters = parse_parameters(set_ or [])
     from mechshift_lib.config import load_pair
     from mechshift_lib.execution import run_notebook
+    from mechshift_lib.processes import end_with_owner
 
+    end_with_owner()  # the workflow that called this
     title = load_pair(parameters["pair"]).title if "pair" in parameters else None
     run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
     typer.echo(f"Wrote {output}")
