@@ -23,7 +23,7 @@ ANALYSES = set(load_pair(PAIR).analyses)
 CONFIG = workflow_config()
 PAGES = set(CONFIG["pages"])
 NOTEBOOKS = sorted(ANALYSES | PAGES)
-FOLDERS = [page["files"] for page in CONFIG["pages"].values() if "files" in page]
+FOLDERS = sorted({page["files"] for page in CONFIG["pages"].values() if "files" in page})
 
 
 def behind(*names: str) -> set[str]:
