@@ -26,6 +26,7 @@ import nbformat
 
 from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.processes import interruptible, lifeline, module_command
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.provenance import provenance
 from mechshift_lib.results.store import USED, read_provenance
@@ -115,20 +116,20 @@ def _environment(**values: str) -> Iterator[None]:
 def this_kernel() -> Iterator[str]:
     """Offer the running Python as a kernel, whatever kernels the machine has registered.
 
+    Kernels that are started inside the block end with this process, even if it is killed.
+
     Yields:
         The kernel's name, valid inside the ``with`` block.
     """
-    with tempfile.TemporaryDirectory(prefix="mechshift-kernel-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mechshift-kernel-") as folder, lifeline() as tie:
         spec = Path(folder) / "kernels" / KERNEL
         spec.mkdir(parents=True)
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        command.append(
-            "--IPKernelApp.log_level=ERROR"
-        )  # not a warning about TCP for every notebook
+        quiet = "--IPKernelApp.log_level=ERROR"  # not a warning about TCP for every notebook
+        command = module_command("ipykernel_launcher", "-f", "{connection_file}", quiet)
         description = {"argv": command, "display_name": "mechshift", "language": "python"}
         (spec / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
         path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
-        with _environment(JUPYTER_PATH=path, PYDEVD_DISABLE_FILE_VALIDATION="1"):
+        with _environment(JUPYTER_PATH=path, PYDEVD_DISABLE_FILE_VALIDATION="1", **tie):
             yield KERNEL
 
 
@@ -287,6 +288,7 @@ def run_notebook(
     Raises:
         ConfigError: the notebook is missing or isn't one, or doesn't have these parameters.
         NotebookError: a cell failed or the kernel died.
+        StoppedError: a signal asked this process to end; the kernel is ended first.
     """
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -308,7 +310,11 @@ def run_notebook(
     progress = sys.stderr.isatty() if progress is None else progress
     logging.getLogger("papermill").setLevel(logging.WARNING)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="mechshift-run-") as scratch, this_kernel() as kernel:
+    with (
+        interruptible(),
+        tempfile.TemporaryDirectory(prefix="mechshift-run-") as scratch,
+        this_kernel() as kernel,
+    ):
         # Not in `failed`: two runs of one notebook at once would write and remove the same file.
         noted, partial = Path(scratch) / "used", Path(scratch) / "partial.ipynb"
         try:
@@ -321,6 +327,8 @@ def run_notebook(
                     language="python",
                     cwd=str(ROOT),
                     progress_bar={"desc": label} if progress else False,
+                    # When its cells have run, or are not wanted any more, it has nothing to add.
+                    shutdown_kernel="immediate",
                 )
         except (PapermillExecutionError, DeadKernelError) as error:
             failed.mkdir(parents=True, exist_ok=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import os
-import subprocess
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import yaml
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError
+from mechshift_lib.processes import alone, interruptible, module_command, run_child
 from mechshift_lib.results.provenance import model_hash
 
 
@@ -34,8 +36,17 @@ def book_pages(root: Path = ROOT) -> list[str]:
     return list(workflow_config(root)["pages"])
 
 
-def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
-    """The executed notebooks that these pairs and analyses make, relative to the root.
+def mark(page: str) -> str:
+    """What the workflow makes besides a page, such as ``"paper"`` or ``"tiny-qwen/circuits"``.
+
+    A small file, relative to the root; the Snakefile says why.
+    """
+    path = Path("book/executed") / page
+    return path.with_name(f".{path.name}.done").as_posix()
+
+
+def pages_of(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
+    """The chapters that these pairs and analyses have, such as ``"tiny-qwen/circuits"``.
 
     No analyses means those that each pair has.
 
@@ -60,7 +71,7 @@ def targets(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
             for seed in pair.seeds:
                 model_hash(pair.model(role, seed))
         chosen = analyses or pair.analyses
-        wanted += [f"book/executed/{name}/{analysis}.ipynb" for analysis in chosen]
+        wanted += [f"{name}/{analysis}" for analysis in chosen]
     return wanted
 
 
@@ -74,6 +85,9 @@ def run_workflow(
 ) -> None:
     """Execute every notebook that is missing or out of date, and what it depends on.
 
+    A chapter that fails keeps the page of its last success, and the others go on. Of two runs at
+    once, the second waits for the first.
+
     Args:
         pairs: names of pairs; none means those of the book.
         analyses: some of :data:`ANALYSES`; none means all that a pair has.
@@ -84,6 +98,7 @@ def run_workflow(
     Raises:
         ConfigError: an argument is unknown, a pair lacks an analysis, or Snakemake isn't installed.
         NotebookError: a notebook failed; its own sentence was printed before.
+        StoppedError: a signal asked the run to end.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
@@ -93,14 +108,56 @@ def run_workflow(
             "repository and install it with pip install -e ."
         )
     chosen = list(pairs) or default_pairs()
-    wanted = targets(chosen, list(analyses))
-    wanted += [f"book/executed/{page}.ipynb" for page in pages]
-    command = [sys.executable, "-m", "snakemake", "--snakefile", "workflow/Snakefile"]
-    command += ["--directory", str(ROOT), "--cores", str(jobs), "--quiet", "rules", "host"]
-    first = [x for x in wanted if Path(x).parent.name in workflow_config().get("first", [])]
-    command += ["--prioritize", *first] if first else []
-    command += ["--config", f"pairs={','.join(chosen)}", f"budget={budget}", "--", *wanted]
+    wanted = [*pages_of(chosen, list(analyses)), *pages]
+    command = _snakemake("--cores", str(jobs), "--quiet", "rules", "host")
+    first = [
+        page for page in wanted if Path(page).parent.name in workflow_config().get("first", [])
+    ]
+    command += ["--prioritize", *map(mark, first)] if first else []
+    command += ["--config", f"pairs={','.join(chosen)}", f"budget={budget}"]
+    command += ["--", *map(mark, wanted)]
+    waiting = "another run is at work in this folder: this one waits until it has ended."
+    with interruptible(), alone(ROOT / ".snakemake" / "mechshift.lock", waiting) as lock:
+        done = run_child(command, cwd=ROOT, environment=_environment(), inherit=lock)
+    if done.returncode < 0:
+        raise NotebookError(
+            f"The workflow was killed by {signal.Signals(-done.returncode).name}, perhaps for want "
+            "of memory: the same command goes on from there, and needs less with --jobs 1."
+        )
+    if done.returncode:
+        raise NotebookError(
+            "Not every notebook ran: the sentences above say which and why. Pages of earlier "
+            "successes are kept."
+        )
+
+
+def out_of_date(root: Path = ROOT, *, budget: str = "book") -> list[str]:
+    """The book's pages that aren't made of what lies here now: edited since, or failed since.
+
+    Without Snakemake only the latter are known.
+    """
+    pairs = default_pairs(root)
+    pages = [f"{pair}/{name}" for pair in pairs for name in load_pair(pair, root).analyses]
+    pages += book_pages(root)
+    if importlib.util.find_spec("snakemake") is None:
+        return [page for page in pages if not (root / mark(page)).is_file()]
+    command = _snakemake("--summary", "--quiet", "host", root=root)
+    command += ["--config", f"pairs={','.join(pairs)}", f"budget={budget}"]
+    command += ["--", *map(mark, pages)]
+    with interruptible():
+        done = run_child(command, cwd=root, environment=_environment(), capture=True)
+    rows = list(csv.DictReader(done.stdout.splitlines(), delimiter="\t"))
+    if done.returncode or not rows:
+        raise ConfigError(f"Snakemake can't say what is out of date: {done.stderr.strip()[-200:]}")
+    pending = {row["output_file"] for row in rows if row["plan"] == "update pending"}
+    return [page for page in pages if mark(page) in pending]
+
+
+def _snakemake(*options: str, root: Path = ROOT) -> list[str]:
+    always = ("--snakefile", "workflow/Snakefile", "--directory", str(root))
+    return module_command("snakemake", *always, *options)
+
+
+def _environment() -> dict[str, str]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    if subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode:
-        raise NotebookError("Not every notebook ran: the sentences above say which and why.")
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}

@@ -104,12 +104,22 @@ def book(
     Nothing is computed that is already there; a second call takes seconds. Any warning of the
     build is an error.
     """
-    from mechshift_lib.book import build_book
-    from mechshift_lib.workflow import book_pages, run_workflow
+    from mechshift_lib.book.build import build_book
+    from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
+    stale = []
     if execute:
         run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
-    page = build_book()
+    else:
+        stale = out_of_date(budget=budget.value)
+    if stale:
+        typer.echo(
+            "mechshift: Some pages are those of their last success and not fresh "
+            f"({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''}; {len(stale)} in all): "
+            "say mechshift book.",
+            err=True,
+        )
+    page = build_book(stale=stale)
     typer.echo(f"The book is ready: {page}")
 
 
@@ -206,7 +216,9 @@ def execute(
     parameters = parse_parameters(set_ or [])
     from mechshift_lib.config import load_pair
     from mechshift_lib.execution import run_notebook
+    from mechshift_lib.processes import end_with_owner
 
+    end_with_owner()  # the workflow that called this
     title = load_pair(parameters["pair"]).title if "pair" in parameters else None
     run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
     typer.echo(f"Wrote {output}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from mechshift_lib import workflow
 from mechshift_lib.config import ANALYSES as KNOWN
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.workflow import workflow_config
@@ -22,7 +23,7 @@ ANALYSES = set(load_pair(PAIR).analyses)
 CONFIG = workflow_config()
 PAGES = set(CONFIG["pages"])
 NOTEBOOKS = sorted(ANALYSES | PAGES)
-FOLDERS = [page["files"] for page in CONFIG["pages"].values() if "files" in page]
+FOLDERS = sorted({page["files"] for page in CONFIG["pages"].values() if "files" in page})
 
 
 def behind(*names: str) -> set[str]:
@@ -131,3 +132,36 @@ def test_an_edit_runs_what_depends_on_it(project: Path, edited: str, again: set[
     finally:
         path.write_bytes(before)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_chapter_that_was_made_anew_by_itself_makes_those_behind_it_out_of_date(
+    project: Path, tmp_path: Path
+) -> None:
+    """Also when the next run doesn't see why: its page differs, if only by its provenance."""
+    other = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    page = other / "book" / "executed" / PAIR / "circuits.ipynb"
+    page.unlink()
+    assert snakemake(other, workflow.mark(f"{PAIR}/circuits")).returncode == 0
+    assert page.is_file()
+    assert out_of_date(other) == behind("circuits") - {"circuits"}
+
+
+def test_pages_that_are_not_fresh_are_known(project: Path, tmp_path: Path) -> None:
+    """Those of an edited notebook, of a run that failed, and all that build on them."""
+    other = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    notebook = other / "notebooks/patching.ipynb"
+    notebook.write_bytes(notebook.read_bytes() + b"\n")
+    (other / workflow.mark("paper")).unlink()
+    stale = {page for page in workflow.out_of_date(other) if "/" not in page or PAIR in page}
+    # Verdicts are made of other pairs too, which this project has no pages of.
+    assert stale == {f"{PAIR}/{name}" for name in behind("patching")} | {"paper", "verdicts"}
+
+
+def test_without_snakemake_pages_of_failed_runs_are_known(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow.importlib.util, "find_spec", lambda _: None)
+    other = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    (other / workflow.mark(f"{PAIR}/circuits")).unlink()
+    stale = {page for page in workflow.out_of_date(other) if "/" not in page or PAIR in page}
+    assert stale == {f"{PAIR}/circuits"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib import __version__, cli, workflow
+from mechshift_lib import __version__, book, cli, workflow
 from mechshift_lib.cli.main import app, parse_parameters
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 
@@ -133,6 +133,23 @@ def test_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(workflow, "run_workflow", fail)
     assert isinstance(CliRunner().invoke(app, ["run"]).exception, ZeroDivisionError)
+
+
+@pytest.mark.parametrize("stale", [[], ["paper"], [f"tiny-qwen/{n}" for n in "abcd"]])
+def test_a_book_of_older_pages_says_so(
+    monkeypatch: pytest.MonkeyPatch, stale: list[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(workflow, "out_of_date", lambda **_: stale)
+    built = []
+    monkeypatch.setattr(book, "build_book", lambda stale: built.append(stale) or tmp_path)
+    code, out, err = call("book", "--no-execute")
+    assert code == 0
+    assert str(tmp_path) in out
+    assert built == [stale]
+    if stale:
+        assert_one_sentence(err, "not fresh", stale[0], f"{len(stale)} in all")
+    else:
+        assert err == ""
 
 
 def test_the_console_script_is_this_app() -> None:
