@@ -80,7 +80,15 @@ class NextToken:
 
         The input is prompt + answer without its last token, with the clean answer in the clean
         and in the corrupted run.
+
+        Raises:
+            TaskError: something follows the answer, which an ARM can't see.
         """
+        if example.after:
+            raise TaskError(
+                f"An ARM can't be asked for a {example.task} answer in the middle of a text: give "
+                "it the form that ends with the answer."
+            )
         if not example.scored:
             return []
         start = len(example.clean)
@@ -159,9 +167,9 @@ def canvas_items(
 ) -> list[Item]:
     """Items of one example along a reveal order.
 
-    The canvas is prompt + one MASK per answer token. At each step the tokens revealed before are
-    those of the clean answer, in the clean and in the corrupted run, and the scored positions
-    filled at this step are read. A step that fills no scored position has no item.
+    The canvas is prompt + one MASK per answer token + what follows. At each step the tokens
+    revealed before are those of the clean answer, in the clean and in the corrupted run, and the
+    scored positions filled at this step are read. A step that fills no scored position has no item.
 
     Raises:
         TaskError: ``order`` doesn't reveal every answer index exactly once.
@@ -182,8 +190,8 @@ def canvas_items(
                 Item(
                     example=index,
                     step=number,
-                    clean=example.clean + tuple(canvas),
-                    corrupted=example.corrupted + tuple(canvas),
+                    clean=example.clean + tuple(canvas) + example.after,
+                    corrupted=example.corrupted + tuple(canvas) + example.corrupted_after,
                     reads=tuple(readout.read_position(start + i) for i in read),
                     answers=tuple(example.answers[i] for i in read),
                     distractors=tuple(example.distractors[i] for i in read),
