@@ -8,7 +8,7 @@ corrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -200,6 +200,42 @@ def canvas_items(
         for i in step:
             canvas[i] = example.answer[i]
     return items
+
+
+def question(
+    readout: Readout,
+    mask_id: int | None,
+    prompt: Sequence[int],
+    n_answer: int,
+    revealed: Mapping[int, int],
+    at: int,
+) -> tuple[tuple[int, ...], int] | None:
+    """Input ids and the position that is read to ask for one answer token.
+
+    Args:
+        readout: how the model is asked.
+        mask_id: its mask token; None for an ARM.
+        prompt: token ids of the prompt.
+        n_answer: number of answer tokens.
+        revealed: answer tokens that are known: index -> id.
+        at: index of the token that is asked for.
+
+    Returns:
+        None where the model can't be asked so: an ARM that something to the right is revealed to.
+
+    Raises:
+        TaskError: the token asked for is revealed, or one before it is not and this is an ARM.
+    """
+    if at in revealed:
+        raise TaskError(f"Answer token {at} is revealed, so it can't be asked for.")
+    read = readout.read_position(len(prompt) + at)
+    if mask_id is None:
+        if any(i not in revealed for i in range(at)):
+            raise TaskError(f"An ARM is asked for token {at} once all before it are there.")
+        if any(i > at for i in revealed):
+            return None
+        return (*prompt, *(revealed[i] for i in range(at))), read
+    return (*prompt, *(revealed.get(i, mask_id) for i in range(n_answer))), read
 
 
 def make_readout(name: str, mask_id: int | None = None) -> Readout:

@@ -151,6 +151,7 @@ def least(tmp_path_factory):
         ("planning", 4),
         ("trust", 4),
         ("probes", 6),
+        ("cues", 1),
     ],
 )
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
@@ -180,6 +181,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("planning", "no mask waits"),
         ("trust", "too few for intervals"),
         ("probes", "so there is nothing to plan"),
+        ("cues", "nothing to set against"),
     ],
 )
 def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, shown, monkeypatch):
