@@ -154,6 +154,7 @@ def least(tmp_path_factory):
         ("trust", 4),
         ("probes", 6),
         ("cues", 1),
+        ("errors", 1),
     ],
 )
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
@@ -184,6 +185,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("trust", "too few for intervals"),
         ("probes", "so there is nothing to plan"),
         ("cues", "nothing to set against"),
+        ("errors", "nothing to simulate from"),
     ],
 )
 def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, shown, monkeypatch):

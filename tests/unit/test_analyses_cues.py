@@ -78,19 +78,20 @@ def test_differences_are_over_trainings() -> None:
 
 def test_the_finding_says_probabilities_differences_and_trainings() -> None:
     by_seed = table([0.7, 0.8, 0.75])
-    text = words.finding(by_seed, cues.over_seeds(by_seed))
-    assert "ARM 95 % (the target's 0 %)" in text
-    assert "MDM 75 % (the target's 0 %)" in text
-    assert "MDM minus ARM: -20 [" in text
-    assert "over 3 trainings, n = 20–22" in text
-    assert "nan" not in text
+    found = words.finding(by_seed, cues.over_seeds(by_seed))
+    assert "95 % in the ARM (the target's number 0 %)" in found.said
+    assert "75 % in the MDM (the target's number 0 %)" in found.said
+    assert "means over 3 trainings, n = 20–22" in found.said
+    assert found.table is not None
+    assert found.table.iloc[0, 2].startswith("-20 [")
     alone = table([0.7], control=False)
-    text = words.finding(alone, cues.over_seeds(alone))
-    assert "1 training," in text
-    assert "no interval" in text
-    assert "continued" not in text
+    found = words.finding(alone, cues.over_seeds(alone))
+    assert "over 1 training, n = 20" in found.said
+    assert "continued" not in found.said
+    assert found.table is not None
+    assert found.table.iloc[0, 2] == "-25"
     nothing = by_seed[by_seed.kind != "other target"]
-    assert "No example" in words.finding(nothing, cues.over_seeds(nothing))
+    assert "No example" in words.finding(nothing, cues.over_seeds(nothing)).said
 
 
 def test_the_table_of_differences_has_no_bare_nan() -> None:
