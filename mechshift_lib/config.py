@@ -30,6 +30,8 @@ Analysis = Literal[
     "planning",
     "trust",
     "probes",
+    "cues",
+    "errors",
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
@@ -109,6 +111,8 @@ class Budget(Strict):
     ablation_draws: int = Field(default=50, ge=2)
     planning_examples: int = Field(default=16, ge=2)
     trust_examples: int = Field(default=4, ge=2)
+    cue_examples: int = Field(default=200, ge=2)
+    error_studies: int = Field(default=100, ge=10)
     ig_steps: int = Field(default=5, ge=1)
     bootstrap: int = Field(default=1000, ge=10)
     batch_size: int = Field(default=32, ge=1)

@@ -58,15 +58,18 @@ class Denoised:
 
 
 def _buckets(
-    prompts: Sequence[Sequence[int]], n_answer: Sequence[int], batch_size: int
+    prompts: Sequence[Sequence[int]],
+    n_answer: Sequence[int],
+    batch_size: int,
+    after: Sequence[Sequence[int]] | None = None,
 ) -> Iterator[tuple[list[int], int]]:
-    """Indices of prompts of the same length and answer length, and that answer length."""
+    """Indices of prompts of the same lengths (prompt, answer, what follows), and the answer's."""
     if len(prompts) != len(n_answer):
         raise ConfigError(f"{len(prompts)} prompts have {len(n_answer)} answer lengths.")
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    groups: dict[tuple[int, int, int], list[int]] = defaultdict(list)
     for index, (prompt, n) in enumerate(zip(prompts, n_answer, strict=True)):
-        groups[len(prompt), n].append(index)
-    for (_, n), indices in groups.items():
+        groups[len(prompt), n, len(after[index]) if after else 0].append(index)
+    for (_, n, _), indices in groups.items():
         for start in range(0, len(indices), batch_size):
             yield indices[start : start + batch_size], n
 
@@ -123,6 +126,7 @@ def denoise(
     prompts: Sequence[Sequence[int]],
     n_answer: Sequence[int],
     *,
+    after: Sequence[Sequence[int]] | None = None,
     order: OrderName = "left-to-right",
     steps: int | None = None,
     seed: int = 0,
@@ -136,23 +140,29 @@ def denoise(
         model: an MDM; its readout says where a token is read.
         prompts: token ids, of any lengths (they are batched by length).
         n_answer: number of tokens to fill for each prompt.
+        after: token ids that follow each answer; none by default.
         order: which positions are revealed first.
         steps: number of denoising steps, at most and by default one a token.
         seed: for ``random``; every prompt has its own stream, so batching changes nothing.
         batch_size: canvases a forward pass.
 
     Raises:
-        ConfigError: the model has no mask token, or the order is unknown.
+        ConfigError: the model has no mask token, the order is unknown, or there are not as many
+            texts after as prompts.
     """
+    if after is not None and len(after) != len(prompts):
+        raise ConfigError(f"{len(prompts)} prompts have {len(after)} texts after them.")
     if model.mask_id is None:
         raise ConfigError("This model has no mask token: generate with an ARM's greedy decoding.")
     if order not in ORDERS:
         raise ConfigError(f"Unknown order {order!r}: choose one of {', '.join(ORDERS)}.")
     results: list[Denoised] = [Denoised((), ())] * len(prompts)
-    for indices, n in _buckets(prompts, n_answer, batch_size):
-        n_prompt = len(prompts[indices[0]])
-        ids = torch.tensor([[*prompts[i], *[model.mask_id] * n] for i in indices])
-        reads = [model.readout.read_position(n_prompt + j) for j in range(n)]
+    for indices, n in _buckets(prompts, n_answer, batch_size, after):
+        start = len(prompts[indices[0]])
+        blank, rest = [model.mask_id] * n, after or [()] * len(prompts)
+        ids = torch.tensor([[*prompts[i], *blank, *rest[i]] for i in indices])
+        answer = slice(start, start + n)
+        reads = [model.readout.read_position(start + j) for j in range(n)]
         fixed = _fixed_priority(order, indices, n, seed)
         hidden = torch.ones(len(indices), n, dtype=torch.bool)
         revealed: list[list[tuple[int, ...]]] = [[] for _ in indices]
@@ -165,12 +175,11 @@ def denoise(
                 dim=1, descending=True, stable=True
             )
             chosen = torch.zeros_like(hidden).scatter(1, ranked[:, :count], True)
-            answer = ids[:, n_prompt:]
-            ids[:, n_prompt:] = torch.where(chosen, logits.argmax(-1), answer)
+            ids[:, answer] = torch.where(chosen, logits.argmax(-1), ids[:, answer])
             hidden &= ~chosen
             for row, flags in zip(revealed, chosen, strict=True):
                 row.append(tuple(flags.nonzero().flatten().tolist()))
-        for i, row, answer_ids in zip(indices, revealed, ids[:, n_prompt:].tolist(), strict=True):
+        for i, row, answer_ids in zip(indices, revealed, ids[:, answer].tolist(), strict=True):
             results[i] = Denoised(tuple(answer_ids), tuple(row))
     return results
 

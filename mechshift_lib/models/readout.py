@@ -8,7 +8,7 @@ corrupted.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,7 +80,15 @@ class NextToken:
 
         The input is prompt + answer without its last token, with the clean answer in the clean
         and in the corrupted run.
+
+        Raises:
+            TaskError: something follows the answer, which an ARM can't see.
         """
+        if example.after:
+            raise TaskError(
+                f"An ARM can't be asked for a {example.task} answer in the middle of a text: give "
+                "it the form that ends with the answer."
+            )
         if not example.scored:
             return []
         start = len(example.clean)
@@ -159,9 +167,9 @@ def canvas_items(
 ) -> list[Item]:
     """Items of one example along a reveal order.
 
-    The canvas is prompt + one MASK per answer token. At each step the tokens revealed before are
-    those of the clean answer, in the clean and in the corrupted run, and the scored positions
-    filled at this step are read. A step that fills no scored position has no item.
+    The canvas is prompt + one MASK per answer token + what follows. At each step the tokens
+    revealed before are those of the clean answer, in the clean and in the corrupted run, and the
+    scored positions filled at this step are read. A step that fills no scored position has no item.
 
     Raises:
         TaskError: ``order`` doesn't reveal every answer index exactly once.
@@ -182,8 +190,8 @@ def canvas_items(
                 Item(
                     example=index,
                     step=number,
-                    clean=example.clean + tuple(canvas),
-                    corrupted=example.corrupted + tuple(canvas),
+                    clean=example.clean + tuple(canvas) + example.after,
+                    corrupted=example.corrupted + tuple(canvas) + example.corrupted_after,
                     reads=tuple(readout.read_position(start + i) for i in read),
                     answers=tuple(example.answers[i] for i in read),
                     distractors=tuple(example.distractors[i] for i in read),
@@ -192,6 +200,42 @@ def canvas_items(
         for i in step:
             canvas[i] = example.answer[i]
     return items
+
+
+def question(
+    readout: Readout,
+    mask_id: int | None,
+    prompt: Sequence[int],
+    n_answer: int,
+    revealed: Mapping[int, int],
+    at: int,
+) -> tuple[tuple[int, ...], int] | None:
+    """Input ids and the position that is read to ask for one answer token.
+
+    Args:
+        readout: how the model is asked.
+        mask_id: its mask token; None for an ARM.
+        prompt: token ids of the prompt.
+        n_answer: number of answer tokens.
+        revealed: answer tokens that are known: index -> id.
+        at: index of the token that is asked for.
+
+    Returns:
+        None where the model can't be asked so: an ARM that something to the right is revealed to.
+
+    Raises:
+        TaskError: the token asked for is revealed, or one before it is not and this is an ARM.
+    """
+    if at in revealed:
+        raise TaskError(f"Answer token {at} is revealed, so it can't be asked for.")
+    read = readout.read_position(len(prompt) + at)
+    if mask_id is None:
+        if any(i not in revealed for i in range(at)):
+            raise TaskError(f"An ARM is asked for token {at} once all before it are there.")
+        if any(i > at for i in revealed):
+            return None
+        return (*prompt, *(revealed[i] for i in range(at))), read
+    return (*prompt, *(revealed.get(i, mask_id) for i in range(n_answer))), read
 
 
 def make_readout(name: str, mask_id: int | None = None) -> Readout:

@@ -29,6 +29,9 @@ class Example:
         answers: for each answer position the ids that count as right (usually only the answer;
             for Greater-Than every greater year).
         distractors: the same for the ids that count as wrong.
+        after: token ids that follow the answer in the clean prompt (a blank that is filled in
+            place), ``[n_after]``; none where the answer ends the text.
+        corrupted_after: the same of the corrupted prompt.
         text: the clean prompt as text, for people.
         info: what the scorer needs (numbers and target of a Countdown, template of an IOI, ...).
     """
@@ -40,17 +43,21 @@ class Example:
     distractor: tuple[int, ...]
     answers: tuple[tuple[int, ...], ...]
     distractors: tuple[tuple[int, ...], ...]
+    after: tuple[int, ...] = ()
+    corrupted_after: tuple[int, ...] = ()
     text: str = ""
     info: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if len(self.clean) != len(self.corrupted):
+        lengths = {(len(self.clean), len(self.after))}
+        if lengths != {(len(self.corrupted), len(self.corrupted_after))}:
             raise TaskError(
-                f"A {self.task} example has {len(self.clean)} clean and {len(self.corrupted)} "
-                "corrupted prompt tokens: both prompts must have the same length."
+                f"A {self.task} example has {len(self.clean)} + {len(self.after)} clean and "
+                f"{len(self.corrupted)} + {len(self.corrupted_after)} corrupted prompt tokens "
+                "before and after its answer: both prompts must have the same length."
             )
-        lengths = {len(self.answer), len(self.distractor), len(self.answers), len(self.distractors)}
-        if lengths != {len(self.answer)} or not self.answer:
+        parts = (self.answer, self.distractor, self.answers, self.distractors)
+        if {len(part) for part in parts} != {len(self.answer)} or not self.answer:
             raise TaskError(
                 f"A {self.task} example needs one distractor, one set of right ids and one set of "
                 f"wrong ids for each of its {len(self.answer)} answer positions."

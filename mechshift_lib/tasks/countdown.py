@@ -102,6 +102,10 @@ class Countdown:
     def _solutions(self, numbers: tuple[int, ...]) -> dict[int, str]:
         return solutions(numbers, self.highest, tuple(self.operators))
 
+    def reachable(self, numbers: tuple[int, ...]) -> set[int]:
+        """Targets that these numbers reach, each used once."""
+        return set(self._solutions(numbers))
+
     def _fill(self, rng: random.Random, hold_out: bool) -> tuple[tuple[int, ...], int]:
         while True:
             numbers = tuple(rng.sample(range(1, self.largest + 1), self.count))

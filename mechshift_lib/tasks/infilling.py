@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from mechshift_lib.errors import TaskError
@@ -131,10 +131,39 @@ class Infilling:
                 answers=tuple((token,) for token in answer),
                 distractors=tuple((token,) for token in distractor),
                 text=text,
-                info=fill,
+                info=fill | {"corrupted": other},
             )
 
         return draw_distinct(self.name, n, seed, draw)
+
+    def native(self, example: Example, tokenizer: Tokenizer) -> Example:
+        """The same question with the blank itself to fill, text on both sides, said once.
+
+        Only an MDM can be asked so. The corruption changes what follows the blank, as before.
+
+        Raises:
+            TaskError: the one-word form has no sentence of its own, or this tokenizer reads the
+                filler otherwise inside the sentence.
+        """
+        fills = [{k: v for k, v in example.info.items() if k != "corrupted"}]
+        fills.append(dict(example.info["corrupted"]))
+        cut = []
+        for fill in fills:
+            before, filler = f"{fill['name']} bought a", self._filler(fill)
+            whole = encode_prompt(tokenizer, self._sentence(fill))
+            start, n = len(encode_prompt(tokenizer, before)), len(example.answer)
+            if whole[start : start + n] != encode_answer(tokenizer, filler):
+                raise TaskError("This tokenizer reads infilling's fillers otherwise in a sentence.")
+            cut.append((whole[:start], whole[start + n :]))
+        (clean, after), (corrupted, corrupted_after) = cut
+        return replace(
+            example,
+            clean=clean,
+            corrupted=corrupted,
+            after=after,
+            corrupted_after=corrupted_after,
+            text=self._sentence(fills[0]).replace(self._filler(fills[0]), " …", 1),
+        )
 
     def score(self, example: Example, generated: Sequence[int], tokenizer: Tokenizer) -> bool:
         """Right if every word of the filler is right."""

@@ -151,3 +151,16 @@ def test_wrong_requests_are_told_in_a_sentence() -> None:
         denoise(Scripted(THREE, 1), [[7]], [3], order="best")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="answer lengths"):
         generate_arm(Counting(), [[1], [2]], [1])
+
+
+def test_a_blank_in_the_middle_is_filled_in_place_and_what_follows_stays() -> None:
+    table = torch.eye(VOCABULARY)[[4, 6]]
+    model = Scripted(table, n_prompt=3)
+    found = denoise(model, [[1, 2, 3], [3, 2, 1]], [2, 2], after=[[7, 8], [8]])
+    assert [one.tokens for one in found] == [(4, 6), (4, 6)]
+    seen = [row for batch in model.inputs for row in batch]
+    assert [1, 2, 3, MASK, MASK, 7, 8] in seen
+    assert [1, 2, 3, 4, MASK, 7, 8] in seen
+    assert [3, 2, 1, MASK, MASK, 8] in seen
+    with pytest.raises(ConfigError, match="1 texts after"):
+        denoise(model, [[1], [2]], [1, 1], after=[[3]])

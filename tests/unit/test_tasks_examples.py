@@ -10,10 +10,12 @@ from transformers import PreTrainedTokenizerFast
 
 from mechshift_lib.config import load_pair
 from mechshift_lib.errors import TaskError
+from mechshift_lib.models.readout import NextToken, ShiftedMask
 from mechshift_lib.tasks import TASKS, get_task, pair_task, training_text
 from mechshift_lib.tasks.base import Example
 from mechshift_lib.tasks.countdown import evaluate, solutions
 from mechshift_lib.tasks.filler import filler_text
+from mechshift_lib.tasks.infilling import Infilling
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
 from mechshift_lib.tasks.vocabulary import held_out
 
@@ -253,3 +255,30 @@ def test_examples_must_be_aligned():
         Example("ioi", (1, 2), (1,), (3,), (4,), ((3,),), ((4,),))
     with pytest.raises(TaskError, match="one distractor"):
         Example("ioi", (1,), (2,), (3, 3), (4,), ((3,),), ((4,),))
+
+
+def test_native_infilling_asks_for_the_same_filler_inside_the_sentence() -> None:
+    tokenizer, task = build_word_tokenizer(), Infilling()
+    for example in task.examples(tokenizer, 20, 5):
+        native = task.native(example, tokenizer)
+        assert (native.answer, native.distractor) == (example.answer, example.distractor)
+        assert native.clean == native.corrupted  # what precedes the blank says nothing of it
+        assert native.after != native.corrupted_after
+        whole = tokenizer.decode([*native.clean, *native.answer, *native.after])
+        assert whole.count("bought") == 1
+        assert native.text.count("…") == 1
+        items = ShiftedMask(mask_id=3).items(native, 0)
+        for step, item in enumerate(items):
+            start = len(native.clean)
+            assert item.clean[:start] == native.clean
+            assert item.clean[start + 2 :] == native.after
+            assert item.corrupted[start + 2 :] == native.corrupted_after
+            assert item.clean[start : start + 2].count(3) == 2 - step
+            assert item.reads == (start + step - 1,)
+        with pytest.raises(TaskError, match="in the middle"):
+            NextToken().items(native, 0)
+
+
+def test_the_one_word_form_has_no_native_sentence() -> None:
+    with pytest.raises(TaskError, match="no sentence of its own"):
+        Infilling(words=1).sentence(random.Random(0))

@@ -1,0 +1,173 @@
+"""Which cue wins where two ways to solve a Countdown disagree, in every training."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import pandas as pd
+import torch
+
+from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
+from mechshift_lib.comparison.over_seeds import contrast_over_seeds
+from mechshift_lib.config import Role
+from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.readout import question
+from mechshift_lib.tasks.countdown import Countdown
+from mechshift_lib.tasks.cues import KINDS, Conflict, conflicts
+
+ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/cues")
+TASK = "countdown"
+#: Differences that are judged over seeds: model, minus base.
+DIFFERENCES: tuple[tuple[Role, Role], ...] = (("mdm", "arm"), ("mdm", "continued"))
+
+
+def asked(study: Study) -> bool:
+    """Does the pair have Countdown with numbers of one token, and a seed that solves some?"""
+    return TASK in study.pair.tasks and any(usable(study))
+
+
+def usable(study: Study) -> list[int]:
+    """Training seeds whose ARM and MDM both solve at least 2 examples."""
+    return [s for s in study.pair.seeds if len(pool(study, TASK, s)) >= 2]
+
+
+def answers(study: Study, role: Role, seed: int) -> pd.DataFrame:
+    """What a model thinks of every conflict made of the first examples that ARM and MDM solve.
+
+    Returns:
+        One row per question: ``example, kind, at, listed, targeted`` (probabilities of the tokens
+        that each cue names).
+    """
+    chosen = pool(study, TASK, seed)[: study.budget.cue_examples]
+    key = study.key(role, seed, TASK, ROOMS) | {"pool": chosen}
+
+    def compute() -> dict[str, pd.DataFrame]:
+        model, examples = study.model(role, seed), study.examples(TASK, seed)
+        task = study.task(TASK)
+        assert isinstance(task, Countdown)
+        made = [
+            one
+            for i in chosen
+            for one in conflicts(task, model.tokenizer, examples[i], i, RESAMPLING_SEED)
+        ]
+        return {"cues": probabilities(model, made, study.budget.batch_size)}
+
+    return study.frames("cues", key, compute)["cues"]
+
+
+def probabilities(model: LoadedModel, made: list[Conflict], batch_size: int) -> pd.DataFrame:
+    """Probabilities of what each cue names; a question that the model can't be asked is left out.
+
+    Returns:
+        As :func:`answers`.
+    """
+    by_length: dict[int, list[tuple[Conflict, tuple[int, ...], int]]] = defaultdict(list)
+    for one in made:
+        found = question(
+            model.readout, model.mask_id, one.prompt, one.n_answer, one.revealed, one.at
+        )
+        if found is not None:
+            by_length[len(found[0])].append((one, *found))
+    rows = []
+    for group in by_length.values():
+        for start in range(0, len(group), batch_size):
+            part = group[start : start + batch_size]
+            ids = torch.tensor([row[1] for row in part])
+            logits = model.logits(ids).float().cpu()
+            for (one, _, read), row in zip(part, logits, strict=True):
+                shares = row[read].softmax(-1)
+                rows.append(
+                    {
+                        "example": one.example,
+                        "kind": one.kind,
+                        "at": one.at,
+                        "listed": float(shares[list(one.listed)].sum()),
+                        "targeted": float(shares[list(one.targeted)].sum()),
+                    }
+                )
+    columns = ["example", "kind", "at", "listed", "targeted"]
+    table = pd.DataFrame(rows, columns=columns)
+    return table.sort_values(["example", "kind", "at"], ignore_index=True)
+
+
+def by_seed(study: Study) -> pd.DataFrame:
+    """One row per training, model, kind of conflict and place.
+
+    Returns:
+        ``seed, model, kind, at, wins`` (share of the questions at which what elimination names is
+        the more probable), ``listed, targeted`` (mean probabilities), ``n``.
+    """
+    frames = []
+    for seed in usable(study):
+        for role in study.pair.roles:
+            table = answers(study, role, seed)
+            wins = (table.listed > table.targeted).astype(float)
+            # Where both cues agree there is nothing to win: NaN.
+            table = table.assign(wins=wins.where(table.kind != "none"))
+            found = table.groupby(["kind", "at"], as_index=False).agg(
+                wins=("wins", "mean"),
+                listed=("listed", "mean"),
+                targeted=("targeted", "mean"),
+                n=("example", "size"),
+            )
+            found.insert(0, "model", role)
+            found.insert(0, "seed", seed)
+            frames.append(found)
+    table = pd.concat(frames, ignore_index=True)
+    order = {kind: i for i, kind in enumerate(KINDS)}
+    return table.sort_values(
+        ["kind", "at", "seed"], key=lambda c: c.map(order) if c.name == "kind" else c,
+        kind="stable", ignore_index=True,
+    )  # fmt: skip
+
+
+def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences between models over trainings, from :func:`by_seed`.
+
+    Returns:
+        ``kind, at, model, base, difference`` (of ``listed``), ``low, high`` (t interval over seeds,
+        NaN with one), ``n`` (seeds).
+    """
+    rows = []
+    told = table[table.kind != "none"]
+    for (kind, at), part in told.groupby(["kind", "at"], sort=False):
+        wide = part.pivot(index="seed", columns="model", values="listed")
+        for model, base in DIFFERENCES:
+            if model not in wide or base not in wide:
+                continue
+            values = (wide[model] - wide[base]).dropna().tolist()
+            found = contrast_over_seeds(values, base)
+            rows.append(
+                {
+                    "kind": kind,
+                    "at": at,
+                    "model": model,
+                    "base": base,
+                    "difference": found.effect,
+                    "low": found.low,
+                    "high": found.high,
+                    "n": found.n,
+                }
+            )
+    columns = ["kind", "at", "model", "base", "difference", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def shown(study: Study) -> pd.DataFrame:
+    """One example's conflicts in words: ``kind, at, question, listed, targeted`` (tokens)."""
+    seed = usable(study)[0]
+    index = pool(study, TASK, seed)[0]
+    model, task = study.model("mdm", seed), study.task(TASK)
+    assert isinstance(task, Countdown)
+    example = study.examples(TASK, seed)[index]
+
+    def words(ids: tuple[int, ...]) -> str:
+        return " or ".join(model.tokenizer.decode([i]).strip() for i in ids)
+
+    rows = [
+        (one.kind, one.at, one.text, words(one.listed), words(one.targeted))
+        for one in conflicts(task, model.tokenizer, example, index, RESAMPLING_SEED)
+        if one.kind != "none"
+    ]
+    return pd.DataFrame(rows, columns=["kind", "at", "question", "elimination", "target"])

@@ -1,0 +1,51 @@
+"""Words of the chapter on cues: which one wins, in every training."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.plots.cues import PLACES
+from mechshift_lib.plots.theme import count_text, label
+
+#: The conflict that the finding is about: elimination determines the last number, and the target
+#: asks for another number of the list.
+DECISIVE = ("other target", 4)
+WINS = (
+    "At the last number, with a target that asks for another one than is left, the number that is "
+    "left has a probability of {each} (means over {trainings}, n = {n} prompts each)."
+)
+NONE = fmt.Finding("No example of this pair gives a conflict at the last number.")
+POINTS = fmt.span("difference", "+.0f", 100)
+
+
+def finding(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
+    """What happens at the last number when the target is another equation's, and all differences
+    between models over trainings.
+    """
+    kind, at = DECISIVE
+    rows = by_seed[(by_seed.kind == kind) & (by_seed["at"] == at)]
+    if rows.empty:
+        return NONE
+    each = [
+        f"{100 * part.listed.mean():.0f} % in the {label(str(model))} (the target's number "
+        f"{100 * part.targeted.mean():.0f} %)"
+        for model, part in rows.groupby("model", sort=False)
+    ]
+    seeds = rows.seed.nunique()
+    trainings = f"{seeds} training{'s' if seeds != 1 else ''}"
+    said = WINS.format(each=fmt.listed(each), trainings=trainings, n=count_text(rows.n))
+    return fmt.Finding(said, differences(over_seeds))
+
+
+def differences(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences of the probability of what elimination names, between models, over trainings."""
+    rows = table.assign(
+        conflict=[f"{row.kind}, {PLACES.get(row.at, row.at)}" for row in table.itertuples()],
+        compared=[f"{label(r.model)} − {label(r.base)}" for r in table.itertuples()],
+    )
+    columns = {
+        "points of probability [95 % over trainings]": POINTS,
+        "trainings": lambda row: str(row.n),
+    }
+    return fmt.lines(rows, ["conflict", "compared"], columns)

@@ -1,0 +1,112 @@
+"""Which cue wins: probabilities by hand, over trainings, in words and as a figure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+from mechshift_lib.analyses import cues
+from mechshift_lib.analyses.words import cues as words
+from mechshift_lib.models.readout import NextToken, ShiftedMask
+from mechshift_lib.plots.cues import plot_cues
+from mechshift_lib.tasks.cues import Conflict
+
+
+@dataclass(frozen=True)
+class Sure:
+    """A model whose probability of token 3 is 3/4 where it is asked, of token 5 1/8, 6 1/8."""
+
+    readout: object
+    mask_id: int | None
+
+    def logits(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        out = torch.full((*ids.shape, 10), -torch.inf)
+        out[..., [3, 5, 6]] = torch.tensor([0.75, 0.125, 0.125]).log()
+        return out
+
+
+def conflict(**changes: object) -> Conflict:
+    values: dict[str, object] = {
+        "example": 0, "kind": "target moved", "at": 2, "prompt": (1, 2), "revealed": {0: 4, 1: 4},
+        "n_answer": 3, "listed": (3,), "targeted": (5, 6), "text": "",
+    }  # fmt: skip
+    return Conflict(**(values | changes))  # type: ignore[arg-type]
+
+
+def test_probabilities_of_what_each_cue_names() -> None:
+    made = [
+        conflict(),
+        conflict(example=1, prompt=(1, 2, 2), listed=(5,), targeted=(3,)),
+        conflict(kind="from the right", at=0, revealed={2: 4}),
+    ]
+    for model, n in ((Sure(NextToken(), None), 2), (Sure(ShiftedMask(9), 9), 3)):
+        found = cues.probabilities(model, made, 4)  # type: ignore[arg-type]
+        assert len(found) == n
+        main = found[found.kind == "target moved"]
+        assert main.listed.tolist() == pytest.approx([0.75, 0.125])
+        assert main.targeted.tolist() == pytest.approx([0.25, 0.75])
+
+
+def table(mdm: list[float], control: bool = True) -> pd.DataFrame:
+    rows = []
+    for seed, value in enumerate(mdm):
+        listed = {"arm": 0.95, "mdm": value} | ({"continued": 0.94} if control else {})
+        for model, p in listed.items():
+            row = {"seed": seed, "model": model, "kind": "other target", "at": 4}
+            rows.append(row | {"wins": 1.0, "listed": p, "targeted": 0.0, "n": 20 + seed})
+            if model == "mdm":
+                rows.append(rows[-1] | {"kind": "from the right", "at": 0, "listed": 0.2})
+    return pd.DataFrame(rows)
+
+
+def test_differences_are_over_trainings() -> None:
+    found = cues.over_seeds(table([0.7, 0.8, 0.75])).set_index(["kind", "base"])
+    row = found.loc[("other target", "arm")]
+    assert row.difference == pytest.approx(-0.2)
+    assert row.low < row.difference < row.high < 0
+    assert row.n == 3
+    assert found.loc[("other target", "continued")].difference == pytest.approx(-0.19)
+    assert "from the right" not in found.index.get_level_values(0)  # nobody else can be asked
+    one = cues.over_seeds(table([0.7]))
+    assert np.isnan(one.low).all()
+
+
+def test_the_finding_says_probabilities_differences_and_trainings() -> None:
+    by_seed = table([0.7, 0.8, 0.75])
+    found = words.finding(by_seed, cues.over_seeds(by_seed))
+    assert "95 % in the ARM (the target's number 0 %)" in found.said
+    assert "75 % in the MDM (the target's number 0 %)" in found.said
+    assert "means over 3 trainings, n = 20–22" in found.said
+    assert found.table is not None
+    assert found.table.iloc[0, 2].startswith("-20 [")
+    alone = table([0.7], control=False)
+    found = words.finding(alone, cues.over_seeds(alone))
+    assert "over 1 training, n = 20" in found.said
+    assert "continued" not in found.said
+    assert found.table is not None
+    assert found.table.iloc[0, 2] == "-25"
+    nothing = by_seed[by_seed.kind != "other target"]
+    assert "No example" in words.finding(nothing, cues.over_seeds(nothing)).said
+
+
+def test_the_table_of_differences_has_no_bare_nan() -> None:
+    shown = words.differences(cues.over_seeds(table([0.7])))
+    assert not shown.astype(str).map(lambda x: x == "nan").any().any()
+    assert shown.conflict.tolist() == ["other target, last number"] * 2
+
+
+def test_the_figure_has_a_dot_for_every_training() -> None:
+    fig = plot_cues(table([0.7, 0.8]))
+    [ax] = fig.axes
+    drawn = sorted(len(line.get_xdata()) for line in ax.lines)
+    # Two conflicts: the first asked of three models, the second of the MDM alone.
+    assert drawn == [1] * 4 + [2] * 4
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        "other target,\nlast number",
+        "from the right,\nfirst number",
+    ]
