@@ -15,7 +15,7 @@ from typing import Any
 
 import nbformat
 
-from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
+from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError, MechshiftError
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
@@ -239,6 +239,7 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
         BookError: a page that the table of contents names is missing, or the build had a warning.
         ConfigError: Jupyter Book isn't installed.
     """
+    check_checkout(root)
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
     pairs = [load_pair(name, root) for name in default_pairs(root)]

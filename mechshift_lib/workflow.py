@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mechshift_lib.config import ANALYSES, ROOT, load_pair
+from mechshift_lib.config import ANALYSES, ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError
 from mechshift_lib.results.provenance import model_hash
@@ -85,13 +85,9 @@ def run_workflow(
         ConfigError: an argument is unknown, a pair lacks an analysis, or Snakemake isn't installed.
         NotebookError: a notebook failed; its own sentence was printed before.
     """
+    check_checkout()
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
-    if not (ROOT / "workflow" / "Snakefile").is_file():
-        raise ConfigError(
-            "The notebooks and workflow are not beside the installed package: clone the "
-            "repository and install it with pip install -e ."
-        )
     chosen = list(pairs) or default_pairs()
     wanted = targets(chosen, list(analyses))
     wanted += [f"book/executed/{page}.ipynb" for page in pages]

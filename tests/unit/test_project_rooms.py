@@ -31,6 +31,7 @@ ROOMS = (
     ("tasks",),
     ("results",),
     ("config",),
+    ("documents",),
     ("errors",),
 )
 FLOOR = {room: len(ROOMS) - row for row, rooms in enumerate(ROOMS) for room in rooms}
