@@ -32,6 +32,7 @@ ROOMS = (
     ("results",),
     ("config",),
     ("documents",),
+    ("choices",),
     ("errors",),
 )
 FLOOR = {room: len(ROOMS) - row for row, rooms in enumerate(ROOMS) for room in rooms}
