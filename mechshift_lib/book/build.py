@@ -21,7 +21,7 @@ from mechshift_lib.book.generated import (
     overview_page,
 )
 from mechshift_lib.book.models import pairs_page
-from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.config import ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
@@ -101,6 +101,7 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
         ConfigError: Jupyter Book isn't installed.
         StoppedError: a signal asked the build to end.
     """
+    check_checkout(root)
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
     pairs = [load_pair(name, root) for name in default_pairs(root)]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechshift_lib.cli.options import Dtype
+from mechshift_lib.choices import Dtype
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def fork(
     """
     if arm is None or mdm is None:
         raise ConfigError("A new pair needs two models: give --arm and --mdm.")
-    from mechshift_lib.config import load_pair
+    from mechshift_lib.config import check_checkout, check_name, load_pair
+
+    check_checkout()
+    check_name(name)  # before the models are examined, which takes long
     from mechshift_lib.doctor.proposal import propose
     from mechshift_lib.fork import add_pair
 
@@ -152,11 +155,11 @@ def _diagnose(
     known = load_pair(pair) if pair is not None else like
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
-        chosen = {} if dtype is None else {"dtype": dtype.value}
+        chosen = {} if dtype is None else {"dtype": dtype}
         own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
         return examine(own, other, tasks=tasks, device=device)
     first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
-    precision = (dtype or Dtype.float32).value
+    precision = dtype or "float32"
     return examine(
         spec_of(first, readout="next-token", dtype=precision),
         spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),

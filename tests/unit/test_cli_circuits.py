@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from mechshift_lib import choices
+from mechshift_lib.choices import METHODS
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.plan import METHODS
-from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curve
 from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.graph.selection import SELECTIONS
 from mechshift_lib.circuits.questions.metrics import METRICS
-from mechshift_lib.cli import options as cli_options
 from mechshift_lib.cli.circuits import parse_fractions, parse_size
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.main import app
+from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import DTYPES, load_folder
 from tests.support.command import (
@@ -41,14 +43,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_options_are_those_of_the_library() -> None:
-    assert set(METHODS) <= {method.value for method in cli_options.Method}
-    for enum, names in (
-        (cli_options.Metric, METRICS),
-        (cli_options.Selection, SELECTIONS),
-        (cli_options.Cut, list(Ablation)),
-        (cli_options.Dtype, list(DTYPES)),
+    for options, names in (
+        (choices.Metric, METRICS),
+        (choices.Selection, SELECTIONS),
+        (choices.Dtype, DTYPES),
     ):
-        assert [x.value for x in enum] == [str(name) for name in names]
+        assert get_args(options) == tuple(names)
+
+
+def test_no_option_repeats_names_of_the_library() -> None:
+    """A choice is written once, in choices: an enum or a Literal of its own would be a second."""
+    for file in sorted((ROOT / "mechshift_lib" / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ClassDef) and "Enum" in ast.unparse(node)), file
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+                assert ast.unparse(node.slice) == "(Ranking, 'both')", (file, ast.unparse(node))
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -183,11 +192,11 @@ def test_one_example_has_areas_without_intervals(folder: Path, tmp_path: Path) -
     assert f"CPR {content['cpr']['value']:.3f}\n" in said
 
 
-def test_examples_whose_inputs_do_not_differ_have_nothing_to_keep(
+def test_examples_whose_metrics_do_not_differ_have_nothing_to_keep(
     folder: Path, tmp_path: Path
 ) -> None:
-    same = entry(0)
-    (tmp_path / "x.json").write_text(json.dumps([{**same, "corrupted": same["clean"]}] * 2))
+    before = entry(0, position=1)  # read before the corrupted token
+    (tmp_path / "x.json").write_text(json.dumps([before] * 2))
     given = (folder / "model", tmp_path / "x.json", folder / "scores.json")
     assert_refused(call("evaluate", *given, "--out", tmp_path / "c.csv"), "same metric")
 
@@ -230,6 +239,11 @@ def test_a_circuit_with_unknown_edges_or_nodes(
         (("--out", "c.csv", "--fractions", "0.5,0.1"), ("ascend",)),
         (("--out", "c.csv", "--fractions", "1,2"), ("from 0 to 1",)),
         (("--out", "c.csv", "--memory-budget", "much"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--memory-budget", "9" * 400 + "TiB"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--memory-budget", "999999999TiB"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--batch-size", "9" * 30), ("--batch-size",)),
+        (("--out", "/dev/null/c.csv"), ("is a file, not a folder",)),
+        (("--out", "x" * 300 + ".csv"), ("too long",)),
         (("--out", "c.csv", "--given"), ("'c.csv'", ".json")),
     ],
 )
@@ -278,14 +292,16 @@ def test_attention_other_than_declared(
     assert_refused(refused, "'full' is declared", "causal")
 
 
-@pytest.mark.parametrize("device", ["banana", "cuda:7"])
+@pytest.mark.parametrize(
+    "device", ["banana", "cuda:7", "meta", "xla", "hpu", "fpga", "", "x" * 999]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_device_that_there_is_not(
     folder: Path, tmp_path: Path, command: str, device: str
 ) -> None:
     given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
     refused = call(command, *given, "--out", tmp_path / "o.json", "--device", device)
-    assert_refused(refused, device, "use ")
+    assert_refused(refused, device[:20], "use ")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -316,7 +332,12 @@ def test_what_cannot_be_read_or_written(folder: Path, tmp_path: Path, command: s
     (tmp_path / "torn.json").write_text("[{")
     for model, given_examples, out, words in (
         (tmp_path / "absent", examples, tmp_path / "o.json", ("absent",)),
-        (folder / "model", tmp_path / "none.json", tmp_path / "o.json", ("none.json", "can't be")),
+        (
+            folder / "model",
+            tmp_path / "none.json",
+            tmp_path / "o.json",
+            ("none.json", "Can't read"),
+        ),
         (folder / "model", tmp_path / "torn.json", tmp_path / "o.json", ("not valid JSON",)),
         (folder / "model", examples, tmp_path / "torn.json" / "o.json", ("Can't write",)),
     ):

@@ -32,6 +32,8 @@ ROOMS = (
     ("results",),
     ("config",),
     ("processes",),
+    ("documents",),
+    ("choices",),
     ("errors",),
 )
 FLOOR = {room: len(ROOMS) - row for row, rooms in enumerate(ROOMS) for room in rooms}

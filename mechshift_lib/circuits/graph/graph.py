@@ -15,13 +15,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.choices import KV
+from mechshift_lib.errors import CircuitError, shown
 from mechshift_lib.models.loading import LoadedModel
+
+#: Layers, or heads of a layer, that a graph may have.
+MOST = 10_000
 
 Part = Literal["q", "k", "v", "m"]
 
@@ -42,8 +46,27 @@ class Graph:
     n_layers: int
     n_heads: int
     n_kv_heads: int
-    kv: Literal["ungrouped", "grouped"] = "ungrouped"
+    kv: KV = "ungrouped"
     parallel: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.n_layers, self.n_heads, self.n_kv_heads)
+        whole = all(isinstance(x, int) and not isinstance(x, bool) for x in counts)
+        if not whole or min(counts) < 1 or max(counts) > MOST:
+            raise CircuitError(
+                "A graph has whole numbers of layers, heads and key/value heads, from 1 to "
+                f"{MOST}, not {shown(counts)}."
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise CircuitError(
+                f"A graph's {self.n_heads} heads can't share {self.n_kv_heads} key/value heads "
+                "evenly."
+            )
+        if self.kv not in get_args(KV) or not isinstance(self.parallel, bool):
+            raise CircuitError(
+                "A graph's kv is 'ungrouped' or 'grouped' and its parallel true or false, not "
+                f"{shown(self.kv)} and {shown(self.parallel)}."
+            )
 
     @classmethod
     def for_model(cls, model: LoadedModel) -> Graph:
@@ -80,8 +103,11 @@ class Graph:
 
     @property
     def n_edges(self) -> int:
-        """Number of edges."""
-        return int(self.visible.sum())
+        """Number of edges: the sum of :attr:`visible`, without making it."""
+        layers, heads = self.n_layers, self.n_heads
+        before = layers + (heads + 1) * layers * (layers - 1) // 2  # sources before each layer
+        beside = 0 if self.parallel else layers * heads  # the heads that an MLP sees of its layer
+        return self.readers_per_layer * before + beside + self.n_sources
 
     # -- index maths -------------------------------------------------------------------------
 
@@ -184,7 +210,7 @@ class Graph:
             near = self.near(name)
             hint = f"did you mean {' or '.join(map(repr, near))}? T" if near else "t"
             raise CircuitError(
-                f"Unknown edge {name[:80]!r}: {hint}his graph has {self.n_layers} layers of "
+                f"Unknown edge {shown(name)}: {hint}his graph has {self.n_layers} layers of "
                 f"{self.n_heads} heads with {self.kv} k and v, and names such as "
                 f"{self.names[-1]!r}."
             ) from None

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import KV, Ablation
 from mechshift_lib.circuits.evaluation.curve import AREAS, FRACTIONS, RANKING_OF, Curve
 from mechshift_lib.circuits.evaluation.faithfulness import (
     RunOptions,
     edge_counts,
     faithfulness_curves,
 )
-from mechshift_lib.circuits.graph.circuit import Circuit, check_suffix
+from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.selection import SELECTIONS
-from mechshift_lib.circuits.questions.items import check_batch_size, check_items
+from mechshift_lib.circuits.questions.items import check_batch_size, check_corrupted, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.files.partial import (
@@ -31,7 +31,7 @@ from mechshift_lib.cli.files.partial import (
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
 from mechshift_lib.config import Attention, Dtype
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.loading import KV, LoadedModel, load_folder
+from mechshift_lib.models.loading import LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 
 #: At most so many chunks: each of them averages the whole reference set anew. Optimal ablation,
@@ -99,6 +99,8 @@ class Questions:
         check_metric(self.metric)
         check_batch_size(self.batch_size)
         items = read_examples(self.examples)
+        if self.ablation is Ablation.RESAMPLE:  # the others need no corrupted input
+            check_corrupted(items)
         reference = items if self.reference is None else read_examples(self.reference)
         model = load_folder(
             self.model_dir,
@@ -140,7 +142,7 @@ def evaluate_file(
     edge_counts(1, fractions)
     check_suffix(circuit_path, (".json", ".parquet"))
     if out is not None:
-        check_suffix(out, SUFFIXES)
+        check_out(out, SUFFIXES)
     if selection not in SELECTIONS:
         raise CircuitError(
             f"Unknown selection {selection!r}: choose one of {', '.join(SELECTIONS)}."
