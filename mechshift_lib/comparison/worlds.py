@@ -19,9 +19,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from mechshift_lib.comparison import claims
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
 from mechshift_lib.comparison.similarity import Corrected, Measure
-from mechshift_lib.comparison.verdicts import MARGINS, Outcome, decide
+from mechshift_lib.comparison.verdicts import Outcome, decide
 from mechshift_lib.errors import CircuitError
 
 Array = NDArray[np.float64]
@@ -198,10 +199,12 @@ def contrasts(overlaps: Array) -> tuple[Array, Array]:
     return own, own - (overlaps[:, 0, 1] - overlaps[:, 1, 1])
 
 
-def judged(overlaps: Array, margin: float = MARGINS["C1"]) -> Outcome:
+def judged(overlaps: Array) -> Outcome:
     """The verdict on one simulated study, by the rule of :mod:`comparison.verdicts`."""
     named = zip(contrasts(overlaps), ("the global task", "the control"), strict=True)
-    return decide([contrast_over_seeds(list(x), against) for x, against in named], margin)
+    return decide(
+        [contrast_over_seeds(list(x), against) for x, against in named], claims.margin("C1")
+    )
 
 
 def planted_drift(
