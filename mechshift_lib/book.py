@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -211,8 +212,8 @@ def vendor_mathjax(root: Path = ROOT) -> bool:
     return True
 
 
-def generate(root: Path = ROOT) -> None:
-    """Write ``book/generated``: what hand-written pages include."""
+def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
+    """Write ``book/generated``: what hand-written pages include, and which pages aren't fresh."""
     from mechshift_lib.plots.graph import graph_svg  # drawing takes a second to import
 
     pairs = [load_pair(name, root) for name in default_pairs(root)]
@@ -224,14 +225,16 @@ def generate(root: Path = ROOT) -> None:
     for pair in pairs:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
     _write_if_changed(generated / "graph.svg", graph_svg())
+    _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 
-def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
+def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[str] = ()) -> Path:
     """Build the book from the executed notebooks; only changed pages are made anew.
 
     Args:
         root: the checkout.
         out: folder in which ``_build`` is made; by default the checkout.
+        stale: pages that aren't fresh, such as ``"tiny-qwen/circuits"``: they will say so.
 
     Returns:
         Path of the first page.
@@ -239,6 +242,7 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     Raises:
         BookError: a page that the table of contents names is missing, or the build had a warning.
         ConfigError: Jupyter Book isn't installed.
+        StoppedError: a signal asked the build to end.
     """
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
@@ -250,9 +254,7 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
         raise BookError(
             f"{len(absent)} pages are not executed yet ({absent[0]}, ...): say mechshift book."
         )
-    generate(root)
-    if not vendor_mathjax(root):
-        print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
+    generate(root, stale)
     out = out or root
     # It has no __main__ to run by -m.
     start = "from mechshift_lib.processes import end_with_owner; end_with_owner(); "
@@ -260,6 +262,8 @@ def build_book(root: Path = ROOT, out: Path | None = None) -> Path:
     command = [sys.executable, "-c", start, "build", str(root)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
     with interruptible():
+        if not vendor_mathjax(root):
+            print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
         done = run_child(command, cwd=root, capture=True)
     page = out / "_build" / "html" / "index.html"
     if done.returncode or not page.is_file():

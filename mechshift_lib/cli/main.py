@@ -107,16 +107,19 @@ def book(
     from mechshift_lib.book import build_book
     from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
+    stale = []
     if execute:
         run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
-    elif stale := out_of_date(budget=budget.value):
+    else:
+        stale = out_of_date(budget=budget.value)
+    if stale:
         typer.echo(
             "mechshift: Some pages are those of their last success and not fresh "
             f"({', '.join(stale[:3])}{', ...' if len(stale) > 3 else ''}; {len(stale)} in all): "
             "say mechshift book.",
             err=True,
         )
-    page = build_book()
+    page = build_book(stale=stale)
     typer.echo(f"The book is ready: {page}")
 
 

@@ -140,10 +140,12 @@ def test_a_book_of_older_pages_says_so(
     monkeypatch: pytest.MonkeyPatch, stale: list[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(workflow, "out_of_date", lambda **_: stale)
-    monkeypatch.setattr(book, "build_book", lambda: tmp_path)
+    built = []
+    monkeypatch.setattr(book, "build_book", lambda stale: built.append(stale) or tmp_path)
     code, out, err = call("book", "--no-execute")
     assert code == 0
     assert str(tmp_path) in out
+    assert built == [stale]
     if stale:
         assert_one_sentence(err, "not fresh", stale[0], f"{len(stale)} in all")
     else:
