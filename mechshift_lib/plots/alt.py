@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 #: Longest alternative text; a screen reader can't skim.
 LENGTH = 900
@@ -58,10 +60,16 @@ def _range(ax: Axes, rows: Sequence[str]) -> str:
     if not np.isfinite(ends).all():
         return ""
     spans = [
-        f"{name} from {low:.2g} to {high:.2g}"
-        for name, (low, high) in zip("xy", ends.T, strict=True)
+        f"{name} from {_tick(axis, low)} to {_tick(axis, high)}"
+        for name, axis, (low, high) in zip("xy", (ax.xaxis, ax.yaxis), ends.T, strict=True)
     ]
     return f"({'; '.join(spans[:1] if rows else spans)})"
+
+
+def _tick(axis: Axis, value: float) -> str:
+    """A value as the axis writes it (a share as percent), to two digits."""
+    value, written = float(f"{value:.2g}"), axis.get_major_formatter()
+    return written(value, None) if isinstance(written, FuncFormatter) else f"{value:g}"
 
 
 def _listed(name: str, texts: Sequence[str]) -> str:

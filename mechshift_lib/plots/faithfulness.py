@@ -53,7 +53,8 @@ def _dress(ax: Axes, table: pd.DataFrame) -> None:
     ax.set_xscale("log")
     ax.set_ylim(max(RANGE[0], low - margin), min(RANGE[1], high + margin))
     ax.grid(axis="y", color=GRID)
-    ax.set_xticks(TICKS, [f"{100 * share:g}" for share in TICKS])
+    ax.set_xticks(TICKS)
+    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     ax.minorticks_off()
 
 

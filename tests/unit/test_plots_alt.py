@@ -17,6 +17,7 @@ def drawn(cells):
     other.set_title("MDM")
     other.set_yticks([0, 1], ["early heads", "late heads"])
     other.set_xlabel("points lost")
+    other.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     return fig
 
 
@@ -24,7 +25,7 @@ def test_title_finding_axes_and_ranges_are_told():
     text = alt_text(drawn(np.array([[-0.25, np.nan], [0.0, 0.75]])), "**Much** is lost.")
     assert text == (
         "Where it is. Much is lost. Axes: rows; points lost. Panels: ARM (-0.25 to 0.75, largest "
-        "in row late heads, column 1); MDM (x from 0 to 0.5)."
+        "in row late heads, column 1); MDM (x from 0 to 50)."
     )
 
 
