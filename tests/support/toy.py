@@ -57,6 +57,12 @@ def page(folder: Path) -> Path:
     return folder / "book" / "executed" / "toy" / "behaviour.ipynb"
 
 
+def heed_signals() -> None:
+    """Heed what the tests' own process may have been started to ignore (``nohup``, ``&``)."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def start(folder: Path, marker: str = "") -> subprocess.Popen[str]:
     """``mechshift run toy``, in a process group of its own."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
@@ -68,6 +74,7 @@ def start(folder: Path, marker: str = "") -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_signals,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ import pytest
 from mechshift_lib import processes
 from mechshift_lib.config import ROOT
 from mechshift_lib.processes import StoppedError, alone, interruptible, run_child
-from tests.support.toy import wait_for
+from tests.support.toy import heed_signals, wait_for
 
 #: A child that says its number, and lives on.
 CHILD = """
@@ -36,7 +37,13 @@ with processes.interruptible():
 """
 
 
-def start(folder: Path, before: str = "", **options: object) -> tuple[subprocess.Popen[bytes], int]:
+def ignore_hangups() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+def start(
+    folder: Path, before: str = "", signals: Callable[[], None] = heed_signals
+) -> tuple[subprocess.Popen[bytes], int]:
     """An owner and the number of its grandchild."""
     pid = folder / "pid"
     (folder / "child.py").write_text(CHILD.format(before=before, pid=pid))
@@ -47,7 +54,7 @@ def start(folder: Path, before: str = "", **options: object) -> tuple[subprocess
         cwd=folder,
         env=environment,
         stderr=subprocess.PIPE,
-        **options,  # type: ignore[call-overload]
+        preexec_fn=signals,
     )
     assert wait_for(lambda: pid.is_file() and pid.read_text(), 30)
     return owner, int(pid.read_text())
@@ -74,7 +81,7 @@ def test_a_child_that_does_not_want_to_end_is_killed(tmp_path: Path) -> None:
 
 def test_a_signal_that_was_to_be_ignored_stays_ignored(tmp_path: Path) -> None:
     """As with ``nohup``."""
-    owner, child = start(tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+    owner, child = start(tmp_path, signals=ignore_hangups)
     owner.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         owner.wait(timeout=1)
@@ -107,6 +114,9 @@ def test_a_child_that_ends_by_itself_gives_its_output_and_leaves_nothing(tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_is_a_sentence_and_its_exit_code(number: signal.Signals) -> None:
+    own = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    heed_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     before, cleaned = signal.getsignal(signal.SIGTERM), []
 
     def work() -> None:
@@ -116,11 +126,15 @@ def test_a_signal_is_a_sentence_and_its_exit_code(number: signal.Signals) -> Non
         finally:
             cleaned.append(True)
 
-    with pytest.raises(StoppedError, match=number.name) as error, interruptible():
-        work()
-    assert error.value.exit_code == 128 + number
-    assert cleaned
-    assert signal.getsignal(signal.SIGTERM) is before
+    try:
+        with pytest.raises(StoppedError, match=number.name) as error, interruptible():
+            work()
+        assert error.value.exit_code == 128 + number
+        assert cleaned
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        for which, handler in own.items():
+            signal.signal(which, handler)
 
 
 def test_one_at_a_time_and_a_killed_one_locks_nobody_out(
