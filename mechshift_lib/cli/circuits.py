@@ -37,7 +37,10 @@ if TYPE_CHECKING:
 
 def attribute(
     model: Annotated[
-        Path, typer.Option(help="Any Hugging Face folder (Llama, Qwen2, Qwen3, GPT-2, GPT-NeoX).")
+        Path,
+        typer.Option(
+            help="Any Hugging Face folder (Llama, Qwen, Mistral, Phi-3, Gemma, OLMo, GPT-2, NeoX)."
+        ),
     ],
     examples: Annotated[Path, typer.Option(help=EXAMPLES_HELP)],
     out: Annotated[

@@ -73,12 +73,17 @@ class Anatomy:
         final_norm: norm in front of the unembedding.
         unembed: linear map from ``final_norm``'s output to the logits.
         norm: ``"rms"`` (no centring) or ``"layer"`` (LayerNorm).
+        gain: what a norm multiplies by: its ``"weight"``, one plus its weight (``"one-plus"``,
+            Gemma), or nothing (``"none"``, OLMo).
+        epsilon: epsilon of the norms where their modules don't hold it.
         attn: attention module, ``""`` where the layer itself attends.
         parallel: attention and MLP of a layer both read the layer's input.
         layer_returns: number of values in the tuple that a layer returns, the stream first; 0
             where it returns the stream alone.
         padding: how the model takes padding: a mask ``[batch, pos]`` (``"2d"``), a boolean mask
             that broadcasts to ``[batch, head, query, key]`` (``"4d"``), or ``"none"``.
+        unset: names of numbers that a configuration must leave unset, because what they switch on
+            has no place here.
         config: names of the configuration's numbers.
     """
 
@@ -102,6 +107,9 @@ class Anatomy:
     parallel: bool = False
     layer_returns: int = 0
     padding: Literal["2d", "4d", "none"] = "2d"
+    gain: Literal["weight", "one-plus", "none"] = "weight"
+    epsilon: float | None = None
+    unset: tuple[str, ...] = ()
     config: ConfigNames = field(default_factory=ConfigNames)
 
     def layer(self, root: Any, index: int) -> Any:
@@ -201,14 +209,20 @@ def projection_bias(
     return gather_qkv(anatomy, filled, d_head)
 
 
-def norm_parts(module: Any) -> tuple[Tensor, float]:
-    """Gain ``[d_model]`` and epsilon of an RMSNorm or LayerNorm.
+def norm_parts(anatomy: Anatomy, module: Any) -> tuple[Tensor, float]:
+    """Gain and epsilon of an RMSNorm or LayerNorm.
+
+    The gain is ``[d_model]``, or a 1 without dimensions where there is none.
 
     Raises:
-        ModelError: the module has neither ``eps`` nor ``variance_epsilon``.
+        ModelError: the module lacks what the anatomy says.
     """
-    for name in ("variance_epsilon", "eps"):
-        epsilon = getattr(module, name, None)
-        if isinstance(epsilon, float) and isinstance(getattr(module, "weight", None), Tensor):
-            return module.weight, epsilon
-    raise ModelError(f"{type(module).__name__} is not a norm with a gain: check the anatomy.")
+    named = (getattr(module, name, None) for name in ("variance_epsilon", "eps"))
+    epsilon = anatomy.epsilon or next((x for x in named if isinstance(x, float)), None)
+    weight = getattr(module, "weight", None)
+    if epsilon is not None and weight is None and anatomy.gain == "none":
+        return torch.ones(()), epsilon
+    if epsilon is not None and isinstance(weight, Tensor) and anatomy.gain != "none":
+        return (weight if anatomy.gain == "weight" else 1 + weight.float()), epsilon
+    gain = "no gain" if anatomy.gain == "none" else "a gain"
+    raise ModelError(f"{type(module).__name__} is not a norm with {gain}: check the anatomy.")

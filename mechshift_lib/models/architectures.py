@@ -43,6 +43,20 @@ QWEN3 = replace(LLAMA, model_type="qwen3")
 #: a mask as scaled dot-product attention does, and returns a tuple from each layer.
 DREAM = replace(LLAMA, model_type="Dream", layer_returns=1, padding="4d")
 
+#: Llama's names; layers may see through a sliding window.
+MISTRAL = replace(LLAMA, model_type="mistral")
+
+#: Llama's names but for one projection for query, key and value, grouped.
+PHI3 = replace(LLAMA, model_type="phi3", q="", k="", v="", fused="self_attn.qkv_proj")
+
+#: Llama's names; embeddings are scaled within their module, and norms add one to their weight.
+GEMMA = replace(LLAMA, model_type="gemma", gain="one-plus")
+
+#: Llama's names; LayerNorms without a gain, whose epsilon stands in their code.
+OLMO = replace(
+    LLAMA, model_type="olmo", norm="layer", gain="none", epsilon=1e-5, unset=("clip_qkv",)
+)
+
 GPT2 = Anatomy(
     model_type="gpt2",
     embed="transformer.drop",  # token plus position embeddings
@@ -109,7 +123,44 @@ LLADA = Anatomy(
 )
 
 ANATOMIES: dict[str, Anatomy] = {
-    a.model_type: a for a in (LLAMA, QWEN2, QWEN3, DREAM, GPT2, GPT_NEOX, LLADA)
+    a.model_type: a
+    for a in (
+        LLAMA,
+        QWEN2,
+        QWEN3,
+        MISTRAL,
+        PHI3,
+        GEMMA,
+        OLMO,
+        DREAM,
+        GPT2,
+        GPT_NEOX,
+        LLADA,
+    )
+}
+
+_BEHIND = (
+    "puts a norm behind attention and MLP, so that what a head adds to the residual stream depends "
+    "on the other heads"
+)
+_SCALED = "multiplies what is added to the residual stream by a constant"
+_ONE_NORM = "has one norm for attention and MLP together"
+_EXPERTS = "has mixtures of experts, so that a layer has no one MLP"
+
+#: Families that no anatomy describes, and why.
+UNDESCRIBED: dict[str, str] = {
+    "gemma2": _BEHIND,
+    "gemma3_text": _BEHIND,
+    "olmo2": _BEHIND,
+    "olmo3": _BEHIND,
+    "granite": _SCALED,
+    "phi": _ONE_NORM,
+    "gptj": _ONE_NORM,
+    "opt": "adds positions to its embeddings outside of any module",
+    "mixtral": _EXPERTS,
+    "qwen2_moe": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "olmoe": _EXPERTS,
 }
 
 
@@ -130,16 +181,26 @@ def anatomy_of(config: PretrainedConfig) -> Anatomy:
     """The anatomy of a model by its configuration.
 
     Raises:
-        ModelError: the architecture is unknown.
+        ModelError: the architecture is unknown, or this model has what can't be described.
     """
     kind = getattr(config, "model_type", None) or type(config).__name__
+    known = ", ".join(sorted(ANATOMIES, key=str.lower))
+    if kind not in ANATOMIES and kind in UNDESCRIBED:
+        raise ModelError(
+            f"Architecture {kind!r} can't be described: it {UNDESCRIBED[kind]}. Use one of {known}."
+        )
     if kind not in ANATOMIES:
-        known = ", ".join(sorted(ANATOMIES, key=str.lower))
         raise ModelError(
             f"Architecture {kind!r} is unknown: use one of {known}, or describe it in "
             "mechshift_lib/models/architectures.py."
         )
     anatomy = ANATOMIES[kind]
+    for name in anatomy.unset:
+        if getattr(config, name, None):
+            raise ModelError(
+                f"This {kind} model sets {name!r}, which the library can't describe: use a model "
+                f"of the family without it, or one of {known}."
+            )
     if not anatomy.config.parallel:
         return anatomy
     return replace(anatomy, parallel=bool(getattr(config, anatomy.config.parallel)))

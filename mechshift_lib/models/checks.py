@@ -65,19 +65,25 @@ def check_parts(model: PreTrainedModel, anatomy: Anatomy) -> None:
     """
     shape = shape_of(model.config, anatomy)
     width, heads, kv, head = shape.d_model, shape.n_heads, shape.n_kv_heads, shape.d_head
+    if anatomy.fused and anatomy.fused_layout == "interleaved" and kv != heads:
+        raise ModelError(
+            f"An interleaved projection has a key and value for each of its {heads} query heads, "
+            f"but this model has {kv}: correct the anatomy in "
+            "mechshift_lib/models/architectures.py."
+        )
     try:
         untie_unembedding(model, anatomy)
         for name in (anatomy.embed, anatomy.final_norm, anatomy.unembed):
             at(model, name)
-        norm_parts(at(model, anatomy.final_norm))
+        norm_parts(anatomy, at(model, anatomy.final_norm))
         for index in range(shape.n_layers):
             layer = anatomy.layer(model, index)
             for path in filter(None, (anatomy.attn, anatomy.mlp)):
                 at(layer, path)
             neurons = rows(at(layer, anatomy.mlp_out)).shape[1]
             _check_shape(rows(at(layer, anatomy.mlp_out)), (width, neurons), anatomy.mlp_out)
-            norm_parts(at(layer, anatomy.attn_norm))
-            norm_parts(at(layer, anatomy.mlp_norm))
+            norm_parts(anatomy, at(layer, anatomy.attn_norm))
+            norm_parts(anatomy, at(layer, anatomy.mlp_norm))
             _check_shape(rows(at(layer, anatomy.o)), (width, heads * head), anatomy.o)
             if anatomy.fused:
                 expected = ((heads + 2 * kv) * head, width)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from mechshift_lib.models.anatomy import Anatomy, at
-from mechshift_lib.models.shape import shape_of
+from mechshift_lib.models.anatomy import Anatomy, at, projections
+from mechshift_lib.models.shape import Shape, shape_of
 
 
 def ungroup(model: PreTrainedModel, anatomy: Anatomy) -> None:
@@ -23,10 +24,11 @@ def ungroup(model: PreTrainedModel, anatomy: Anatomy) -> None:
         return
     for index in range(shape.n_layers):
         layer = anatomy.layer(model, index)
-        for path in (anatomy.k, anatomy.v):
-            parent, _, name = path.rpartition(".")
-            owner = at(layer, parent) if parent else layer
-            setattr(owner, name, _repeated(at(layer, path), shape.n_kv_heads, groups))
+        for path in projections(anatomy):
+            if path != anatomy.q:
+                parent, _, name = path.rpartition(".")
+                owner = at(layer, parent) if parent else layer
+                setattr(owner, name, _repeated(at(layer, path), shape, anatomy))
         attention = at(layer, anatomy.attn) if anatomy.attn else layer
         _declare(attention, "num_key_value_groups", 1)
         _declare(attention, "num_key_value_heads", shape.n_heads)
@@ -40,16 +42,23 @@ def _declare(owner: Any, name: str, value: int) -> None:
         setattr(owner, name, value)
 
 
-def _repeated(linear: nn.Linear, n_kv_heads: int, groups: int) -> nn.Linear:
-    """A projection whose output repeats each of the ``n_kv_heads`` heads ``groups`` times."""
+def _repeated(linear: nn.Linear, shape: Shape, anatomy: Anatomy) -> nn.Linear:
+    """A projection whose output has each k and v head once for every query head of its group.
+
+    A fused projection's queries, which come first, stay as they are.
+    """
+    groups = shape.n_heads // shape.n_kv_heads
+    queries = shape.n_heads * shape.d_head if anatomy.fused else 0
 
     def repeat(tensor: Tensor) -> Tensor:
-        heads = tensor.reshape(n_kv_heads, -1, *tensor.shape[1:])
-        return heads.repeat_interleave(groups, dim=0).reshape(-1, *tensor.shape[1:])
+        """``[out, …]`` → ``[more out, …]``; k and v follow each other, head by head."""
+        heads = tensor[queries:].unflatten(0, (-1, shape.d_head))
+        return torch.cat([tensor[:queries], heads.repeat_interleave(groups, 0).flatten(0, 1)])
 
+    weight = nn.Parameter(repeat(linear.weight.detach()), requires_grad=False)
     has_bias = linear.bias is not None
-    wide = nn.Linear(linear.in_features, linear.out_features * groups, has_bias, device="meta")
-    wide.weight = nn.Parameter(repeat(linear.weight.detach()), requires_grad=False)
+    wide = nn.Linear(linear.in_features, len(weight), has_bias, device="meta")
+    wide.weight = weight
     if has_bias:
         wide.bias = nn.Parameter(repeat(linear.bias.detach()), requires_grad=False)
     return wide.eval()

@@ -10,7 +10,7 @@ from mechshift_lib.models.loading import LoadedModel
 
 def normed(model: LoadedModel, norm: nn.Module, x: Tensor) -> Tensor:
     """Output of a norm module for inputs ``[..., d_model]``, in the precision of ``x``."""
-    gain, epsilon = norm_parts(norm)
+    gain, epsilon = norm_parts(model.anatomy, norm)
     if model.anatomy.norm == "layer":
         x = x - x.mean(-1, keepdim=True)
     x = x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt() * gain.to(x.dtype)

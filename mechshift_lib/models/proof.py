@@ -193,7 +193,7 @@ def _linear(module: Any, x: Tensor) -> Tensor:
 
 def _check_norm(anatomy: Anatomy, module: Any, path: str, x: Tensor, normed: Tensor) -> None:
     """Check that a norm computes what the gradients of circuits assume."""
-    gain, epsilon = norm_parts(module)
+    gain, epsilon = norm_parts(anatomy, module)
     wide = torch.promote_types(x.dtype, torch.float32)
     x = x.to(wide)
     if anatomy.norm == "layer":
@@ -203,7 +203,9 @@ def _check_norm(anatomy: Anatomy, module: Any, path: str, x: Tensor, normed: Ten
     if bias is not None:
         expected = expected + bias.to(wide)
     kind = "a LayerNorm" if anatomy.norm == "layer" else "an RMSNorm"
-    _compare(anatomy, f"the output of {path}", normed, expected, f"that of {kind} with its gain")
+    gain_of = {"weight": "with its gain", "one-plus": "with one plus its gain", "none": "alone"}
+    rule = f"that of {kind} {gain_of[anatomy.gain]}"
+    _compare(anatomy, f"the output of {path}", normed, expected, rule)
 
 
 def _compare(anatomy: Anatomy, what: str, found: Tensor, expected: Tensor, rule: str) -> None:

@@ -17,7 +17,7 @@ from tests.support.rotary import rotate
 
 
 class Parts:
-    """A model with Llama's names: Llama, Qwen2, Qwen3 and Dream."""
+    """A model with Llama's names: Llama, Qwen2, Qwen3, Mistral, Gemma, OLMo and Dream."""
 
     parallel = False
 
@@ -78,6 +78,15 @@ class Parts:
     def logits(self, stream: Tensor) -> Tensor:
         """Logits of the final residual stream."""
         return self.model.lm_head(self.model.model.norm(stream))
+
+
+class Phi3Parts(Parts):
+    """Phi-3: Llama's names but for one projection."""
+
+    def project(self, layer: Any, part: str, head: int, x: Tensor) -> Tensor:
+        """All q, then all k, then all v, of which there are fewer."""
+        before = {"q": 0, "k": self.n_heads, "v": self.n_heads + self.n_kv_heads}[part]
+        return x @ layer.self_attn.qkv_proj.weight[self.slice(before + head)].T
 
 
 class Gpt2Parts(Parts):
@@ -205,6 +214,7 @@ class LladaParts(Parts):
 
 
 KINDS: dict[str, Callable[[PreTrainedModel], Parts]] = {
+    "phi3": Phi3Parts,
     "gpt2": Gpt2Parts,
     "gpt_neox": NeoxParts,
     "llada": LladaParts,

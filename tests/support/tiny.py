@@ -6,12 +6,20 @@ import random
 
 import torch
 from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
     GPTNeoXConfig,
     GPTNeoXForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    OlmoConfig,
+    OlmoForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -31,21 +39,31 @@ ARCHITECTURES = ("llama", "qwen2", "gpt2")
 #: Attend as they are told to.
 EITHER_WAY = (*ARCHITECTURES, "qwen3", "pythia", "pythia-sequential")
 
+#: One of each habit that the others don't have, in one attention: each test of :data:`CASES`
+#: takes its time.
+ONE_WAY = {"mistral": "full", "phi3": "causal", "gemma": "full", "olmo": "causal"}
+
 #: Attend in both directions by their code.
 FULL_ONLY = ("dream", "llada")
 
 #: Have fewer key/value heads than query heads.
-GROUPED = ("llama", "qwen2", "qwen3", "dream", "llada")
+GROUPED = ("llama", "qwen2", "qwen3", *ONE_WAY, "dream", "llada")
 
-#: Every architecture in every attention that it can have.
-CASES = tuple((a, attention) for a in EITHER_WAY for attention in ("causal", "full")) + tuple(
-    (a, "full") for a in FULL_ONLY
+#: Every architecture, in every attention that it can have but for :data:`ONE_WAY`.
+CASES = (
+    *((a, attention) for a in EITHER_WAY for attention in ("causal", "full")),
+    *ONE_WAY.items(),
+    *((a, "full") for a in FULL_ONLY),
 )
 
 LLAMA_LIKE = {
     "llama": (LlamaConfig, LlamaForCausalLM),
     "qwen2": (Qwen2Config, Qwen2ForCausalLM),
     "qwen3": (Qwen3Config, Qwen3ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+    "phi3": (Phi3Config, Phi3ForCausalLM),
+    "gemma": (GemmaConfig, GemmaForCausalLM),
+    "olmo": (OlmoConfig, OlmoForCausalLM),
 }
 
 
@@ -88,8 +106,12 @@ def _build(architecture: str, layers: int) -> PreTrainedModel:
         neox = {"use_parallel_residual": parallel, "rotary_pct": 0.5}
         return GPTNeoXForCausalLM(GPTNeoXConfig(**common, **neox))
     kind, build = LLAMA_LIKE[architecture]
-    width = {"head_dim": 12} if architecture == "qwen3" else {}
-    return build(kind(**common, num_key_value_heads=2, **width))
+    own = {
+        "qwen3": {"head_dim": 12},
+        "gemma": {"head_dim": 8, "tie_word_embeddings": False},
+        "phi3": {"pad_token_id": 1},
+    }.get(architecture, {})
+    return build(kind(**common, num_key_value_heads=2, **own))
 
 
 def tiny_items(n: int, *, length: int = 8, seed: int = 0, reads: int = 1) -> list[Item]:

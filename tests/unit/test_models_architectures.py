@@ -6,20 +6,32 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     Gemma2Config,
+    Gemma3TextConfig,
     GraniteConfig,
     MixtralConfig,
-    OlmoConfig,
+    Olmo2Config,
+    Olmo3Config,
     OPTConfig,
     PhiConfig,
 )
 
 from mechshift_lib.errors import ModelError
-from mechshift_lib.models.anatomy import ConfigNames, at
-from mechshift_lib.models.architectures import ANATOMIES, GPT2, GPT_NEOX, LLAMA, QWEN2, register
+from mechshift_lib.models.anatomy import ConfigNames, at, projections
+from mechshift_lib.models.architectures import (
+    ANATOMIES,
+    GEMMA,
+    GPT2,
+    GPT_NEOX,
+    LLAMA,
+    QWEN2,
+    UNDESCRIBED,
+    register,
+)
 from mechshift_lib.models.loading import load_folder, wrap_model
 from mechshift_lib.models.shape import shape_of
 from tests.support.dream import DreamAttention, DreamConfig, DreamModel
@@ -51,8 +63,8 @@ def test_ungrouping_leaves_the_logits_as_they_are(architecture):
     torch.testing.assert_close(single.logits(tokens()), grouped.logits(tokens()))
     assert (grouped.n_kv_heads, single.n_kv_heads) == (2, 2)
     assert (grouped.shape.n_kv_heads, single.shape.n_kv_heads) == (2, 4)
-    k = at(single.anatomy.layer(single.hf, 1), single.anatomy.k)
-    assert k.out_features == single.n_heads * single.d_head
+    wide = [at(single.anatomy.layer(single.hf, 1), path) for path in projections(single.anatomy)]
+    assert sum(x.out_features for x in wide) == 3 * single.n_heads * single.d_head
 
 
 @pytest.mark.parametrize("architecture", ALL)
@@ -216,30 +228,82 @@ PHI = replace(
 )
 
 
+BETWEEN = replace(GEMMA, mlp_norm="pre_feedforward_layernorm")
+
+
 @pytest.mark.parametrize(
     ("anatomy", "config", "message"),
     [
         (LLAMA, GraniteConfig(**SMALL, residual_multiplier=0.5), "isn't the sum"),
         (LLAMA, GraniteConfig(**SMALL, embedding_multiplier=2.0), "isn't the sum"),
         (LLAMA, GraniteConfig(**SMALL, logits_scaling=3.0), "aren't the unembedding"),
-        (LLAMA, Gemma2Config(**SMALL, head_dim=8), "isn't that of an RMSNorm"),
-        (LLAMA, OlmoConfig(**SMALL), "not a norm with a gain"),
+        (
+            BETWEEN,
+            Gemma2Config(**SMALL, head_dim=8),
+            "input of pre_feedforward_layernorm in layer 0",
+        ),
+        (BETWEEN, Gemma3TextConfig(**SMALL, head_dim=8), "input of pre_feedforward_layernorm in"),
+        (LLAMA, Olmo2Config(**SMALL), "no attribute 'input_layernorm'"),
+        (LLAMA, Olmo3Config(**SMALL), "no attribute 'input_layernorm'"),
         (LLAMA, MixtralConfig(**SMALL, num_local_experts=2), "no attribute 'down_proj'"),
         (OPT, OPTConfig(**UNGROUPED, ffn_dim=48, word_embed_proj_dim=32), "isn't the sum"),
         (PHI, PhiConfig(**SMALL), "in their order"),
     ],
 )
 def test_architectures_that_cannot_be_described_are_refused(monkeypatch, anatomy, config, message):
-    """Scaled streams or logits, norms of other kinds, positions without a module, shared norms."""
+    """Scaled streams or logits, norms behind, positions without a module, shared norms, experts.
+
+    What is said without an anatomy, and what comes out where one is tried all the same.
+    """
     torch.manual_seed(0)
     hf = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(ModelError, match=f"Architecture '{config.model_type}' is unknown"):
+    with pytest.raises(ModelError, match=f"Architecture '{config.model_type}' can't be") as caught:
         wrap_model(hf)
+    assert UNDESCRIBED[config.model_type] in str(caught.value)
+    assert len(str(caught.value)) <= 400
     anatomy = replace(anatomy, model_type=config.model_type)
     monkeypatch.setitem(ANATOMIES, anatomy.model_type, anatomy)
     with pytest.raises(ModelError, match=message) as caught:
         wrap_model(hf)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", UNDESCRIBED)
+def test_every_family_that_cannot_be_described_is_one(kind):
+    assert kind in CONFIG_MAPPING
+    assert kind not in ANATOMIES
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "message"),
+    [
+        ("gemma", {"gain": "weight"}, "isn't that of an RMSNorm with its gain"),
+        ("gemma", {"gain": "none"}, "not a norm with no gain"),
+        ("llama", {"gain": "one-plus"}, "isn't that of an RMSNorm with one plus its gain"),
+        ("olmo", {"gain": "weight"}, "not a norm with a gain"),
+        ("olmo", {"epsilon": None}, "not a norm with no gain"),
+        ("olmo", {"epsilon": 1.0}, "isn't that of a LayerNorm alone"),
+        (
+            "phi3",
+            {"fused_layout": "interleaved"},
+            "each of its 4 query heads, but this model has 2",
+        ),
+    ],
+)
+def test_what_a_family_does_otherwise_is_proven(monkeypatch, architecture, changes, message):
+    hf = tiny_hf(architecture)
+    anatomy = replace(ANATOMIES[hf.config.model_type], **changes)
+    monkeypatch.setitem(ANATOMIES, anatomy.model_type, anatomy)
+    with pytest.raises(ModelError, match=message):
+        wrap_model(hf, kv="grouped")
+
+
+def test_numbers_that_a_model_must_leave_unset():
+    hf = tiny_hf("olmo")
+    assert wrap_model(hf).n_layers == 2
+    hf.config.clip_qkv = 8.0
+    with pytest.raises(ModelError, match="This olmo model sets 'clip_qkv'"):
+        wrap_model(hf)
 
 
 def test_weights_that_are_nan_are_said():

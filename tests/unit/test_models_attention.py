@@ -114,6 +114,21 @@ def test_windows_are_kept_in_a_causal_model():
     torch.testing.assert_close(wrap_model(hf).logits(ids), expected)
 
 
+@pytest.mark.parametrize("architecture", ["mistral", "phi3"])
+def test_a_window_of_all_layers_is_kept_or_taken_away(architecture):
+    def hf(window):
+        model = tiny_hf(architecture)
+        model.config.sliding_window = window
+        return model
+
+    ids = torch.arange(20)[None]
+    for causal in (True, False):
+        found = wrap_model(hf(WINDOW), attention="causal" if causal else "full").logits(ids)
+        kept, none = (hf(w)(ids, is_causal=causal).logits.detach() for w in (WINDOW, None))
+        assert (kept - none).abs().max() > 1e-2
+        torch.testing.assert_close(found, kept if causal else none)
+
+
 def test_windows_are_taken_away_under_full_attention(tmp_path):
     model = wrap_model(windowed_hf(), attention="full")
     plain = windowed_hf(use_sliding_window=False)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.processors import TemplateProcessing
-from transformers import OPTConfig, OPTForCausalLM, PreTrainedTokenizerFast
+from transformers import BloomConfig, BloomForCausalLM, PreTrainedTokenizerFast
 
 from mechshift_lib.config import HubSource, ModelSpec, WheelSource
 from mechshift_lib.errors import ModelError
@@ -221,19 +221,11 @@ def test_a_padding_token_beyond_the_embedding_is_in_no_text(folder):
 
 
 def test_unknown_architecture_names_the_known_ones(tmp_path):
-    config = OPTConfig(
-        vocab_size=20,
-        hidden_size=16,
-        ffn_dim=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        word_embed_proj_dim=16,
-        max_position_embeddings=16,
-    )
-    OPTForCausalLM(config).save_pretrained(tmp_path)
+    config = BloomConfig(vocab_size=20, hidden_size=16, n_layer=1, n_head=2)
+    BloomForCausalLM(config).save_pretrained(tmp_path)
     with pytest.raises(
         ModelError,
-        match="'opt' is unknown: use one of Dream, gpt2, gpt_neox,",
+        match="'bloom' is unknown: use one of Dream, gemma, gpt2,",
     ):
         load_folder(tmp_path)
 

@@ -13,7 +13,7 @@ from mechshift_lib.models.loading import load_model, wrap_model
 from mechshift_lib.models.sameness import UNGROUPING, check_same, unchanged
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
 from tests.support.llada import LLaDAConfig, LLaDAModelLM
-from tests.support.tiny import GROUPED, tiny_hf
+from tests.support.tiny import CASES, GROUPED, tiny_hf
 
 IDS = torch.arange(12).reshape(2, 6)
 
@@ -113,14 +113,15 @@ def test_an_adapter_with_a_token_of_its_own(tmp_path):
 
 @pytest.mark.parametrize("architecture", GROUPED)
 def test_heads_that_are_ungrouped_in_another_order_are_refused(monkeypatch, architecture):
-    def shuffled(linear, n_kv_heads, groups):
-        wide = repeated(linear, n_kv_heads, groups)
-        wide.weight = nn.Parameter(linear.weight.detach().repeat(groups, 1), requires_grad=False)
+    def shuffled(linear, shape, anatomy):
+        wide = repeated(linear, shape, anatomy)
+        last = wide.weight[-2 * shape.d_head :]
+        wide.weight = nn.Parameter(torch.cat([wide.weight[: -len(last)], last.flip(0)]), False)
         return wide
 
     repeated = grouping._repeated
     monkeypatch.setattr(grouping, "_repeated", shuffled)
-    attention = "full" if architecture in ("dream", "llada") else "causal"
+    attention = dict(CASES)[architecture]
     with pytest.raises(ModelError, match="Giving every query head its own key and value") as caught:
         wrap_model(tiny_hf(architecture), attention=attention)
     assert "kv 'grouped'" in str(caught.value)

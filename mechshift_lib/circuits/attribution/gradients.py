@@ -72,7 +72,7 @@ class SiteGradients:
     @classmethod
     def of_norm(cls, model: LoadedModel, norm: Any, dtype: torch.dtype) -> SiteGradients:
         """The one reader (MLP, logits) that takes a norm's output as it is."""
-        gain, epsilon = norm_parts(norm)
+        gain, epsilon = norm_parts(model.anatomy, norm)
         return cls(gain.to(dtype), epsilon, model.anatomy.norm == "layer", model.d_head)
 
     @property

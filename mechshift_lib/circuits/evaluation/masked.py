@@ -215,7 +215,7 @@ def _projected(
     """
     hf, anatomy, width = model.hf, model.anatomy, model.d_head
     norm = at(anatomy.layer(hf, index), anatomy.attn_norm)
-    gain, epsilon = norm_parts(norm)
+    gain, epsilon = norm_parts(anatomy, norm)
     weights = projection_rows(hf, anatomy, index, width).to(stream.dtype)
     shift = projection_bias(hf, anatomy, index, width)
     shift = stream.new_zeros(len(weights)) if shift is None else shift.to(stream.dtype)
