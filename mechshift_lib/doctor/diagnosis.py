@@ -240,7 +240,7 @@ def _load(
             f"{role}'s residual sum",
             True,
             "The outputs of embedding, heads and MLPs add up to the residual stream, and the "
-            f"attention is {spec.attention}.",
+            f"attention of every layer is {spec.attention}.",
         )
         return model
     return None

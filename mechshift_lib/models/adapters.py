@@ -32,7 +32,14 @@ def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
     """
     from peft import PeftModel
 
-    if not (path / WEIGHTS).is_file():
+    try:
+        missing = not (path / WEIGHTS).is_file()
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"Adapter folder {named(path)} can't be read ({type(error).__name__}): correct the "
+            "path, or its permissions."
+        ) from error
+    if missing:
         raise ModelError(
             f"Adapter folder {named(path)} has no {WEIGHTS}: train the adapter first, or save it "
             "as safetensors."

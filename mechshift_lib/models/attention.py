@@ -67,8 +67,8 @@ def set_attention(model: PreTrainedModel, anatomy: Anatomy, attention: Attention
 def sliding_window(config: Any) -> int | None:
     """Tokens that a layer with a sliding window sees, or ``None`` where no layer has one."""
     window, kinds = getattr(config, "sliding_window", None), getattr(config, "layer_types", None)
-    sliding = kinds is None or "sliding_attention" in kinds
-    return int(window) if window and sliding else None
+    sliding = not isinstance(kinds, list) or "sliding_attention" in kinds
+    return window if isinstance(window, int) and window > 0 and sliding else None
 
 
 def _widen(model: PreTrainedModel) -> None:

@@ -31,10 +31,11 @@ from mechshift_lib.models.opening import (
     open_model,
     open_tokenizer,
     quiet,
+    shortened,
 )
 from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
-from mechshift_lib.models.sameness import UNGROUPING, unchanged
+from mechshift_lib.models.sameness import UNGROUPING, probe_logits, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 
@@ -237,6 +238,27 @@ def check_device(name: str) -> None:
         ) from None
 
 
+def _check_runs(model: PreTrainedModel, device: str) -> None:
+    """Put a model where it is to run, and run it once.
+
+    Raises:
+        ModelError: it doesn't fit there, or its code fails with this configuration.
+    """
+    try:
+        model.to(torch.device(device))  # type: ignore[arg-type]
+        probe_logits(model)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"The model doesn't fit into the memory of {device!r}: load it in bfloat16, or use "
+            "device 'cpu'."
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"This {model.config.model_type} model fails on a short random input, so correct its "
+            f"config.json, or fetch it again: {shortened(error)}."
+        ) from error
+
+
 def wrap_model(
     model: PreTrainedModel,
     *,
@@ -256,7 +278,7 @@ def wrap_model(
     check_device(device)
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
-    model.to(torch.device(device))  # type: ignore[arg-type]
+    _check_runs(model, device)
     check_parts(model, anatomy)
     shape = shape_of(model.config, anatomy)
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:

@@ -36,18 +36,21 @@ def shape_of(config: PretrainedConfig, anatomy: Anatomy) -> Shape:
     """Read a configuration by the names that its architecture uses.
 
     Raises:
-        ModelError: the configuration lacks a number that it must have.
+        ModelError: the configuration lacks a number that it must have, or it isn't positive.
     """
     names = anatomy.config
 
     def number(name: str) -> Any:
         try:
-            return int(getattr(config, name))
+            value = int(getattr(config, name))
         except (AttributeError, TypeError, ValueError) as error:
             raise ModelError(
                 f"The configuration of this {anatomy.model_type} model has no number {name!r}: "
                 "correct the anatomy in mechshift_lib/models/architectures.py."
             ) from error
+        if value < 1:
+            raise ModelError(f"config.json says {name} = {value}: fetch it again, or correct it.")
+        return value
 
     n_heads, d_model = number(names.n_heads), number(names.d_model)
     return Shape(

@@ -138,7 +138,7 @@ def test_attention_is_measured_not_believed(folders):
     found = diagnosis(folders)
     sentence = next(c.sentence for c in found.checks if c.name == "MDM's attention")
     assert sentence.startswith("As it was saved its first token doesn't see the last")
-    assert "the attention is full" in next(
+    assert "the attention of every layer is full" in next(
         c.sentence for c in found.checks if c.name == "MDM's residual sum"
     )
     model = Qwen2ForCausalLM.from_pretrained(folders / "arm")

@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from mechshift_lib.errors import ModelError, TaskError
+from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.loading import check_device, load_folder, wrap_model
 from mechshift_lib.tasks import get_task
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
@@ -113,6 +114,80 @@ def test_numbers_that_float16_does_not_hold(folder):
 def test_weights_that_are_named_otherwise(folder):
     save_file({"x": torch.zeros(1)}, folder / "model.safetensors", metadata={"format": "pt"})
     assert "lacks 29 weights, such as lm_head.weight" in refusal(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("adapter_config.json", "{", "can't be added to this model"),
+        ("adapter_config.json", "[]", "can't be added to this model"),
+        ("adapter_config.json", '{"peft_type": "LORA", "r": "x"}', "can't be added to this model"),
+        ("adapter_config.json", '{"peft_type": "NONE"}', "can't be added to this model"),
+        ("adapter_model.safetensors", "", "can't be added to this model"),
+        ("adapter_model.safetensors", None, "has no adapter_model.safetensors"),
+    ],
+)
+def test_adapters_that_are_damaged(folder, file, content, words):
+    config = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    adapter = folder.parent / "adapter"
+    get_peft_model(tiny_hf("gpt2"), config).save_pretrained(adapter)
+    (adapter / file).unlink()
+    if content is not None:
+        (adapter / file).write_text(content)
+    for path, said in ((adapter, words), (folder / ("x" * 5000), "can't be read (OSError)")):
+        with pytest.raises(ModelError) as caught:
+            merge_adapter(tiny_hf("gpt2"), path)
+        assert said in str(caught.value)
+        assert len(str(caught.value)) <= 400
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("is_causal", 0),
+        ("is_causal", {"a": 1}),
+        ("num_attention_heads", 0),
+        ("num_attention_heads", -4),
+        ("num_hidden_layers", "many"),
+        ("num_hidden_layers", 0),
+        ("num_key_value_heads", 3),
+        ("hidden_size", 10**9),
+        ("max_position_embeddings", None),
+        ("sliding_window", [1]),
+        ("layer_types", 3),
+        ("rope_parameters", "none"),
+        ("vocab_size", 0),
+    ],
+)
+def test_configurations_that_nothing_can_be_made_of(tmp_path, number, value):
+    tiny_hf("qwen2").save_pretrained(tmp_path)
+    content = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**content, number: value}))
+    said = []
+    for attention in ("causal", "full"):
+        try:  # nothing but a sentence; what makes no difference may load
+            load_folder(tmp_path, attention=attention)
+        except ModelError as error:
+            said.append(str(error))
+    assert said or number in ("max_position_embeddings", "sliding_window")
+    assert all(len(sentence) <= 400 and "\n" not in sentence for sentence in said)
+
+
+def test_code_that_fails_on_any_input(monkeypatch):
+    hf = tiny_hf()
+    monkeypatch.setattr(hf, "forward", lambda **inputs: 1 / 0)
+    with pytest.raises(ModelError, match=r"fails on a short random input.*ZeroDivisionError"):
+        wrap_model(hf)
+
+
+def test_a_model_that_is_larger_than_the_memory(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    hf = tiny_hf()
+    monkeypatch.setattr(hf, "to", full)
+    with pytest.raises(ModelError, match="doesn't fit into the memory of 'cpu'"):
+        wrap_model(hf)
 
 
 @pytest.mark.parametrize("name", ["mps", "xla", "meta", "hpu", "vulkan"])
