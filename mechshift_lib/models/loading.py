@@ -23,6 +23,7 @@ from mechshift_lib.models.attention import (
     sliding_window,
 )
 from mechshift_lib.models.checks import check_parts, embedding_rows
+from mechshift_lib.models.devices import check_device, place
 from mechshift_lib.models.grouping import ungroup
 from mechshift_lib.models.inputs import arguments
 from mechshift_lib.models.opening import (
@@ -31,11 +32,10 @@ from mechshift_lib.models.opening import (
     open_model,
     open_tokenizer,
     quiet,
-    shortened,
 )
 from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
-from mechshift_lib.models.sameness import UNGROUPING, probe_logits, unchanged
+from mechshift_lib.models.sameness import UNGROUPING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 
@@ -220,45 +220,6 @@ def load_folder(
     return _load(spec, device, kv, ROOT, tokenizer_needed=mask_token is not None)
 
 
-def check_device(name: str) -> None:
-    """Refuse a device that there isn't.
-
-    Raises:
-        ModelError: it is unknown, or not on this machine.
-    """
-    try:
-        device = torch.device(name)
-    except (RuntimeError, ValueError):
-        raise ModelError(f"Unknown device {name[:40]!r}: use 'cpu', 'cuda' or 'cuda:0'.") from None
-    try:
-        torch.zeros(1, device=device).item()  # a device that torch knows and this build lacks fails
-    except (RuntimeError, AssertionError, ImportError):
-        raise ModelError(
-            f"Device {name!r} isn't available on this machine: use device 'cpu'."
-        ) from None
-
-
-def _check_runs(model: PreTrainedModel, device: str) -> None:
-    """Put a model where it is to run, and run it once.
-
-    Raises:
-        ModelError: it doesn't fit there, or its code fails with this configuration.
-    """
-    try:
-        model.to(torch.device(device))  # type: ignore[arg-type]
-        probe_logits(model)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"The model doesn't fit into the memory of {device!r}: load it in bfloat16, or use "
-            "device 'cpu'."
-        ) from error
-    except Exception as error:
-        raise ModelError(
-            f"This {model.config.model_type} model fails on a short random input, so correct its "
-            f"config.json, or fetch it again: {shortened(error)}."
-        ) from error
-
-
 def wrap_model(
     model: PreTrainedModel,
     *,
@@ -278,7 +239,7 @@ def wrap_model(
     check_device(device)
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
-    _check_runs(model, device)
+    place(model, device)
     check_parts(model, anatomy)
     shape = shape_of(model.config, anatomy)
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 
 from mechshift_lib.errors import ModelError, TaskError
 from mechshift_lib.models.adapters import merge_adapter
-from mechshift_lib.models.loading import check_device, load_folder, wrap_model
+from mechshift_lib.models.devices import check_device
+from mechshift_lib.models.loading import load_folder, wrap_model
 from mechshift_lib.tasks import get_task
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
 from tests.support.tiny import VOCABULARY, tiny_hf
