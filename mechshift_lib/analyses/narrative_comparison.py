@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from mechshift_lib.analyses.narrative import bullets, interval, listed, whole
@@ -9,6 +11,8 @@ from mechshift_lib.comparison import published
 from mechshift_lib.comparison.overlap import PAPER_EDGES, PAPER_FRACTION, REFERENCE_FRACTION
 from mechshift_lib.plots.theme import label
 
+#: Comparisons of the table of overlaps, as they stand beside each other.
+YARDSTICKS = ("arm-mdm", "arm-continued", "arm-halves", "mdm-halves", "arm-mdm-halves")
 #: A bootstrap bias of an overlap from which on a sentence says so.
 NOTICEABLE = 0.01
 
@@ -34,65 +38,27 @@ def budgets(table: pd.DataFrame) -> str:
     return text + f" Figures at one size take the top {whole(REFERENCE_FRACTION)}."
 
 
-def overlap(table: pd.DataFrame) -> str:
-    """ARM ↔ MDM beside its yardsticks at the reference budget, one line a task."""
-    lines = []
-    for task, rows in table.groupby("task", sort=False):
-        by = rows.set_index("comparison")
-        main = by.loc["arm-mdm"]
-        text = f"**{label(task)}**: ARM ↔ MDM {interval(main, 'jaccard')}"
-        verdicts = [f"chance is {main.chance:.3f}"]
-        if "arm-continued" in by.index:
-            control = by.loc["arm-continued"]
-            text += f", ARM ↔ continued {interval(control, 'jaccard')}"
-            verdicts.append(_beside(main, control, "continued autoregressive training"))
-        noise = by.loc[["arm-halves", "mdm-halves"]]
-        cross = by.loc["arm-mdm-halves"]
-        floor = noise.loc[noise.jaccard.idxmin()]
-        text += (
-            f"; with half of the examples each, ARM ↔ ARM {noise.jaccard.iloc[0]:.2f}, MDM ↔ MDM "
-            f"{noise.jaccard.iloc[1]:.2f}, ARM ↔ MDM {cross.jaccard:.2f}"
-        )
-        verdicts.append(_beside(cross, floor, "the noise of the estimate"))
-        lines.append(f"{text}; {'; '.join(verdicts)}.")
-    return bullets(lines)
-
-
-def _beside(row: pd.Series, yardstick: pd.Series, name: str) -> str:
-    if row.high < yardstick.low:
-        return f"below {name}"
-    if row.low > yardstick.high:
-        return f"above {name}"
-    return f"not told apart from {name}"
-
-
-def locality(table: pd.DataFrame, regimes: dict[str, str]) -> str:
-    """Is the overlap of local tasks above that of global tasks (claim C1)?
+def overlaps(table: pd.DataFrame) -> pd.DataFrame:
+    """Edge overlaps at one size, a row a task: ARM ↔ MDM with its yardsticks beside it, as text.
 
     Args:
         table: edge overlaps at one budget.
-        regimes: task -> ``local`` or ``global``.
     """
-    rows = table[table.comparison == "arm-mdm"].assign(regime=lambda t: t.task.map(regimes))
-    local, other = rows[rows.regime == "local"], rows[rows.regime == "global"]
-    if local.empty or other.empty:
-        return "This pair has tasks of one regime only, so C1 can't be told here."
-    text = (
-        f"C1 says that local tasks ({listed([label(t) for t in local.task])}) keep more of their "
-        f"circuit than global ones ({listed([label(t) for t in other.task])}). Here the local "
-        f"tasks' overlaps run from {local.jaccard.min():.2f} to {local.jaccard.max():.2f} and the "
-        f"global ones' from {other.jaccard.min():.2f} to {other.jaccard.max():.2f}: "
-    )
-    if local.low.min() > other.high.max():
-        return (
-            text + "every local task lies above every global one, intervals included. **C1 shows.**"
+    rows = []
+    for task, part in table.groupby("task", sort=False):
+        by = part.set_index("comparison")
+        main = by.loc["arm-mdm"]
+        shown = {
+            label(str(name)): interval(row, "jaccard")
+            for name, row in by.iterrows()
+            if name in YARDSTICKS
+        }
+        rows.append(
+            {"task": label(str(task))}
+            | shown
+            | {"chance": f"{main.chance:.3f}", "n": f"{int(main.n)}"}
         )
-    if local.jaccard.min() > other.jaccard.max():
-        return text + (
-            "every local task lies above every global one, but the intervals overlap. **C1 can't "
-            "be told** at this number of examples."
-        )
-    return text + "the two don't separate. **C1 is not reproduced on this pair.**"
+    return pd.DataFrame(rows)
 
 
 def robustness(table: pd.DataFrame) -> str:
@@ -139,69 +105,52 @@ def heads(table: pd.DataFrame) -> str:
     return bullets(lines)
 
 
-def shift(table: pd.DataFrame, regimes: dict[str, str]) -> str:
-    """Does the MDM's circuit lie earlier (claim C2), from ``shift`` of :func:`overlap.compare`.
+def depths(depth: pd.DataFrame, shift: pd.DataFrame, regimes: Mapping[str, str]) -> pd.DataFrame:
+    """Source depths of the strongest edges and what lies between them, a row a task, as text.
 
-    It counts as earlier only if it is earlier than the ARM's and, where there is a control, earlier
-    than the control's, intervals included: else training of any kind could have done it.
+    Args:
+        depth: ``depth`` of :func:`overlap.compare`.
+        shift: ``shift`` of the same.
+        regimes: task -> ``local`` or ``global``.
     """
-    sources = table[(table.end == "source") & (table.edges == table.edges.iloc[0])]
-    lines: list[str] = []
-    shown: list[str] = []
-    not_beyond: list[str] = []
-    for task, rows in sources.groupby("task", sort=False):
-        by = rows.set_index(["circuit", "base"])
-        row = by.loc[("mdm", "arm")]
-        where = (
-            "earlier" if row.high < 0 else "later" if row.low > 0 else "neither earlier nor later"
+    rows = []
+    for task in depth.task.unique():
+        at = _sources(depth, task).set_index("circuit")
+        by = _sources(shift, task).set_index(["circuit", "base"])
+        pairs = {
+            "MDM − ARM": ("mdm", "arm"),
+            "continued − ARM": ("continued", "arm"),
+            "MDM − continued": ("mdm", "continued"),
+        }
+        rows.append(
+            {"task": label(task), "kind of task": regimes[task]}
+            | {"ARM": interval(at.loc["arm"], "depth")}
+            | {
+                name: interval(by.loc[pair], "shift", "+.3f")
+                for name, pair in pairs.items()
+                if pair in by.index
+            }
+            | {"n": int(at.n["arm"])}
         )
-        text = f"**{label(task)}** ({regimes[str(task)]}): MDM minus ARM {_signed(row)}, {where}"
-        beyond = True
-        if ("mdm", "continued") in by.index:
-            against = by.loc[("mdm", "continued")]
-            beyond = against.high < 0
-            text += f"; continued minus ARM {_signed(by.loc[('continued', 'arm')])}"
-            text += f"; MDM minus continued {_signed(against)}"
-        lines.append(text + ".")
-        if row.high < 0 and regimes[str(task)] == "global":
-            (shown if beyond else not_beyond).append(str(task))
-    tasks_global = [t for t in sources.task.unique() if regimes[t] == "global"]
-    if not tasks_global:
-        return f"{bullets(lines)}\n\nThe pair has no global task, so C2 can't be told here."
-    if len(shown) == len(tasks_global):
-        verdict = (
-            "On every global task the sources of the MDM's circuit lie earlier than the ARM's and "
-            "than the control's, intervals included: **the direction of C2 shows on this pair.**"
-        )
-    elif shown:
-        verdict = (
-            f"An earlier circuit shows on {listed([label(t) for t in shown])} but not on every "
-            "global task: **C2 is reproduced in part**."
-        )
-    else:
-        verdict = (
-            "On no global task do the sources of the MDM's circuit lie earlier beyond the "
-            "intervals of ARM and control: **C2 is not reproduced on this pair.**"
-        )
-    if not_beyond:
-        verdict += (
-            f" On {listed([label(t) for t in not_beyond])} the circuit does lie earlier than the "
-            "ARM's, but no earlier than continued autoregressive training moves it."
-        )
-    return f"{bullets(lines)}\n\n{verdict} {_published_shifts()}"
+    return pd.DataFrame(rows)
 
 
-def _published_shifts() -> str:
+def _sources(table: pd.DataFrame, task: str) -> pd.DataFrame:
+    strongest = table.edges == f"top {whole(REFERENCE_FRACTION)} of edges"
+    return table[(table.task == task) & (table.end == "source") & strongest]
+
+
+def published_shifts() -> str:
+    """How far the published edges of Countdown lie apart in depth."""
     depth = published.top_edge_depth(published.read_table("top_edges"))
     rows = depth[depth.task == "countdown"].pivot(
         index="series", columns="role", values="source_depth"
     )
     sizes = listed([f"{value:+.2f} ({series})" for series, value in (rows.mdm - rows.arm).items()])
-    return f"The published top 30 edges of Countdown shift by {sizes}."
-
-
-def _signed(row: pd.Series) -> str:
-    return f"{row['shift']:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+    return (
+        f"The sources of the 30 published edges of Countdown lie {sizes} apart, MDM minus ARM. "
+        "That mean weighs every edge the same, so the two sizes can't be compared."
+    )
 
 
 def bias(table: pd.DataFrame) -> str:
@@ -239,7 +188,7 @@ def seeds(table: pd.DataFrame) -> str:
 
 
 def published_overlap(table: pd.DataFrame) -> str:
-    """Whether C1 holds for the published top 1,000 and top 30 edges.
+    """Which task the published top 1,000 and top 30 edges overlap more on.
 
     Args:
         table: :func:`mechshift_lib.comparison.published.overlap_table`.
@@ -248,12 +197,11 @@ def published_overlap(table: pd.DataFrame) -> str:
     lines = []
     for series in table.series.unique():
         ioi, countdown = by.loc[(series, "ioi")], by.loc[(series, "countdown")]
-        verdicts = [
-            f"top {size}: {ioi[name]:.3f} on IOI, {countdown[name]:.3f} on Countdown, so C1 "
-            + ("holds" if ioi[name] > countdown[name] else "is **reversed**")
+        parts = [
+            f"top {size}: {ioi[name]:.3f} on IOI, {countdown[name]:.3f} on Countdown"
             for size, name in (("1,000", "top1000"), ("30", "top30"))
         ]
-        lines.append(f"**{series}**: {'; '.join(verdicts)}.")
+        lines.append(f"**{series}**: {'; '.join(parts)}.")
     return bullets(lines)
 
 

@@ -9,7 +9,11 @@ import pandas as pd
 from IPython.display import HTML, Image, Markdown, display
 from matplotlib.figure import Figure
 
+from mechshift_lib.analyses import verdicts
+from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.words.formatting import Finding
+from mechshift_lib.analyses.words.verdicts import sentence
+from mechshift_lib.comparison.claims import Claim
 from mechshift_lib.plots.alt import alt_text
 
 #: Resolution of figures on a page: sharp on a screen of twice the usual density.
@@ -40,6 +44,11 @@ def show(figure: Figure, said: str = "") -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     display(Image(data=buffer.getvalue(), format="png", alt=alt_text(figure, said)))
+
+
+def verdict(study: Study, claim: Claim) -> None:
+    """Say how a claim fares on a pair, on each task that it is about, as every page says it."""
+    say("\n\n".join(sentence(found) for found in verdicts.of(study, claim)))
 
 
 def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> None:

@@ -1,72 +1,87 @@
-"""Every claim of the paper on every pair: what the other chapters measured, by one rule."""
+"""Every claim of the paper on every pair: contrasts of what the chapters measured, to be judged.
+
+Nothing is decided here: :mod:`mechshift_lib.comparison.verdicts` does. This module knows which
+numbers a claim is about, and what must be there before it can be asked.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
 from mechshift_lib.analyses import ablation, circuits, overlap
 from mechshift_lib.analyses.study import Study
+from mechshift_lib.comparison.claims import CLAIMS, Claim, smallest_shift
 from mechshift_lib.comparison.verdicts import (
-    CLAIMS,
-    Claim,
     Contrast,
+    Unit,
     Verdict,
+    absent,
     difference,
+    inapplicable,
     judge,
-    untold,
-    verdict_table,
+    unmeasured,
 )
 from mechshift_lib.errors import ConfigError
+from mechshift_lib.plots.theme import label
 from mechshift_lib.tasks import TASKS
 
-#: What each claim says, in the words of this book.
-SAID: dict[Claim, str] = {
-    "C1": "ARM and MDM share more edges on IOI than on Countdown",
-    "C2": "on global tasks the MDM's circuit lies earlier",
-    "C3": "ARM components are specialised, MDM components diffuse",
-    "C4": "fewer unique explanations in the ARM, of higher variance",
-    "C5": "more than 90 % of the MDM's components stay from step to step",
-    "C6": "ablating early structures hurts the MDM on Countdown more than controls do",
-    "C7": "C2 holds under other prompts, budgets and steps",
-}
 #: Share of components that must stay (C5).
 STABLE = 0.9
+#: Claims that no chapter measures, and what is missing.
+NOT_YET: dict[Claim, str] = {
+    "C3": "what each component writes isn't classified in this book",
+    "C4": "no neuron is explained in this book",
+    "C7": "depth isn't measured again under other prompts, circuit sizes and steps",
+}
+#: Claim -> the chapter that measures it.
+CHAPTERS: dict[Claim, str] = {
+    "C1": "overlap",
+    "C2": "overlap",
+    "C5": "circuits",
+    "C6": "ablation",
+}
+#: What a pair without a control lacks.
+NO_CONTROL = "the continued ARM (the pair has none)"
+
+
+def of(study: Study, claim: Claim) -> list[Verdict]:
+    """One claim on a pair: a verdict, or one for each task that the claim is about."""
+    if claim in NOT_YET:
+        return [unmeasured(claim, study.pair.name, NOT_YET[claim])]
+    measure, wanted = _ASKED[claim]
+    lacking = [label(task) for task in wanted if task not in study.pair.tasks]
+    if lacking:
+        return [inapplicable(claim, study.pair.name, f"the pair has no {' and no '.join(lacking)}")]
+    page = CHAPTERS[claim]
+    if page not in study.pair.analyses:
+        return [unmeasured(claim, study.pair.name, f"the pair has no chapter {page}")]
+    try:
+        solved = circuits.studied_tasks(study)
+    except ConfigError:
+        solved = []
+    unsolved = [label(task) for task in wanted or study.pair.tasks if task not in solved]
+    if unsolved and (wanted or not solved):
+        why = f"ARM and MDM don't both solve {' or '.join(unsolved)}"
+        return [inapplicable(claim, study.pair.name, why, "behaviour")]
+    return measure(study)
 
 
 def judged(study: Study) -> list[Verdict]:
-    """All claims on a pair, in order; a claim that the pair can't be asked says why."""
-    name = study.pair.name
-    if "overlap" not in study.pair.analyses:
-        return [untold(claim, name, "the pair has no chapter of overlap", "") for claim in CLAIMS]
-    try:
-        circuits.studied_tasks(study)
-    except ConfigError as error:  # no task that both models solve
-        return [untold(claim, name, str(error), "behaviour") for claim in CLAIMS]
-    return [
-        *_overlap(study),
-        *_depth(study),
-        untold("C3", name, "component roles are not measured in this book yet", ""),
-        untold("C4", name, "explanations are not measured in this book yet", ""),
-        *_steps(study),
-        *_ablation(study),
-        untold("C7", name, "C2 is not yet asked again under other conditions", ""),
-    ]
+    """All claims on a pair, in order."""
+    return [verdict for claim in CLAIMS for verdict in of(study, claim)]
 
 
-def table(studies: Sequence[Study]) -> pd.DataFrame:
-    """:func:`judged` of several pairs as one table (see :class:`Verdict` for its columns)."""
-    return verdict_table([verdict for study in studies for verdict in judged(study)])
+def of_all(studies: Sequence[Study]) -> list[Verdict]:
+    """:func:`judged` of several pairs, claim by claim."""
+    found = [verdict for study in studies for verdict in judged(study)]
+    return sorted(found, key=lambda verdict: CLAIMS.index(verdict.claim))
 
 
 def _overlap(study: Study) -> list[Verdict]:
     """C1: the overlap of IOI minus that of Countdown, and that beyond the control's."""
-    name = study.pair.name
-    tasks = circuits.studied_tasks(study)
-    if not {"ioi", "countdown"} <= set(tasks):
-        return [untold("C1", name, "the pair doesn't solve both IOI and Countdown", "overlap")]
     rows = overlap.at_reference(overlap.comparison_tables(study)["edges"])
 
     def contrast(comparison: str, against: str) -> Contrast:
@@ -79,69 +94,127 @@ def _overlap(study: Study) -> list[Verdict]:
         control = contrast("arm-continued", "")
         beyond = "the same difference between ARM and continued ARM"
         found.append(difference(found[0], control, beyond))
-    measure = "Jaccard index of the top 5 % of edges, IOI minus Countdown"
-    return [judge("C1", name, found, measure=measure, page="overlap")]
+    else:
+        found.append(absent(NO_CONTROL))
+    measure = "overlap of the top 5 % of edges, IOI minus Countdown"
+    return [_judge(study, "C1", found, measure, "jaccard")]
 
 
 def _depth(study: Study) -> list[Verdict]:
     """C2: how much earlier the MDM's sources lie, than the ARM's and than the control's."""
-    name = study.pair.name
-    rows = overlap.comparison_tables(study)["shift"]
-    rows = rows[(rows.circuit == "mdm") & (rows.end == "source") & (rows.edges == overlap.TOP)]
+    frames = overlap.comparison_tables(study)
+    shift, depth = (
+        rows[(rows.end == "source") & (rows.edges == overlap.TOP)]
+        for rows in (frames["shift"], frames["depth"])
+    )
     made = []
     for task in circuits.studied_tasks(study):
         if TASKS[task].regime != "global":
             continue
-        here = rows[rows.task == task]
-        found = [
-            Contrast(
-                "the ARM" if row.base == "arm" else "the continued ARM",
-                -float(row["shift"]),
-                -float(row.high),
-                -float(row.low),
-                int(row.n),
+        floor = depth[(depth.task == task) & (depth.circuit == "arm")].depth.iloc[0]
+        if floor < smallest_shift():
+            why = (
+                "the ARM's own sources lie too near to the embedding for a shift that would matter"
             )
-            for _, row in here.iterrows()
+            made.append(inapplicable("C2", study.pair.name, why, "overlap", task))
+            continue
+        bases = shift[(shift.circuit == "mdm") & (shift.task == task)].set_index("base")
+        found = [
+            _contrast(bases.loc[base], "shift", against, sign=-1)
+            if base in bases.index
+            else absent(NO_CONTROL)
+            for base, against in (("arm", "the ARM"), ("continued", "the continued ARM"))
         ]
-        measure = "depth of sources by which the MDM is earlier, layers / number of layers"
-        made.append(judge("C2", name, found, measure=measure, page="overlap", task=task))
-    return made or [untold("C2", name, "the pair solves no global task", "overlap")]
+        measure = "mean depth of sources by which the MDM lies earlier"
+        made.append(_judge(study, "C2", found, measure, "depth", task))
+    why = "ARM and MDM don't both solve a global task"
+    return made or [inapplicable("C2", study.pair.name, why, "behaviour")]
 
 
 def _steps(study: Study) -> list[Verdict]:
-    """C5: there are no intervals of a step's circuit, so it is told and not decided."""
-    name = study.pair.name
+    """C5: a step's circuit has no interval, so the share of components is told, not decided."""
     rows = circuits.step_table(study)
     rows = rows[rows.circuit == "mdm"]
     if not len(rows):
-        return [untold("C5", name, "no answer of this pair has several scored steps", "circuits")]
+        why = "every answer has one denoising step only"
+        return [inapplicable("C5", study.pair.name, why, "circuits")]
     made = []
     for task, part in rows.groupby("task", sort=False):
-        share, nan = float(part.components.mean()), float("nan")
-        found = Contrast("90 % (no interval)", share - STABLE, nan, nan, int(part.n.min()))
-        measure = "share of the top components in consecutive steps' circuits, above 90 %"
-        made.append(judge("C5", name, [found], measure=measure, page="circuits", task=str(task)))
+        share = float(part.components.mean()) - STABLE
+        found = Contrast(
+            f"{STABLE:.0%} (a step's circuit has no interval)".replace("%", " %"),
+            share,
+            math.nan,
+            math.nan,
+            int(part.n.min()),
+        )
+        measure = "share of the top components that consecutive steps have in common, minus 90 %"
+        made.append(_judge(study, "C5", [found], measure, "components", str(task)))
     return made
 
 
 def _ablation(study: Study) -> list[Verdict]:
-    """C6: accuracy that the MDM's early heads cost beyond each control."""
-    name = study.pair.name
-    if "ablation" not in study.pair.analyses:
-        return [untold("C6", name, "the pair has no chapter of ablations", "")]
-    if "countdown" not in circuits.studied_tasks(study):
-        return [untold("C6", name, "the pair doesn't solve Countdown", "ablation")]
-    rows = ablation.tables(study)["contrasts"]
-    zero = rows[(rows.model == "mdm") & (rows.ablation == "zero") & (rows.task == "countdown")]
-    found = [_contrast(row, "more", f"{row.against} heads") for _, row in zero.iterrows()]
-    measure = "accuracy lost without the MDM's early heads beyond that of the control"
-    verdict = judge("C6", name, found, measure=measure, page="ablation", task="countdown")
-    rank = float(zero.set_index("against").p["random"])
-    if verdict.verdict == "reproduced" and rank > ablation.RARE:
-        why = f"random heads ({100 * rank:.0f} % of the random sets cost as much)"
-        verdict = dataclasses.replace(verdict, verdict="undecided", yardstick=why)
-    return [verdict]
+    """C6: accuracy that the MDM's early heads cost beyond other heads, and beyond the control's.
+
+    Intervals are over examples, but for that of single random sets: its ends are the middle 95 %
+    of what each of them costs, so it lies above 0 where hardly any costs as much as early heads.
+    The control's examples are the MDM's, so its contrast, taken as if they were others, is wide.
+    """
+    frames = ablation.tables(study)
+    contrasts, losses = (
+        rows[(rows.ablation == "zero") & (rows.task == "countdown")].set_index("model")
+        for rows in (frames["contrasts"], frames["losses"])
+    )
+    found = [
+        _contrast(row, "more", f"{row.against} heads")
+        for _, row in contrasts.loc[["mdm"]].iterrows()
+    ]
+    beyond_random = contrasts[contrasts.against == "random"]
+    if "continued" in beyond_random.index:
+        mdm, control = (_contrast(beyond_random.loc[x], "more", "") for x in ("mdm", "continued"))
+        against = "what they cost the continued ARM beyond random heads"
+        found.append(difference(mdm, control, against))
+    else:
+        found.append(absent(NO_CONTROL))
+    by = losses.loc[["mdm"]].set_index("kind")
+    early, random = float(by.lost["early"]), by.loc["random"]
+    singly = "single random sets of heads (interval over sets)"
+    found.append(
+        Contrast(
+            singly,
+            early - float(random.lost),
+            early - float(random.most),
+            early - float(random.least),
+            int(random.n),
+        )
+    )
+    measure = "accuracy that the MDM loses with its early heads beyond what it loses with others"
+    return [_judge(study, "C6", found, measure, "accuracy", "countdown")]
 
 
-def _contrast(row: pd.Series, name: str, against: str) -> Contrast:
-    return Contrast(against, float(row[name]), float(row.low), float(row.high), int(row.n))
+def _contrast(row: pd.Series, name: str, against: str, sign: int = 1) -> Contrast:
+    ends = sorted((sign * float(row.low), sign * float(row.high)))
+    return Contrast(against, sign * float(row[name]), ends[0], ends[1], int(row.n))
+
+
+def _judge(
+    study: Study,
+    claim: Claim,
+    contrasts: Sequence[Contrast],
+    measure: str,
+    unit: Unit,
+    task: str | None = None,
+) -> Verdict:
+    page = CHAPTERS[claim]
+    return judge(
+        claim, study.pair.name, contrasts, measure=measure, unit=unit, page=page, task=task
+    )
+
+
+#: Claim -> what measures it, and the tasks that both models must solve before it can be asked.
+_ASKED: dict[Claim, tuple[Callable[[Study], list[Verdict]], tuple[str, ...]]] = {
+    "C1": (_overlap, ("ioi", "countdown")),
+    "C2": (_depth, ()),
+    "C5": (_steps, ()),
+    "C6": (_ablation, ("countdown",)),
+}

@@ -1,56 +1,51 @@
-"""When a claim counts as reproduced: the rule, written down before any result was looked at.
+"""When a claim counts as reproduced: the one rule, and the only place where a claim is decided.
 
 A claim on a pair is one or several **contrasts**: numbers that are positive where the claim is
 right, each with a 95 % interval, each against one yardstick (another task, the ARM, the control,
-random sets). The claim says that all of them are positive, so it is
+random sets). The claim says that all of them are positive. With ``k`` contrasts it is
 
 - *reproduced* if every interval lies above 0 and none rules out the margin;
-- *not reproduced* if some interval, widened for the number of contrasts, lies below the margin: an
-  effect that size is ruled out on at least one yardstick;
-- *undecided* otherwise, and where a contrast has no interval.
+- *not reproduced* if some interval, widened for ``k``, lies below the margin: an effect that size
+  is ruled out on at least one yardstick;
+- *reversed* if, besides, every interval lies below 0: an effect of the other sign, beyond every
+  yardstick;
+- *undecided* otherwise.
 
-The margin is the smallest effect that would matter. Where the paper gives sizes, it is
-:data:`SHARE` of the smaller of its two families' (:data:`MARGINS`); else it is 0, and only an
-effect of the other sign counts as not reproduced.
+A yardstick that a pair lacks (:func:`absent`: no control, no interval) can be neither beaten nor
+lost to: such a claim is at best undecided. A claim that a pair can't be asked *doesn't apply*
+(:func:`inapplicable`), and one that nobody has asked is *not measured* (:func:`unmeasured`): for
+want of evidence nothing is ever "not reproduced".
+
+The margin is the smallest effect that would matter (:func:`claims.margin`).
 
 Error rates, if intervals cover as they say: a claim with one effect at 0 or below is called
-reproduced in at most 2.5 % of samples (an intersection-union test needs no correction); a claim all
-of whose effects are at the margin or above is called not reproduced in at most 2.5 % (Bonferroni).
+reproduced in at most 2.5 % of samples, and one with an effect at 0 or above reversed (an
+intersection-union test needs no correction); a claim all of whose effects are at the margin or
+above is called not reproduced or reversed in at most 2.5 % (Bonferroni).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal, get_args
 
-import numpy as np
-import pandas as pd
 from scipy.stats import norm
 
+from mechshift_lib.comparison import claims
+from mechshift_lib.comparison.claims import Claim
 from mechshift_lib.errors import CircuitError
 
-Claim = Literal["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
-CLAIMS: tuple[Claim, ...] = get_args(Claim)
-Outcome = Literal["reproduced", "not reproduced", "undecided"]
+Outcome = Literal[
+    "reproduced", "not reproduced", "reversed", "undecided", "doesn't apply", "not measured"
+]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+#: What an effect is a fraction of: a Jaccard index, the model's layers, tokens or components.
+Unit = Literal["jaccard", "depth", "accuracy", "components"]
 
 #: One-sided error rate of either mistake.
 ERROR = 0.025
-#: Part of the smaller published effect that is the smallest effect to matter.
-SHARE = 0.25
-#: Margins in units of each claim's effect. C1: Jaccard index; the published overlap of IOI exceeds
-#: Countdown's by 0.185 (Qwen series) and 0.056 (LLaMA series). C2 and C7: layers / number of
-#: layers; the sources of the published top 30 edges of Countdown move by 0.340 and 0.205.
-MARGINS: dict[Claim, float] = {
-    "C1": 0.014,
-    "C2": 0.051,
-    "C3": 0.0,
-    "C4": 0.0,
-    "C5": 0.0,
-    "C6": 0.0,
-    "C7": 0.051,
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +54,7 @@ class Contrast:
 
     Attributes:
         against: what it is held against, in words that end "… against …".
-        effect: the estimate, in the claim's units.
+        effect: the estimate, as a fraction of the claim's unit; NaN where there is none.
         low: lower end of its 95 % interval; NaN where there is none.
         high: upper end.
         n: examples that it is over (the smaller number where it compares tasks).
@@ -71,22 +66,35 @@ class Contrast:
     high: float
     n: int
 
+    @property
+    def known(self) -> bool:
+        """Whether there is an interval."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+
+def absent(against: str) -> Contrast:
+    """A contrast that can't be made on a pair: ``against`` says what is missing."""
+    return Contrast(against, math.nan, math.nan, math.nan, 0)
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """One line of the table of verdicts: a claim on a pair, or on one task of it.
+    """A claim on a pair, or on one task of it.
 
     Attributes:
         claim: ``C1`` … ``C7``.
         pair: name of the pair.
         task: name of the task, None for the pair as a whole.
-        verdict: what :func:`decide` says.
-        measure: what the effect is, with its unit.
-        effect: effect of the contrast that decides: the least favourable one; NaN without any.
+        outcome: one of :data:`OUTCOMES`.
+        measure: what the effect is, in words.
+        unit: what it is a fraction of; None without contrasts.
+        effect: effect of the contrast that decides, the least favourable one; NaN without any.
         low: lower end of its 95 % interval.
         high: upper end.
-        yardstick: what it is held against, or why there is nothing to hold.
-        contrasts: number of contrasts that had to hold.
+        yardstick: what it is held against.
+        missing: the yardsticks that the pair lacks, the precondition that fails, or what was not
+            measured.
+        contrasts: number of contrasts that have to hold.
         n: examples.
         page: the chapter that shows it.
     """
@@ -94,12 +102,14 @@ class Verdict:
     claim: Claim
     pair: str
     task: str | None
-    verdict: Outcome
+    outcome: Outcome
     measure: str
+    unit: Unit | None
     effect: float
     low: float
     high: float
     yardstick: str
+    missing: str
     contrasts: int
     n: int
     page: str
@@ -112,15 +122,16 @@ def decide(contrasts: Sequence[Contrast], margin: float = 0.0) -> Outcome:
         CircuitError: there is no contrast, or the margin is negative.
     """
     if not contrasts:
-        raise CircuitError("A verdict needs at least one contrast: say `untold` where none is.")
+        raise CircuitError("A verdict needs at least one contrast: say `inapplicable` without any.")
     if margin < 0:
         raise CircuitError(f"A margin is the smallest effect that matters, so {margin} can't be.")
-    if any(math.isnan(c.low) or math.isnan(c.high) for c in contrasts):
-        return "undecided"
-    if any(_upper(c, len(contrasts)) < margin for c in contrasts):
-        return "not reproduced"
-    reaches = all(c.high >= margin for c in contrasts)
-    return "reproduced" if reaches and all(c.low > 0 for c in contrasts) else "undecided"
+    known = [contrast for contrast in contrasts if contrast.known]
+    complete = len(known) == len(contrasts)
+    if any(_upper(contrast, len(contrasts)) < margin for contrast in known):
+        below = complete and all(contrast.high < 0 for contrast in known)
+        return "reversed" if below else "not reproduced"
+    above = all(contrast.low > 0 and contrast.high >= margin for contrast in known)
+    return "reproduced" if complete and above else "undecided"
 
 
 def _upper(contrast: Contrast, k: int) -> float:
@@ -135,6 +146,7 @@ def judge(
     contrasts: Sequence[Contrast],
     *,
     measure: str,
+    unit: Unit,
     page: str,
     task: str | None = None,
     margin: float | None = None,
@@ -145,42 +157,64 @@ def judge(
         claim: the claim.
         pair: name of the pair.
         contrasts: what must be positive for the claim to hold.
-        measure: what the effects are, with their unit.
+        measure: what the effects are.
+        unit: what they are fractions of.
         page: the chapter that shows them.
         task: the task that it is about; None for the pair as a whole.
-        margin: smallest effect that matters; by default that of :data:`MARGINS`.
+        margin: smallest effect that matters; by default :func:`claims.margin`.
 
     Raises:
         CircuitError: as :func:`decide`.
     """
-    outcome = decide(contrasts, MARGINS[claim] if margin is None else margin)
-    missing = [c for c in contrasts if math.isnan(c.low) or math.isnan(c.high)]
-    if missing:
-        worst = missing[0]
-    elif outcome == "not reproduced":
-        worst = min(contrasts, key=lambda c: _upper(c, len(contrasts)))
-    else:
-        worst = min(contrasts, key=lambda c: c.low)
+    outcome = decide(contrasts, claims.margin(claim) if margin is None else margin)
+    worst = _least_favourable(contrasts, outcome)
     return Verdict(
         claim=claim,
         pair=pair,
         task=task,
-        verdict=outcome,
+        outcome=outcome,
         measure=measure,
+        unit=unit,
         effect=worst.effect,
         low=worst.low,
         high=worst.high,
         yardstick=worst.against,
+        missing="; ".join(c.against for c in contrasts if math.isnan(c.effect)),
         contrasts=len(contrasts),
         n=worst.n,
         page=page,
     )
 
 
-def untold(claim: Claim, pair: str, why: str, page: str, task: str | None = None) -> Verdict:
-    """An undecided verdict for want of data: ``why`` says which."""
-    nan = float("nan")
-    return Verdict(claim, pair, task, "undecided", "–", nan, nan, nan, why, 0, 0, page)
+def _least_favourable(contrasts: Sequence[Contrast], outcome: Outcome) -> Contrast:
+    """The contrast that decides: of a reversal, the one that is nearest to 0."""
+    known = [c for c in contrasts if c.known]
+    if not known:
+        return next((c for c in contrasts if not math.isnan(c.effect)), contrasts[0])
+    if outcome == "reversed":
+        return max(known, key=lambda c: c.high)
+    if outcome == "not reproduced":
+        return min(known, key=lambda c: _upper(c, len(contrasts)))
+    return min(known, key=lambda c: c.low)
+
+
+def inapplicable(
+    claim: Claim, pair: str, why: str, page: str = "", task: str | None = None
+) -> Verdict:
+    """A claim that the pair can't be asked: ``why`` says which precondition fails."""
+    return _without_effect(claim, pair, "doesn't apply", why, page, task)
+
+
+def unmeasured(claim: Claim, pair: str, why: str) -> Verdict:
+    """A claim that was not asked: ``why`` says what is missing."""
+    return _without_effect(claim, pair, "not measured", why, "", None)
+
+
+def _without_effect(
+    claim: Claim, pair: str, outcome: Outcome, why: str, page: str, task: str | None
+) -> Verdict:
+    nan = math.nan
+    return Verdict(claim, pair, task, outcome, "", None, nan, nan, nan, "", why, 0, 0, page)
 
 
 def difference(a: Contrast, b: Contrast, against: str) -> Contrast:
@@ -193,14 +227,3 @@ def difference(a: Contrast, b: Contrast, against: str) -> Contrast:
     above = math.hypot(a.high - a.effect, b.effect - b.low)
     effect = a.effect - b.effect
     return Contrast(against, effect, effect - below, effect + above, min(a.n, b.n))
-
-
-def verdict_table(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """One row per verdict with the attributes of :class:`Verdict` as columns, by claim.
-
-    Within a claim the order of the list is kept.
-    """
-    columns = list(Verdict.__dataclass_fields__)
-    frame = pd.DataFrame([asdict(verdict) for verdict in verdicts], columns=columns)
-    order = np.argsort([CLAIMS.index(claim) for claim in frame.claim], kind="stable")
-    return frame.iloc[order].reset_index(drop=True)

@@ -58,6 +58,25 @@ MARKERS = {
     "untrained": "X",
 }
 
+#: Sign and colour of each outcome of a claim; the colours are seen on light and dark pages, and
+#: never stand alone.
+OUTCOME_SIGNS = {
+    "reproduced": "✓",
+    "not reproduced": "✗",
+    "reversed": "⇄",
+    "undecided": "?",
+    "doesn't apply": "–",
+    "not measured": "○",
+}
+OUTCOME_COLORS = {
+    "reproduced": GREEN,
+    "not reproduced": VERMILLION,
+    "reversed": PURPLE,
+    "undecided": ORANGE,
+    "doesn't apply": "#8a8f98",
+    "not measured": SKY,
+}
+
 LABELS = {
     "arm": "ARM",
     "mdm": "MDM",

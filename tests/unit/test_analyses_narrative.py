@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 
 from mechshift_lib.analyses import narrative
 from mechshift_lib.analyses import narrative_comparison as compared
@@ -23,7 +22,7 @@ def edges(arm_mdm, *, continued=0.8, halves=0.9, cross=None, half=0.05, task="io
     return pd.DataFrame(
         [
             {"task": task, "comparison": name, "jaccard": value, "low": value - half}
-            | {"high": value + half, "chance": 0.02, "count": 50, "bias": -0.03}
+            | {"high": value + half, "chance": 0.02, "count": 50, "bias": -0.03, "n": 20}
             for name, value in values.items()
         ]
     )
@@ -83,45 +82,43 @@ def test_an_unfiltered_pool_is_announced():
     assert "the control" not in text
 
 
-def test_step_stability_is_judged_against_the_papers_share():
+def test_steps_are_told_with_the_size_of_one_component():
     table = pd.DataFrame(
         [
             {"task": "countdown", "circuit": "mdm", "components": c, "edges": 0.5, "cosine": 0.8}
             | {"k": 4}
-            for c in (1.0, 0.95)
+            for c in (1.0, 0.5)
         ]
     )
-    assert "As the paper reports" in narrative.steps(table)
-    assert "**not** met" in narrative.steps(table.assign(components=0.75))
+    text = narrative.steps(table)
+    assert "share 75.0 % of their top 4 components (lowest 50.0 %)" in text
+    assert text.endswith("one component more or less is 25.0 %.")
     assert "no steps to compare" in narrative.steps(table.iloc[:0])
 
 
-@pytest.mark.parametrize(
-    ("arm_mdm", "expected"),
-    [
-        (0.5, "below continued autoregressive training; below the noise"),
-        (0.78, "not told apart from continued autoregressive training; below the noise"),
-        (0.95, "above continued autoregressive training; not told apart from the noise"),
-    ],
-)
-def test_overlap_beside_its_yardsticks(arm_mdm, expected):
-    assert expected in compared.overlap(edges(arm_mdm))
+def test_overlaps_stand_beside_their_yardsticks():
+    table = compared.overlaps(edges(0.5, cross=0.4))
+    assert table.columns.tolist() == [
+        "task",
+        "ARM ↔ MDM",
+        "ARM ↔ continued ARM",
+        "ARM ↔ ARM, halves",
+        "MDM ↔ MDM, halves",
+        "ARM ↔ MDM, halves",
+        "chance",
+        "n",
+    ]
+    row = table.iloc[0]
+    assert row["ARM ↔ MDM"] == "0.50 [0.45, 0.55]"
+    assert row["ARM ↔ MDM, halves"] == "0.40 [0.35, 0.45]"
+    assert (row.chance, row.n) == ("0.020", "20")
 
 
-def test_a_pair_without_control_is_compared_with_noise_only():
+def test_a_pair_without_control_has_no_column_of_it():
     table = edges(0.5)
-    text = compared.overlap(table[table.comparison != "arm-continued"])
-    assert "continued" not in text
-    assert "no continued-training control" in compared.robustness(
-        table[table.comparison != "arm-continued"]
-    )
-
-
-def test_claim_1_has_three_outcomes_and_needs_both_regimes():
-    assert "**C1 shows.**" in compared.locality(both(0.9, 0.5), REGIMES)
-    assert "**C1 can't be told**" in compared.locality(both(0.62, 0.6), REGIMES)
-    assert "**C1 is not reproduced" in compared.locality(both(0.5, 0.6), REGIMES)
-    assert "one regime only" in compared.locality(edges(0.5), REGIMES)
+    table = table[table.comparison != "arm-continued"]
+    assert not any("continued" in name for name in compared.overlaps(table))
+    assert "no continued-training control" in compared.robustness(table)
 
 
 def test_robustness_counts_budgets():
@@ -129,52 +126,38 @@ def test_robustness_counts_budgets():
     assert "below ARM ↔ continued at 1 of 2 budgets" in compared.robustness(table)
 
 
-def shifts(control=None, **by_task):
-    """Shifts of the MDM and, with ``control``, of the control; half-widths of 0.05."""
-    values = []
-    for task, mdm in by_task.items():
-        values.append((task, "mdm", "arm", mdm))
-        if control is not None:
-            values.append((task, "continued", "arm", control))
-            values.append((task, "mdm", "continued", mdm - control))
-    return pd.DataFrame(
-        [
-            {"task": task, "circuit": circuit, "base": base, "end": "source", "edges": "top"}
-            | {"shift": value, "low": value - 0.05, "high": value + 0.05}
-            for task, circuit, base, value in values
-        ]
+def test_depths_stand_beside_the_controls_for_local_and_global_tasks():
+    about = {"end": "source", "edges": "top 5 % of edges", "n": 20}
+
+    def span(value, name):
+        return {name: value, "low": value - 0.05, "high": value + 0.05}
+
+    depth = pd.DataFrame(
+        {"task": task, "circuit": "arm"} | about | span(0.3, "depth")
+        for task in ("ioi", "countdown")
     )
+    shift = pd.DataFrame(
+        {"task": task, "circuit": circuit, "base": base} | about | span(value, "shift")
+        for task in ("ioi", "countdown")
+        for circuit, base, value in (
+            ("mdm", "arm", -0.2),
+            ("continued", "arm", 0.1),
+            ("mdm", "continued", -0.3),
+        )
+    )
+    table = compared.depths(depth, shift, REGIMES)
+    assert table["kind of task"].tolist() == ["local", "global"]
+    assert table["MDM − ARM"].tolist() == ["-0.200 [-0.250, -0.150]"] * 2
+    assert table["MDM − continued"].tolist() == ["-0.300 [-0.350, -0.250]"] * 2
+    assert table["ARM"].tolist() == ["0.30 [0.25, 0.35]"] * 2
+    without = compared.depths(depth, shift[shift.circuit == "mdm"][:1], {"ioi": "local"} | REGIMES)
+    assert "continued − ARM" not in without
 
 
-def test_claim_2_is_about_global_tasks():
-    everywhere = shifts(ioi=0.0, countdown=-0.2, infilling=-0.1)
-    assert "**the direction of C2 shows" in compared.shift(everywhere, REGIMES)
-    partly = compared.shift(shifts(countdown=-0.2, infilling=0.0), REGIMES)
-    assert "shows on Countdown but not on every" in partly
-    assert "in part" in partly
-    assert "**C2 is not reproduced" in compared.shift(shifts(ioi=-0.2, countdown=0.1), REGIMES)
-    assert "no global task" in compared.shift(shifts(ioi=-0.2), REGIMES)
-
-
-def test_claim_2_needs_a_shift_beyond_the_controls():
-    same = compared.shift(shifts(control=-0.2, countdown=-0.2), REGIMES)
-    assert "**C2 is not reproduced" in same
-    assert "On Countdown the circuit does lie earlier than the ARM's, but no earlier than" in same
-    beyond = compared.shift(shifts(control=-0.1, countdown=-0.2), REGIMES)
-    assert "**the direction of C2 shows" in beyond
-    assert "but no earlier" not in beyond
-
-
-def test_published_shifts_stand_beside_ours():
-    text = compared.shift(shifts(countdown=0.0), REGIMES)
+def test_published_shifts_have_their_estimand():
+    text = compared.published_shifts()
     assert "-0.20 (LLaMA series) and -0.34 (Qwen series)" in text
-
-
-def test_shift_says_earlier_later_or_neither():
-    text = compared.shift(shifts(ioi=-0.2, countdown=0.2, infilling=0.01), REGIMES)
-    assert "-0.200 [-0.250, -0.150], earlier." in text
-    assert "+0.200 [+0.150, +0.250], later." in text
-    assert "neither earlier nor later." in text
+    assert "weighs every edge the same" in text
 
 
 def test_bias_is_reported():
@@ -199,8 +182,9 @@ def test_budgets_of_a_small_and_of_a_large_graph():
 def test_published_claims_are_told_from_the_published_numbers():
     top = published.read_table("top_edges")
     text = compared.published_overlap(published.overlap_table(published.read_table("overlap"), top))
-    assert "0.053 on IOI, 0.250 on Countdown, so C1 is **reversed**" in text
-    assert "0.500 on IOI, 0.053 on Countdown, so C1 holds" in text
+    assert "0.053 on IOI, 0.250 on Countdown" in text
+    assert "0.500 on IOI, 0.053 on Countdown" in text
+    assert "C1" not in text
     depth = compared.published_depth(published.top_edge_depth(top))
     assert "0.81 in the ARM, 0.47 in the MDM" in depth
 

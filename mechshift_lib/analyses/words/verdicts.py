@@ -1,0 +1,138 @@
+"""Verdicts in words: the only sentences of the book that say how a claim fares.
+
+Templates over :class:`Verdict`; what is decided is decided there, and no two numbers are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from mechshift_lib.analyses.narrative import listed
+from mechshift_lib.comparison.claims import SAID
+from mechshift_lib.comparison.verdicts import OUTCOMES, Outcome, Unit, Verdict
+from mechshift_lib.plots.theme import OUTCOME_COLORS, OUTCOME_SIGNS, label
+
+
+@dataclass(frozen=True)
+class _Written:
+    """How a unit's fractions are written: ``0.041`` as ``+4.1 Jaccard points``."""
+
+    name: str
+    short: str
+
+
+#: Every effect is a fraction and is written in hundredths.
+_UNITS: dict[Unit, _Written] = {
+    "jaccard": _Written("Jaccard points", "J. points"),
+    "depth": _Written("% of the model's depth", "% of depth"),
+    "accuracy": _Written("percentage points of accuracy", "% points"),
+    "components": _Written("percentage points", "% points"),
+}
+#: What a sentence says after the outcome, with and without an effect.
+_EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n}."
+_NO_EFFECT = "{missing}."
+_VERBS: dict[Outcome, str] = {outcome: f"is {outcome}" for outcome in OUTCOMES}
+_VERBS["doesn't apply"] = "doesn't apply"
+
+
+def effect(verdict: Verdict, *, short: bool = False) -> str:
+    """``+4.1 Jaccard points [-1.0, +9.2]``; empty where there is no effect.
+
+    Args:
+        verdict: whose effect is written, in hundredths of its unit.
+        short: with the unit's short name, for cells.
+    """
+    if verdict.unit is None or math.isnan(verdict.effect):
+        return ""
+    written = _UNITS[verdict.unit]
+    value, low, high = (_hundredths(x) for x in (verdict.effect, verdict.low, verdict.high))
+    ends = "" if math.isnan(verdict.low) else f" [{low}, {high}]"
+    return f"{value} {written.short if short else written.name}{ends}"
+
+
+def _hundredths(value: float) -> str:
+    return f"{100 * value:+z.1f}".replace("-", "−")
+
+
+def sentence(verdict: Verdict) -> str:
+    """What a page says about a claim, in one line of Markdown.
+
+    Equal verdicts give equal sentences, so no two pages can differ.
+    """
+    where = f" on {label(verdict.task)}" if verdict.task else ""
+    sign, verb = OUTCOME_SIGNS[verdict.outcome], _VERBS[verdict.outcome]
+    least = "" if verdict.contrasts == 1 else f"the least favourable of {verdict.contrasts}; "
+    template = _EFFECT if effect(verdict) else _NO_EFFECT
+    said = template.format(
+        measure=_capital(verdict.measure),
+        missing=_capital(verdict.missing),
+        effect=effect(verdict),
+        yardstick=verdict.yardstick,
+        least=least,
+        n=verdict.n,
+    )
+    lacks = f" Missing: {verdict.missing}." if verdict.missing and effect(verdict) else ""
+    return f"{sign} **{verdict.claim} {verb}**{where}. {said}{lacks}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def badge(outcome: Outcome) -> str:
+    """Sign and word of an outcome as HTML, with its colour beside it."""
+    color, sign = OUTCOME_COLORS[outcome], OUTCOME_SIGNS[outcome]
+    style = f"border-left: 0.4em solid {color}; padding-left: 0.4em"
+    return f'<span class="outcome" style="{style}">{sign} {outcome}</span>'
+
+
+def cell(verdicts: Sequence[Verdict]) -> str:
+    """A claim on a pair as a cell of the grid: outcome and effect, one line a task."""
+    parts = []
+    for verdict in verdicts:
+        task = f"{label(verdict.task)}: " if verdict.task and len(verdicts) > 1 else ""
+        parts.append(f"{task}{badge(verdict.outcome)} {effect(verdict, short=True)}".strip())
+    return "<br>".join(parts)
+
+
+def grid(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    """Claims down, pairs across, in Markdown: outcome, deciding effect, its interval.
+
+    Args:
+        verdicts: of :func:`mechshift_lib.analyses.verdicts.judged`, of all pairs.
+        titles: pair -> title, in the order of the columns.
+    """
+    head = ["claim", *titles.values()]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
+        about = [verdict for verdict in verdicts if verdict.claim == claim]
+        cells = [cell([v for v in about if v.pair == pair]) for pair in titles]
+        lines.append(f"| {' | '.join([f'**{claim}** {SAID[claim]}', *cells])} |")
+    return "\n".join(lines)
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """How many verdicts of each kind there are."""
+    counts = pd.Series([verdict.outcome for verdict in verdicts]).value_counts()
+    parts = [f"{counts[kind]} {kind}" for kind in OUTCOMES if kind in counts]
+    return f"Of {len(verdicts)} verdicts: {listed(parts)}."
+
+
+def details(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """What was held against what: one row a verdict, ``n`` and yardsticks included."""
+    return pd.DataFrame(
+        {
+            "claim": [v.claim for v in verdicts],
+            "pair": [v.pair for v in verdicts],
+            "task": [label(v.task) if v.task else "all" for v in verdicts],
+            "outcome": [f"{OUTCOME_SIGNS[v.outcome]} {v.outcome}" for v in verdicts],
+            "what": [v.measure or v.missing for v in verdicts],
+            "effect": [effect(v) for v in verdicts],
+            "against": [v.yardstick for v in verdicts],
+            "n": [v.n or "" for v in verdicts],
+        }
+    )

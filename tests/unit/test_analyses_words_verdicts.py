@@ -1,0 +1,105 @@
+"""Verdicts in words: one sentence an outcome, with unit, yardstick and what is missing."""
+
+import re
+
+import pytest
+
+from mechshift_lib.analyses.words.verdicts import (
+    badge,
+    cell,
+    details,
+    effect,
+    grid,
+    sentence,
+    summary,
+)
+from mechshift_lib.comparison.verdicts import (
+    OUTCOMES,
+    Contrast,
+    absent,
+    inapplicable,
+    judge,
+    unmeasured,
+)
+from mechshift_lib.plots.theme import OUTCOME_COLORS, OUTCOME_SIGNS
+
+
+def contrast(value, against="the ARM"):
+    return Contrast(against, value, value - 0.1, value + 0.1, 20)
+
+
+def about(value, *more, claim="C2", pair="p", task="countdown", unit="depth"):
+    found = [contrast(value), *more]
+    return judge(claim, pair, found, measure="how much", unit=unit, page="overlap", task=task)
+
+
+def test_every_outcome_has_its_sentence():
+    assert sentence(about(0.3, contrast(0.2, "the control"))) == (
+        "✓ **C2 is reproduced** on Countdown. How much: +20.0 % of the model's depth "
+        "[+10.0, +30.0] against the control, the least favourable of 2; n = 20."
+    )
+    assert sentence(about(-0.3)).startswith("⇄ **C2 is reversed** on Countdown. How much: −30.0 %")
+    assert "✗ **C2 is not reproduced**" in sentence(about(-0.3, contrast(0.2)))
+    lacking = sentence(about(0.3, absent("the control")))
+    assert lacking.startswith("? **C2 is undecided**")
+    assert lacking.endswith("n = 20. Missing: the control.")
+    asked = inapplicable("C6", "p", "the pair has no Countdown")
+    assert sentence(asked) == "– **C6 doesn't apply**. The pair has no Countdown."
+    assert sentence(unmeasured("C3", "p", "nobody looked")) == (
+        "○ **C3 is not measured**. Nobody looked."
+    )
+
+
+def test_without_an_interval_the_effect_is_told_all_the_same():
+    nan = float("nan")
+    found = judge(
+        "C5",
+        "p",
+        [Contrast("90 %", -0.15, nan, nan, 8)],
+        measure="share",
+        unit="components",
+        page="circuits",
+    )
+    assert sentence(found) == (
+        "? **C5 is undecided**. Share: −15.0 percentage points against 90 %, n = 8."
+    )
+
+
+def test_outcomes_differ_in_word_sign_and_colour():
+    assert set(OUTCOME_SIGNS) == set(OUTCOME_COLORS) == set(OUTCOMES)
+    assert len(set(OUTCOME_SIGNS.values())) == len(set(OUTCOME_COLORS.values())) == len(OUTCOMES)
+    for outcome in OUTCOMES:
+        text = re.sub("<[^>]+>", "", badge(outcome))
+        assert text.startswith(OUTCOME_SIGNS[outcome])
+        assert OUTCOME_COLORS[outcome] in badge(outcome)
+
+
+@pytest.mark.parametrize(
+    ("unit", "written"),
+    [
+        ("jaccard", "+4.1 Jaccard points"),
+        ("depth", "+4.1 % of the model's depth"),
+        ("accuracy", "+4.1 percentage points of accuracy"),
+        ("components", "+4.1 percentage points"),
+    ],
+)
+def test_effects_have_their_unit(unit, written):
+    assert effect(about(0.041, unit=unit)).startswith(f"{written} [−5.9, +14.1]")
+
+
+def test_the_grid_has_a_cell_a_pair():
+    found = [
+        about(0.3, pair="q", task="infilling"),
+        about(-0.3, pair="q"),
+        inapplicable("C2", "p", "no global task"),
+    ]
+    text = re.sub("<(?!br)[^>]+>", "", grid(found, {"p": "Pair P", "q": "Pair Q"}))
+    head, _, row = text.splitlines()
+    assert head == "| claim | Pair P | Pair Q |"
+    assert "| – doesn't apply |" in row
+    assert "Infilling: ✓ reproduced +30.0 % of depth [+20.0, +40.0]<br>Countdown: ⇄" in row
+    assert cell(found[2:]) == badge("doesn't apply")
+    assert summary(found) == "Of 3 verdicts: 1 reproduced, 1 reversed and 1 doesn't apply."
+    table = details(found)
+    assert table.task.tolist() == ["Infilling", "Countdown", "all"]
+    assert table.what.tolist() == ["how much", "how much", "no global task"]
