@@ -50,6 +50,18 @@ def configure(app: Any, config: Any) -> None:
         config.mathjax_path = "mathjax/tex-mml-chtml.js"
 
 
+def without_thebe(app: Any, _config: Any) -> None:
+    """Take sphinx-thebe out again, which Jupyter Book always loads.
+
+    There is no server to run cells on, and it declares the same constant twice on every page.
+    """
+    for listeners in app.events.listeners.values():
+        kept = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+        listeners[:] = kept
+    styles = app.registry.css_files
+    styles[:] = [style for style in styles if style[0] != "sphinx-thebe.css"]
+
+
 def add_colab(app: Any, pagename: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
     notebook = notebook_of(pagename)
     if notebook is None:
@@ -92,6 +104,7 @@ def describe(app: Any, doctree: nodes.document) -> None:
 
 def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", configure, priority=400)
+    app.connect("config-inited", without_thebe)
     app.connect("doctree-read", describe)
     app.connect("html-page-context", add_colab, priority=502)  # after the theme made the list
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -38,8 +38,6 @@ ROOMS = (
 HEADS = 3
 #: The paper's ablation first; the others have fewer random sets.
 ABLATIONS = ("zero", "mean", "resample")
-#: Share of random sets, the chosen one counted, that may cost as much as it where C6 holds.
-RARE = 0.05
 #: What the early heads are held against: others like them, and the strongest elsewhere.
 CONTROLS = ("random", "middle", "late")
 

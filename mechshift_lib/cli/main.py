@@ -104,7 +104,7 @@ def book(
     Nothing is computed that is already there; a second call takes seconds. Any warning of the
     build is an error.
     """
-    from mechshift_lib.book import build_book
+    from mechshift_lib.book.build import build_book
     from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
     stale = []

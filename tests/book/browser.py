@@ -78,6 +78,21 @@ def ask(address: str, page: str, js: str, *, width: int = 390, mode: str = "ligh
         width: of the window, in CSS pixels.
         mode: ``light`` or ``dark``.
     """
+    output, _ = _visit(address, page, js, width, mode)
+    match = re.search(r'<pre id="answer">(.+?)</pre>', output, re.S)
+    assert match, "the browser gave no answer"
+    return json.loads(unescape(match[1]))
+
+
+def complaints(address: str, page: str) -> list[str]:
+    """Errors that a page writes to the browser's console (see :func:`ask` for the arguments)."""
+    _, log = _visit(address, page, "1", 1000, "light")
+    lines = [line for line in log.splitlines() if "CONSOLE" in line]
+    return [line for line in lines if re.search(r"Error|declared|Uncaught", line)]
+
+
+def _visit(address: str, page: str, js: str, width: int, mode: str) -> tuple[str, str]:
+    """A page in a frame: the outer document after the answer, and what the browser logged."""
     query = urlencode({"page": page, "js": js, "width": width, "mode": mode})
     with tempfile.TemporaryDirectory(prefix="mechshift-chromium-") as profile:
         command = [chromium(), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
@@ -87,7 +102,6 @@ def ask(address: str, page: str, js: str, *, width: int = 390, mode: str = "ligh
             "--window-size=1400,900",
         ]
         command += ["--virtual-time-budget=20000", "--dump-dom", f"{address}/frame.html?{query}"]
+        command += ["--enable-logging=stderr"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    match = re.search(r'<pre id="answer">(.+?)</pre>', done.stdout, re.S)
-    assert match, f"the browser gave no answer: {done.stderr[-2000:]}"
-    return json.loads(unescape(match[1]))
+    return done.stdout, done.stderr

@@ -12,15 +12,20 @@ import nbformat
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mechshift_lib.book import build_book
+from mechshift_lib.analyses.words import verdicts as words
+from mechshift_lib.book.build import build_book
+from mechshift_lib.book.generated import GAPS, GRID
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.execution import provenance_cell
 from mechshift_lib.workflow import default_pairs
+from tests.support.verdicts import of_every_outcome
 
 #: A word that stands on one page only, to be looked for.
 RARE_WORD = "hippopotamus"
 #: Alternative text of the made-up figure.
 FIGURE = "A made-up line over layers"
+#: The chapter that has no finding for its pair's first page.
+WITHOUT_FINDING = "circuits"
 
 
 def picture() -> str:
@@ -60,6 +65,21 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
     )
 
 
+def verdicts_cells(pairs: dict[str, str]) -> list[nbformat.NotebookNode]:
+    """What the page of verdicts says, of made-up verdicts with every outcome."""
+    found = [verdict for pair in pairs for verdict in of_every_outcome(pair)]
+    texts = {GRID: words.grid(found, pairs), GAPS: words.gaps(found, pairs)}
+    return [
+        new_code_cell(
+            "say()",
+            outputs=[new_output("display_data", {"text/markdown": text, "text/plain": "t"})],
+            execution_count=5,
+            metadata={"tags": [tag]},
+        )
+        for tag, text in texts.items()
+    ]
+
+
 def make_site(folder: Path) -> Path:
     """Build the book in ``folder`` and return the folder of its pages."""
     for name in ("_config.yml", "_toc.yml"):
@@ -76,13 +96,21 @@ def make_site(folder: Path) -> Path:
     (folder / "notebooks").mkdir()
     note = provenance_cell(ROOT / "_toc.yml", {"pair": "x"}, [], 1.0, 2**30)
     toc = yaml.safe_load((folder / "_toc.yml").read_text(encoding="utf-8"))
+    titles = {name: load_pair(name, folder).title for name in default_pairs(folder)}
     pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
     for page in (page for page in pages if page.startswith("book/executed/")):
         path = folder / f"{page}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
         title = " ".join(page.split("/")[2:])
         extra = RARE_WORD if page.endswith("tiny-llama/circuits") else ""
-        nbformat.write(executed(title, note, extra), path)
+        notebook = executed(title, note, extra)
+        if page.endswith("executed/verdicts"):
+            notebook.cells += verdicts_cells(titles)
+        if page.endswith(f"/{WITHOUT_FINDING}"):
+            notebook.cells = [
+                c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])
+            ]
+        nbformat.write(notebook, path)
         (folder / "notebooks" / f"{path.stem}.ipynb").touch()
     for name in default_pairs(folder):
         source = load_pair(name, folder).model("arm").source

@@ -17,9 +17,11 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from mechshift_lib.comparison.claims import CLAIMS
+from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
-from tests.book.browser import FRAME, ask, serve
+from tests.book.browser import FRAME, ask, complaints, serve
 from tests.book.make_site import FIGURE, RARE_WORD, make_site
 
 pytestmark = pytest.mark.browser
@@ -118,9 +120,9 @@ def test_a_pairs_first_page_says_what_its_chapters_found(
     for name in default_pairs():
         analyses = load_pair(name).analyses
         overview = soups[site / f"book/generated/{name}.html"]
-        assert overview.get_text(" ").count("Made up") == len(analyses)
+        assert overview.get_text(" ").count("Made up") == len(analyses) - 1
         assert "MadeUp" in overview.get_text() or load_pair(name).arm.source.kind != "folder"
-        links = {link["href"] for link in overview.select("article h2 a[href]")}
+        links = {link["href"] for link in overview.select("article a[href]")}
         assert {f"../executed/{name}/{analysis}.html" for analysis in analyses} <= links
 
 
@@ -142,6 +144,68 @@ def test_a_figure_has_the_alternative_text_of_its_own_output(
     figure = soups[site / NOTEBOOK_PAGE].select_one("div.cell_output img")
     assert figure is not None
     assert figure["alt"] == FIGURE
+
+
+def raw_tables(soup: BeautifulSoup) -> list[str]:
+    """Tables of Markdown that were not made into tables."""
+    article = BeautifulSoup(str(soup.find("article") or ""), "html.parser")
+    for code in article.select("pre, code, script, .math"):
+        code.decompose()
+    return re.findall(r"\|\s*:?-{3,}|^\s*\|.*\|", article.get_text("\n"), re.M)
+
+
+def empty_sections(soup: BeautifulSoup) -> list[str]:
+    """Headings with nothing between them and the next one of their level or above, or the end."""
+    found = []
+    for heading in soup.select("article h1, article h2, article h3, article h4"):
+        section = heading.find_parent("section")
+        beside = section.find_all(recursive=False) if section else heading.find_next_siblings()
+        rest = [one for one in beside if one is not heading]
+        if not any(one.get_text(strip=True) or one.find(["img", "svg"]) for one in rest):
+            found.append(heading.get_text(strip=True))
+    return found
+
+
+def test_no_page_shows_raw_pipes_or_an_empty_section(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    for path, soup in soups.items():
+        assert raw_tables(soup) == [], path.relative_to(site)
+        assert empty_sections(soup) == [], path.relative_to(site)
+
+
+def test_raw_pipes_and_empty_sections_would_be_found() -> None:
+    bad = """<article><section><h1>A</h1><section><h2>Empty</h2></section><section><h2>B</h2>
+    <p>| claim | pair |<br>|---|---|</p></section></section></article>"""
+    soup = BeautifulSoup(bad, "html.parser")
+    assert empty_sections(soup) == ["Empty"]
+    assert raw_tables(soup)
+
+
+def test_the_grid_of_verdicts_is_a_table_wherever_it_stands(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    for page in ("book/index", "book/paper", "book/executed/verdicts"):
+        tables = soups[site / f"{page}.html"].select("article table")
+        grids = [table for table in tables if table.select(".outcome")]
+        assert len(grids) == 1, page
+        rows = grids[0].select("tbody tr")
+        assert [row.find("strong").get_text() for row in rows] == list(CLAIMS)
+        badges = [badge.get_text().replace("’", "'") for badge in grids[0].select(".outcome")]
+        words = {badge.split(" ", 1)[1] for badge in badges}
+        assert words == set(OUTCOMES)
+    gaps = soups[site / "book/limits.html"].get_text(" ")
+    assert "Nobody has looked" in gaps
+
+
+def test_no_page_complains_in_the_console(address: str) -> None:
+    for page in ("book/index.html", NOTEBOOK_PAGE, "book/methods/comparison.html"):
+        assert complaints(address, page) == [], page
+
+
+def test_a_complaint_in_the_console_would_be_heard(address: str, site: Path) -> None:
+    (site / "twice.html").write_text("<script>const A = 1</script><script>const A = 2</script>")
+    assert any("already been declared" in line for line in complaints(address, "twice.html"))
 
 
 def test_the_search_finds_a_word_on_its_page(site: Path) -> None:

@@ -97,7 +97,10 @@ def test_the_grid_has_a_cell_a_pair():
     head, _, row = text.splitlines()
     assert head == "| claim | Pair P | Pair Q |"
     assert "| – doesn't apply |" in row
-    assert "Infilling: ✓ reproduced +30.0 % of depth [+20.0, +40.0]<br>Countdown: ⇄" in row
+    shown = (
+        "Infilling<br>✓ reproduced<br>+30.0 % of depth [+20.0, +40.0]<br>Countdown<br>⇄ reversed"
+    )
+    assert shown in row
     assert cell(found[2:]) == badge("doesn't apply")
     assert summary(found) == "Of 3 verdicts: 1 reproduced, 1 reversed and 1 doesn't apply."
     table = details(found)

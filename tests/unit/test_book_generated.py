@@ -4,7 +4,15 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mechshift_lib.book import BookError, chapter_title, findings_page, overview_page
+from mechshift_lib.book.generated import (
+    GAPS,
+    GRID,
+    BookError,
+    chapter_title,
+    findings_page,
+    from_verdicts,
+    overview_page,
+)
 from mechshift_lib.config import load_pair
 
 
@@ -35,7 +43,7 @@ def test_an_overview_says_what_executed_chapters_found_and_links_to_them(execute
     )
     assert "not tagged" not in page
     assert page.count("\n## ") == 1  # the others are not executed
-    assert "| 6 × 4 (2) | 128 |" in page
+    assert "| 6 × 4 (2) | 128 | 1,280,128 (F16) |" in page
 
 
 def test_the_landing_page_links_what_is_there(executed):
@@ -49,3 +57,22 @@ def test_the_landing_page_links_what_is_there(executed):
 def test_a_chapter_without_a_heading_is_refused():
     with pytest.raises(BookError, match="no heading"):
         chapter_title(chapter("Text."), load_pair("tiny-qwen"))
+
+
+def test_a_chapter_without_a_finding_is_linked_without_a_section_of_its_own(executed):
+    pair = load_pair("tiny-qwen")
+    nbformat.write(
+        chapter("# Circuits", said("not tagged")), executed / pair.name / "circuits.ipynb"
+    )
+    page = overview_page(executed, pair)
+    assert "## More chapters\n\n- [Circuits](../executed/tiny-qwen/circuits.ipynb)" in page
+    assert "## [Circuits]" not in page
+
+
+def test_parts_of_the_page_of_verdicts_are_found_by_their_tag(tmp_path):
+    with pytest.raises(BookError, match="not executed yet"):
+        from_verdicts(tmp_path, GRID)
+    cells = [said("the grid", GRID), said("the gaps", GAPS)]
+    nbformat.write(chapter("# Verdicts", *cells), tmp_path / "verdicts.ipynb")
+    assert from_verdicts(tmp_path, GRID) == "the grid"
+    assert from_verdicts(tmp_path, GAPS) == "the gaps"

@@ -86,17 +86,17 @@ def _capital(text: str) -> str:
 def badge(outcome: Outcome) -> str:
     """Sign and word of an outcome as HTML, with its colour beside it."""
     color, sign = OUTCOME_COLORS[outcome], OUTCOME_SIGNS[outcome]
-    style = f"border-left: 0.4em solid {color}; padding-left: 0.4em"
+    style = f"border-left: 0.4em solid {color}; padding-left: 0.4em; white-space: nowrap"
     return f'<span class="outcome" style="{style}">{sign} {outcome}</span>'
 
 
 def cell(verdicts: Sequence[Verdict]) -> str:
-    """A claim on a pair as a cell of the grid: outcome and effect, one line a task."""
-    parts = []
+    """A claim on a pair as a cell of the grid, a line each: task, outcome and effect."""
+    lines = []
     for verdict in verdicts:
-        task = f"{label(verdict.task)}: " if verdict.task and len(verdicts) > 1 else ""
-        parts.append(f"{task}{badge(verdict.outcome)} {effect(verdict, short=True)}".strip())
-    return "<br>".join(parts)
+        task = label(verdict.task) if verdict.task and len(verdicts) > 1 else ""
+        lines += [task, badge(verdict.outcome), effect(verdict, short=True)]
+    return "<br>".join(filter(None, lines))
 
 
 def grid(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
@@ -120,6 +120,21 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     counts = pd.Series([verdict.outcome for verdict in verdicts]).value_counts()
     parts = [f"{counts[kind]} {kind}" for kind in OUTCOMES if kind in counts]
     return f"Of {len(verdicts)} verdicts: {listed(parts)}."
+
+
+def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    """What isn't measured or doesn't apply, as a Markdown list: each sentence, and of which pairs.
+
+    Args:
+        verdicts: of all pairs.
+        titles: pair -> title.
+    """
+    pairs: dict[str, list[str]] = {}
+    for verdict in verdicts:
+        if not verdict.contrasts:
+            pairs.setdefault(sentence(verdict), []).append(titles[verdict.pair])
+    lines = [f"- {listed(names)}: {said}" for said, names in pairs.items()]
+    return "\n".join(lines) or "Every claim was asked of every pair."
 
 
 def details(verdicts: Sequence[Verdict]) -> pd.DataFrame:

@@ -1,0 +1,129 @@
+"""Builds the book from executed notebooks; any warning is an error."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from mechshift_lib.book.generated import (
+    GAPS,
+    GRID,
+    BookError,
+    findings_page,
+    from_verdicts,
+    overview_page,
+)
+from mechshift_lib.book.models import pairs_page
+from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.processes import interruptible, run_child
+from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.workflow import book_pages, default_pairs
+
+MATHJAX = "3.2.2"
+
+
+def _write_if_changed(path: Path, text: str) -> None:
+    """Leave an unchanged file alone, so that Sphinx doesn't read its page again."""
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomic(path, text)
+
+
+def vendor_mathjax(root: Path = ROOT) -> bool:
+    """Put MathJax beside the book, so that equations show without a network.
+
+    Returns:
+        Whether it is there. Without npm, or without a network, the pages fall back to its usual
+        address on the web.
+    """
+    folder = root / "book" / "vendor" / "mathjax"
+    if (folder / "tex-mml-chtml.js").is_file():
+        return True
+    npm = shutil.which("npm")
+    if npm is None:
+        return False
+    with tempfile.TemporaryDirectory(prefix="mechshift-npm-") as scratch:
+        command = [npm, "pack", "--silent", f"mathjax@{MATHJAX}"]
+        try:
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
+        except (OSError, subprocess.SubprocessError):
+            return False
+        with tarfile.open(next(Path(scratch).glob("*.tgz"))) as archive:
+            archive.extractall(scratch, filter="data")
+        es5 = Path(scratch) / "package" / "es5"
+        made = folder.with_name("mathjax.partial")
+        shutil.rmtree(made, ignore_errors=True)
+        shutil.copytree(es5 / "output" / "chtml", made / "output" / "chtml")
+        for part in ("input/tex/extensions", "a11y", "sre"):
+            shutil.copytree(es5 / part, made / part)
+        shutil.copy(es5 / "tex-mml-chtml.js", made)
+        made.rename(folder)
+    return True
+
+
+def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
+    """Write ``book/generated``: what hand-written pages include, and which pages aren't fresh."""
+    from mechshift_lib.plots.graph import graph_svg  # drawing takes a second to import
+
+    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    generated = root / "book" / "generated"
+    _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
+    executed = root / "book" / "executed"
+    _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
+    for name, tag in (("verdicts", GRID), ("gaps", GAPS)):
+        _write_if_changed(generated / f"{name}.md", from_verdicts(executed, tag) + "\n")
+    for pair in pairs:
+        _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
+    _write_if_changed(generated / "graph.svg", graph_svg())
+    _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
+
+
+def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[str] = ()) -> Path:
+    """Build the book from the executed notebooks; only changed pages are made anew.
+
+    Args:
+        root: the checkout.
+        out: folder in which ``_build`` is made; by default the checkout.
+        stale: pages that aren't fresh, such as ``"tiny-qwen/circuits"``: they will say so.
+
+    Returns:
+        Path of the first page.
+
+    Raises:
+        BookError: a page that the table of contents names is missing, or the build had a warning.
+        ConfigError: Jupyter Book isn't installed.
+        StoppedError: a signal asked the build to end.
+    """
+    if importlib.util.find_spec("jupyter_book") is None:
+        raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
+    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    expected = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses]
+    expected += book_pages(root)
+    absent = [n for n in expected if not (root / "book/executed" / f"{n}.ipynb").is_file()]
+    if absent:
+        raise BookError(
+            f"{len(absent)} pages are not executed yet ({absent[0]}, ...): say mechshift book."
+        )
+    generate(root, stale)
+    out = out or root
+    # It has no __main__ to run by -m.
+    start = "from mechshift_lib.processes import end_with_owner; end_with_owner(); "
+    start += "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(root)]
+    command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
+    with interruptible():
+        if not vendor_mathjax(root):
+            print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
+        done = run_child(command, cwd=root, capture=True)
+    page = out / "_build" / "html" / "index.html"
+    if done.returncode or not page.is_file():
+        print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
+        raise BookError("The book has a warning or an error: it stands above.")
+    return page

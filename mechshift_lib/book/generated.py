@@ -1,0 +1,114 @@
+"""What hand-written pages include: text that executed notebooks say, put together anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+
+from mechshift_lib.book.models import pairs_table
+from mechshift_lib.config import ROOT, Pair
+from mechshift_lib.errors import MechshiftError
+
+#: Cells of a chapter with this tag are shown on its pair's first page.
+FINDING = "finding"
+#: Cells of the page of verdicts with these tags are included by hand-written pages: the verdict on
+#: each claim and pair, and what isn't measured or doesn't apply.
+GRID, GAPS = "grid", "gaps"
+
+
+class BookError(MechshiftError):
+    """The book can't be built: a page is missing, or the build had a warning."""
+
+
+def said(cell: nbformat.NotebookNode) -> str:
+    """What a cell says: its Markdown outputs (not its figures)."""
+    outputs = [output.get("data", {}) for output in cell.get("outputs", [])]
+    parts = ["".join(data["text/markdown"]).strip() for data in outputs if "text/markdown" in data]
+    return "\n\n".join(part for part in parts if part)
+
+
+def tagged(notebook: nbformat.NotebookNode, tag: str) -> list[str]:
+    """What the cells with a tag say, without those that say nothing."""
+    cells = [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
+    return [text for text in map(said, cells) if text]
+
+
+def chapter_title(notebook: nbformat.NotebookNode, pair: Pair) -> str:
+    """A chapter's heading without the name of its pair."""
+    for cell in notebook.cells:
+        heading = re.search(r"^# (.+)$", cell.source, re.M)
+        if cell.cell_type == "markdown" and heading:
+            return heading[1].strip().removesuffix(f": {pair.title}")
+    raise BookError("A chapter's notebook has no heading: begin its first cell with '# '.")
+
+
+def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
+    """Markdown of a pair's first page: its models, and what each of its chapters found.
+
+    Args:
+        executed: folder of the executed notebooks.
+        pair: the pair; chapters that are not executed yet are left out, and one that has no
+            finding of its own is only linked.
+        root: the checkout.
+
+    Returns:
+        MyST markdown of ``book/generated/PAIR.md``.
+    """
+    lines = [f"# {pair.title}", "", pair.description.strip(), "", pairs_table([pair], root), ""]
+    only_linked = []
+    for analysis in pair.analyses:
+        path = executed / pair.name / f"{analysis}.ipynb"
+        if not path.is_file():
+            continue
+        notebook = nbformat.read(path, as_version=4)
+        title = chapter_title(notebook, pair)
+        link = f"[{title}](../executed/{pair.name}/{analysis}.ipynb)"
+        found = tagged(notebook, FINDING)
+        if found:
+            lines += [f"## {link}", "", *[f"{text}\n" for text in found]]
+        else:
+            only_linked.append(f"- {link}")
+    if only_linked:
+        lines += ["## More chapters", "", *only_linked, ""]
+    return "\n".join(lines)
+
+
+def from_verdicts(executed: Path, tag: str) -> str:
+    """Markdown of one part of the page of verdicts.
+
+    Args:
+        executed: folder of the executed notebooks.
+        tag: which part, :data:`GRID` or :data:`GAPS`.
+
+    Returns:
+        MyST markdown to be included in a hand-written page.
+
+    Raises:
+        BookError: the page of verdicts isn't executed, or has no such part.
+    """
+    path = executed / "verdicts.ipynb"
+    texts = tagged(nbformat.read(path, as_version=4), tag) if path.is_file() else []
+    if not texts:
+        raise BookError("The page of verdicts is not executed yet: say mechshift book.")
+    return "\n\n".join(texts)
+
+
+def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
+    """Markdown of one line a pair: links to its overview and its executed chapters.
+
+    Args:
+        executed: folder of the executed notebooks.
+        pairs: the pairs, in the book's order.
+
+    Returns:
+        MyST markdown to be included in ``book/index.md``.
+    """
+    lines: list[str] = []
+    for pair in pairs:
+        there = [n for n in pair.analyses if (executed / pair.name / f"{n}.ipynb").is_file()]
+        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in there)
+        lines += [f"- [{pair.title}](generated/{pair.name}.md): {pages}"]
+    return "\n".join(lines)
