@@ -1,10 +1,8 @@
 """The notebooks as files, and run on pairs of random models: every cell, any outcome."""
 
 import ast
-import functools
 import io
 import re
-import sys
 
 import matplotlib.figure
 import nbformat
@@ -12,25 +10,14 @@ import pytest
 from IPython import display as ipython_display
 from PIL import Image as Picture
 
-from mechshift_lib.analyses import Study, page
-from mechshift_lib.config import ANALYSES, ROOT
+from mechshift_lib.analyses import page
+from mechshift_lib.config import ANALYSES
 from mechshift_lib.workflow import book_pages
-from tests.support.study import make_pair
+from tests.support.claims import JUDGED, contradictions
+from tests.support.notebooks import code, parameters, read, run, said
 
 PAIRED = ANALYSES
 NAMES = (*PAIRED, *book_pages())
-
-
-def read(name):
-    return nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=nbformat.NO_CONVERT)
-
-
-def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
-
-
-def parameters(notebook):
-    return next(c for c in code(notebook) if "parameters" in c.metadata.get("tags", []))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,62 +68,10 @@ def test_prose_has_no_results_typed_by_hand(name):
             assert not decimals, cell.source
 
 
-@pytest.fixture
-def shown(monkeypatch):
-    """What the page functions show, instead of the screen."""
-    outputs = []
-    monkeypatch.setattr(page, "display", outputs.append)
-    return outputs
-
-
-def run(name, monkeypatch, root, pair="toy", pool="all"):
-    """Run all cells of a notebook in this process, with its parameters replaced."""
-    notebook = read(name)
-    opened = functools.partial(Study.open, root=root)
-    monkeypatch.setattr(Study, "open", opened)
-    values = {
-        "pair": pair,
-        "pairs": pair,
-        "budget": "book",
-        "results": str(root / "results"),
-        "pool": pool,
-    }
-    space = {"__name__": "notebook"}
-    modules = set(sys.modules)
-    for cell in code(notebook):
-        exec(compile(cell.source, f"{name}.ipynb", "exec"), space)
-        if cell is parameters(notebook):
-            space |= {key: value for key, value in values.items() if key in space}
-    assert "google.colab" not in set(sys.modules) - modules
-
-
-def said(outputs):
-    return "\n\n".join(o.data for o in outputs if isinstance(o, ipython_display.Markdown))
-
-
 def pictures(outputs):
     return [
         Picture.open(io.BytesIO(o.data)) for o in outputs if isinstance(o, ipython_display.Image)
     ]
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """Four tasks, two seeds, a control."""
-    root = tmp_path_factory.mktemp("whole")
-    make_pair(root)
-    return root
-
-
-@pytest.fixture(scope="module")
-def least(tmp_path_factory):
-    """One task whose answer is one token, one seed, no control."""
-    root = tmp_path_factory.mktemp("least")
-    make_pair(root, tasks=("ioi",), seeds=(0,))
-    path = root / "data" / "pairs" / "toy.yaml"
-    text = path.read_text(encoding="utf-8")
-    path.write_text(re.sub(r"^continued:\n(?: .*\n)+", "", text, flags=re.M), encoding="utf-8")
-    return root
 
 
 @pytest.mark.parametrize(
@@ -163,6 +98,8 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     texts = [o.alt for o in shown if isinstance(o, ipython_display.Image)]
     assert len(set(texts)) == figures, "each figure has an alternative text of its own"
     assert min(map(len, texts)) > 60
+    if name not in JUDGED:  # what those say of claims is tested with the verdicts
+        assert contradictions({name: "\n".join([text, *texts])}, [], {}) == []
     for picture in drawn:
         assert picture.width == int(5.2 * page.DPI)
         assert picture.convert("RGB").getpixel((2, 2)) == (251, 251, 249)
@@ -215,6 +152,6 @@ def test_shown_figures_are_whole_cards(shown):
 def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):
     run("verdicts", monkeypatch, least)
     text = said(shown)
-    assert "Of 7 verdicts: 4 doesn't apply and 3 not measured." in text
+    assert "7 verdicts: doesn't apply 4 and not measured 3." in text
     tables = "".join(o.data for o in shown if isinstance(o, ipython_display.HTML))
     assert "don't both solve IOI" in tables

@@ -102,7 +102,7 @@ def test_the_grid_has_a_cell_a_pair():
     )
     assert shown in row
     assert cell(found[2:]) == badge("doesn't apply")
-    assert summary(found) == "Of 3 verdicts: 1 reproduced, 1 reversed and 1 doesn't apply."
+    assert summary(found) == "3 verdicts: reproduced 1, reversed 1 and doesn't apply 1."
     table = details(found)
     assert table.task.tolist() == ["Infilling", "Countdown", "all"]
     assert table.what.tolist() == ["how much", "how much", "no global task"]

@@ -118,8 +118,8 @@ def grid(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
 def summary(verdicts: Sequence[Verdict]) -> str:
     """How many verdicts of each kind there are."""
     counts = pd.Series([verdict.outcome for verdict in verdicts]).value_counts()
-    parts = [f"{counts[kind]} {kind}" for kind in OUTCOMES if kind in counts]
-    return f"Of {len(verdicts)} verdicts: {listed(parts)}."
+    parts = [f"{kind} {counts[kind]}" for kind in OUTCOMES if kind in counts]
+    return f"{len(verdicts)} verdicts: {listed(parts)}."
 
 
 def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:

@@ -1,0 +1,186 @@
+"""One judge: on studies of every outcome, pages say of a claim what was decided and no more."""
+
+import nbformat
+import pandas as pd
+import pytest
+
+from mechshift_lib.analyses import Study, ablation, circuits, overlap, page, verdicts
+from mechshift_lib.analyses.words.verdicts import sentence
+from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
+from mechshift_lib.comparison.verdicts import OUTCOMES
+from mechshift_lib.config import ANALYSES, ROOT, load_pair
+from mechshift_lib.workflow import book_pages
+from tests.support.claims import JUDGED, contradictions, judgements
+from tests.support.notebooks import read, run, said
+
+TITLES = {"toy": "Toy"}
+#: Outcome -> effects of C1, C2 and C6 against their first yardstick and against the control.
+EFFECTS = {
+    "reproduced": (0.3, 0.2),
+    "not reproduced": (0.2, -0.3),
+    "reversed": (-0.3, -0.2),
+    "undecided": (0.3, 0.01),
+}
+HALF = 0.02
+
+
+def put(rows, name, value):
+    """Rows whose estimate is replaced, with a narrow interval around it."""
+    return rows.assign(**{name: value, "low": value - HALF, "high": value + HALF})
+
+
+def made_up(study, outcome, monkeypatch):
+    """Have the analyses find what leads to an outcome; tables and columns stay as they are."""
+    first, beyond = EFFECTS[outcome]
+    compared, cut = overlap.comparison_tables(study), ablation.tables(study)
+
+    def edges(rows):
+        # IOI minus Countdown is `first`; beyond the control's it is `beyond`.
+        values = {"arm-mdm": first, "arm-continued": first - beyond}
+        at = rows.comparison.map(values).fillna(0) * rows.task.map({"ioi": 1}).fillna(0)
+        return put(rows, "jaccard", 0.5 + at)
+
+    def shift(rows):
+        return put(rows, "shift", -rows.base.map({"arm": first, "continued": beyond}))
+
+    def contrasts(rows):
+        control = (rows.model == "continued").map({True: first - beyond, False: first})
+        return put(rows, "more", control)
+
+    def losses(rows):
+        lost = rows.kind.map({"early": 0.5}).fillna(0.5 - first)
+        rows = put(rows, "lost", lost)
+        return rows.assign(least=rows.lost - HALF, most=rows.lost + HALF)
+
+    compared |= {"edges": edges(compared["edges"]), "shift": shift(compared["shift"])}
+    compared["depth"] = put(compared["depth"], "depth", 0.5)
+    cut |= {"contrasts": contrasts(cut["contrasts"]), "losses": losses(cut["losses"])}
+    monkeypatch.setattr(overlap, "comparison_tables", lambda _: compared)
+    monkeypatch.setattr(ablation, "tables", lambda _: cut)
+
+
+def book_of(monkeypatch, root, outputs, folder):
+    """What the pages of a book of the pair say: chapters, verdicts, and the generated pages."""
+    monkeypatch.setattr(page, "show", lambda *_: None)  # figures take the time
+    pages = {}
+    for name in (*JUDGED, "verdicts"):
+        inside = "" if name == "verdicts" else "toy/"
+        notebook = run(name, monkeypatch, root, outputs=outputs)
+        path = folder / f"{inside}{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, path)
+        pages[f"{inside}{name}"] = said(outputs)
+        outputs.clear()
+    pair = load_pair("toy", root)
+    pages["toy/overview"] = overview_page(folder, pair, root)
+    pages["index"] = from_verdicts(folder, GRID)
+    pages["limits"] = from_verdicts(folder, GAPS)
+    return pages
+
+
+@pytest.fixture
+def study(whole, monkeypatch):
+    """The pair with everything; the page of verdicts takes all of its examples too."""
+    opened = Study.open
+
+    def with_all(pair, budget, results, pool="all", root=whole):
+        return opened(pair, budget, results, pool, root)
+
+    monkeypatch.setattr(Study, "open", with_all)
+    return Study.open("toy", "book", str(whole / "results"))
+
+
+@pytest.mark.parametrize("outcome", EFFECTS)
+def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeypatch, tmp_path):
+    made_up(study, outcome, monkeypatch)
+    decided = verdicts.judged(study)
+    found = {v.outcome for v in decided if v.claim in ("C1", "C2", "C6")}
+    assert found == {outcome}
+    pages = book_of(monkeypatch, whole, shown, tmp_path)
+    assert contradictions(pages, decided, TITLES) == []
+    for name, claims in JUDGED.items():
+        for claim in claims:
+            for verdict in verdicts.of(study, claim):
+                assert sentence(verdict) in pages[f"toy/{name}"].splitlines()
+                assert sentence(verdict) in pages["toy/overview"].splitlines()
+    assert outcome in pages["index"]
+    planted = {
+        "toy/circuits": "**C1 is reproduced on this pair.**",
+        "toy/overview": sentence(decided[0]).replace(outcome, "not measured"),
+        "index": pages["index"].replace(f"{outcome}</span>", "not measured</span>", 1),
+        "toy/figure": "A dot plot that supports C2",
+    }
+    assert {line.split(":")[0] for line in contradictions(planted, decided, TITLES)} == set(planted)
+
+
+def test_a_pair_that_can_t_be_asked_is_told_the_same_everywhere(
+    least, shown, monkeypatch, tmp_path
+):
+    study = Study.open("toy", "book", str(least / "results"), "all", root=least)
+    decided = verdicts.judged(study)
+    assert {v.outcome for v in decided} == {"doesn't apply", "not measured"}
+    pages = book_of(monkeypatch, least, shown, tmp_path)
+    del pages["verdicts"], pages["index"], pages["limits"]  # of the pool that both solve
+    assert contradictions(pages, decided, TITLES) == []
+
+
+def test_every_outcome_was_seen():
+    assert set(EFFECTS) | {"doesn't apply", "not measured"} == set(OUTCOMES)
+
+
+def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
+    made_up(study, "reproduced", monkeypatch)
+    frames, cut = overlap.comparison_tables(study), ablation.tables(study)
+    edges, shift, more = frames["edges"], frames["shift"], cut["contrasts"]
+    alone = {
+        "edges": edges[edges.comparison != "arm-continued"],
+        "shift": shift[shift.base != "continued"],
+    }
+    monkeypatch.setattr(overlap, "comparison_tables", lambda _: frames | alone)
+    monkeypatch.setattr(
+        ablation, "tables", lambda _: cut | {"contrasts": more[more.model != "continued"]}
+    )
+    for claim in ("C1", "C2", "C6"):
+        for verdict in verdicts.of(study, claim):
+            assert verdict.outcome == "undecided"
+            assert "control" in verdict.missing or "continued" in verdict.missing
+            assert "Missing: the continued ARM" in sentence(verdict)
+
+
+def test_a_circuit_without_room_for_a_shift_isn_t_asked_for_one(study, monkeypatch):
+    made_up(study, "reversed", monkeypatch)
+    frames = overlap.comparison_tables(study)
+    low = frames | {"depth": frames["depth"].assign(depth=0.001)}
+    monkeypatch.setattr(overlap, "comparison_tables", lambda _: low)
+    assert {v.outcome for v in verdicts.of(study, "C2")} == {"doesn't apply"}
+
+
+def test_a_pair_without_the_chapter_is_not_measured(study, monkeypatch):
+    less = study.pair.model_copy(update={"analyses": ["behaviour", "circuits"]})
+    other = Study(less, study.budget_name, study.store, study.pool, study.device, study.root)
+    assert [v.outcome for v in verdicts.of(other, "C6")] == ["not measured"]
+
+
+def test_steps_are_told_without_being_decided(study, monkeypatch):
+    columns = ["task", "circuit", "components", "n", "k"]
+    rows = pd.DataFrame([["countdown", "mdm", share, 6, 4] for share in (1.0, 0.75)])
+    monkeypatch.setattr(circuits, "step_table", lambda _: rows.set_axis(columns, axis=1))
+    (verdict,) = verdicts.of(study, "C5")
+    assert verdict.outcome == "undecided"
+    assert verdict.effect == pytest.approx(0.875 - 0.9)
+
+
+def hand_written():
+    """Hand-written Markdown: pages of the book, and cells of notebooks."""
+    pages = {str(path): path.read_text("utf-8") for path in (ROOT / "book").glob("*.md")}
+    pages |= {str(path): path.read_text("utf-8") for path in (ROOT / "book/methods").glob("*.md")}
+    for name in (*ANALYSES, *book_pages()):
+        cells = [cell.source for cell in read(name).cells if cell.cell_type == "markdown"]
+        pages[name] = "\n\n".join(cells)
+    return pages
+
+
+def test_hand_written_text_says_of_no_claim_how_it_fares():
+    assert judgements(hand_written()) == []
+    planted = {"a": "It was seen that C3 holds here.", "b": "| C6 | not reproduced |", "c": "C2: ✓"}
+    assert [line.split(":")[0] for line in judgements(planted)] == ["a", "b", "c"]
