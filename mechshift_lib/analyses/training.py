@@ -13,6 +13,7 @@ from mechshift_lib.analyses.study import Study
 from mechshift_lib.config import FolderSource, Role
 from mechshift_lib.diffusion.loop import displacement
 from mechshift_lib.diffusion.recipe import Scratch, recipe_of
+from mechshift_lib.models.loading import load_model
 
 LOG = "training.jsonl"
 
@@ -81,7 +82,11 @@ def _moved(study: Study, role: Role, seed: int) -> dict[str, float]:
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        origin, now = (dict(study.model(one, seed).hf.named_parameters()) for one in ("arm", role))
+        # As they are stored: grouped heads written out for each query would count several times.
+        origin, now = (
+            dict(load_model(spec, kv="grouped", root=study.root).hf.named_parameters())
+            for spec in (study.pair.model("arm", seed), study.pair.model(role, seed))
+        )
         same = [
             name for name, one in origin.items() if name in now and now[name].shape == one.shape
         ]

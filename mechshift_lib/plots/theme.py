@@ -65,7 +65,7 @@ OUTCOME_SIGNS = {
     "not reproduced": "✗",
     "reversed": "⇄",
     "undecided": "?",
-    "doesn't apply": "–",
+    "doesn't apply": "⊘",
     "not measured": "○",
 }
 OUTCOME_COLORS = {

@@ -44,7 +44,7 @@ def test_every_outcome_has_its_sentence():
     assert lacking.startswith("? **C2 is undecided**")
     assert lacking.endswith("n = 20. Missing: the control.")
     asked = inapplicable("C6", "p", "the pair has no Countdown")
-    assert sentence(asked) == "– **C6 doesn't apply**. The pair has no Countdown."
+    assert sentence(asked) == "⊘ **C6 doesn't apply**. The pair has no Countdown."
     assert sentence(unmeasured("C3", "p", "nobody looked")) == (
         "○ **C3 is not measured**. Nobody looked."
     )
@@ -96,7 +96,7 @@ def test_the_grid_has_a_cell_a_pair():
     text = re.sub("<(?!br)[^>]+>", "", grid(found, {"p": "Pair P", "q": "Pair Q"}))
     head, _, row = text.splitlines()
     assert head == "| claim | Pair P | Pair Q |"
-    assert "| – doesn't apply |" in row
+    assert "| ⊘ doesn't apply |" in row
     shown = (
         "Infilling<br>✓ reproduced<br>+30.0 % of depth [+20.0, +40.0]<br>Countdown<br>⇄ reversed"
     )
