@@ -151,7 +151,7 @@ def raw_tables(soup: BeautifulSoup) -> list[str]:
     article = BeautifulSoup(str(soup.find("article") or ""), "html.parser")
     for code in article.select("pre, code, script, .math"):
         code.decompose()
-    return re.findall(r"\|\s*:?-{3,}|^\s*\|.*\|", article.get_text("\n"), re.M)
+    return re.findall(r"\|\s*:?(?:-{3,}|—|–)[^|\n]*\|", article.get_text("\n"))  # or as dashes
 
 
 def empty_sections(soup: BeautifulSoup) -> list[str]:
@@ -176,10 +176,10 @@ def test_no_page_shows_raw_pipes_or_an_empty_section(
 
 def test_raw_pipes_and_empty_sections_would_be_found() -> None:
     bad = """<article><section><h1>A</h1><section><h2>Empty</h2></section><section><h2>B</h2>
-    <p>| claim | pair |<br>|---|---|</p></section></section></article>"""
+    <p>| claim | pair |<br>|—|—| and |score|</p></section></section></article>"""
     soup = BeautifulSoup(bad, "html.parser")
     assert empty_sections(soup) == ["Empty"]
-    assert raw_tables(soup)
+    assert raw_tables(soup) == ["|—|"]
 
 
 def test_the_grid_of_verdicts_is_a_table_wherever_it_stands(
