@@ -16,7 +16,7 @@ from typing import Any
 
 import nbformat
 
-from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, load_pair
+from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError, MechshiftError
 from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
@@ -244,6 +244,7 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
         ConfigError: Jupyter Book isn't installed.
         StoppedError: a signal asked the build to end.
     """
+    check_checkout(root)
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
     pairs = [load_pair(name, root) for name in default_pairs(root)]

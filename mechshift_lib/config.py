@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.documents.files import read_text
+from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
+from mechshift_lib.errors import ConfigError, listed, shown
 
 #: Root of the checkout: pair files name their folders relative to it.
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +34,10 @@ Analysis = Literal[
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
+
+
+#: No count in a pair's file may be larger: it would be a slip that takes years.
+MOST = 1_000_000
 
 
 class Strict(BaseModel):
@@ -101,17 +106,41 @@ class Budget(Strict):
     patching once an edge, so they take fewer examples than attribution.
     """
 
-    behaviour_examples: int = Field(default=500, ge=1)
-    circuit_examples: int = Field(default=128, ge=2)
-    patching_examples: int = Field(default=16, ge=2)
-    faithfulness_examples: int = Field(default=24, ge=2)
-    ablation_examples: int = Field(default=16, ge=2)
-    ablation_draws: int = Field(default=50, ge=2)
-    planning_examples: int = Field(default=16, ge=2)
-    trust_examples: int = Field(default=4, ge=2)
-    ig_steps: int = Field(default=5, ge=1)
-    bootstrap: int = Field(default=1000, ge=10)
-    batch_size: int = Field(default=32, ge=1)
+    behaviour_examples: int = Field(default=500, ge=1, le=MOST)
+    circuit_examples: int = Field(default=128, ge=2, le=MOST)
+    patching_examples: int = Field(default=16, ge=2, le=MOST)
+    faithfulness_examples: int = Field(default=24, ge=2, le=MOST)
+    ablation_examples: int = Field(default=16, ge=2, le=MOST)
+    ablation_draws: int = Field(default=50, ge=2, le=MOST)
+    planning_examples: int = Field(default=16, ge=2, le=MOST)
+    trust_examples: int = Field(default=4, ge=2, le=MOST)
+    ig_steps: int = Field(default=5, ge=1, le=MOST)
+    bootstrap: int = Field(default=1000, ge=10, le=MOST)
+    batch_size: int = Field(default=32, ge=1, le=MOST)
+
+
+def _fault_of_name(name: str) -> str:
+    """What is wrong with a pair's name; the empty text where nothing is."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{0,63}", name):
+        return (
+            "a pair's name has only lower-case letters, digits, '.' and '-', and at most 64 of them"
+        )
+    if not reads_as_text(name):
+        return (
+            "a pair's name must read as text, and YAML takes this one for something else: add a "
+            f"word, such as pair-{name}"
+        )
+    return ""
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that no pair can have.
+
+    Raises:
+        ConfigError: it has other characters, is too long, or YAML doesn't read it as text.
+    """
+    if fault := _fault_of_name(name):
+        raise ConfigError(f"No pair can be named {shown(name)}: {fault}.")
 
 
 class Pair(Strict):
@@ -134,8 +163,8 @@ class Pair(Strict):
     @field_validator("name")
     @classmethod
     def _plain(cls, name: str) -> str:
-        if not re.fullmatch(r"[a-z0-9][a-z0-9.\-]*", name):
-            raise ValueError("a pair's name has only lower-case letters, digits, '.' and '-'")
+        if fault := _fault_of_name(name):
+            raise ValueError(fault)
         return name
 
     @field_validator("analyses")
@@ -170,6 +199,23 @@ class Pair(Strict):
         return self.budgets.get(name, Budget())  # type: ignore[call-overload]
 
 
+#: Bytes that a pair's file may have.
+LARGEST_PAIR = 2**20
+
+
+def check_checkout(root: Path = ROOT) -> None:
+    """Refuse to go on where the library is installed without the repository around it.
+
+    Raises:
+        ConfigError: there is no folder of pairs.
+    """
+    if not (root / "data" / "pairs").is_dir():
+        raise ConfigError(
+            "The pairs, notebooks and models are not beside the installed package: clone the "
+            "repository and install it with pip install -e ."
+        )
+
+
 def pair_names(root: Path = ROOT) -> list[str]:
     """Names of all pairs under ``data/pairs``, sorted."""
     return sorted(path.stem for path in (root / "data" / "pairs").glob("*.yaml"))
@@ -181,22 +227,28 @@ def load_pair(name: str, root: Path = ROOT) -> Pair:
     Raises:
         ConfigError: no such pair, not YAML, or a field is missing, unknown or malformed.
     """
+    check_checkout(root)
     path = root / "data" / "pairs" / f"{name}.yaml"
-    if name not in pair_names(root):
-        known = ", ".join(pair_names(root))
-        raise ConfigError(f"Unknown pair {name!r}: choose one of {known}, or add data/pairs/.")
+    known = pair_names(root)
+    if name not in known:
+        raise ConfigError(
+            f"Unknown pair {shown(name)}: choose one of {listed(known)}, or add data/pairs/."
+        )
+    text = read_text(path, "Pair file", ConfigError, LARGEST_PAIR)
     try:
-        pair = Pair.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"{path.name} is not valid YAML: {' '.join(str(error).split())}"
-        ) from error
+        pair = Pair.model_validate(load(text))
+    except DocumentError as error:
+        raise ConfigError(f"{path.name} is not valid YAML: {error}.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise ConfigError(
-            f"{path.name}: {where}: {first['msg']} (got {first['input']!r})."
-        ) from error
+        raise ConfigError(f"{path.name}: {first_fault(error)}") from error
     if pair.name != name:
         raise ConfigError(f"{path.name} names its pair {pair.name!r}: the two must agree.")
     return pair
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a pair, as a sentence without its file."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(shown(part).strip("'") for part in first["loc"]) or "the file"
+    quote = ": write it in quotes" if first["type"] == "string_type" else ""
+    return f"{where}: {first['msg']} (got {shown(first['input'])}){quote}."

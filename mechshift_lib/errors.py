@@ -6,6 +6,9 @@ traceback means a defect of this library.
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Iterable
+
 
 class MechshiftError(Exception):
     """Base of every error that the user can mend. The message is one sentence."""
@@ -31,3 +34,37 @@ class CircuitError(MechshiftError):
 
 class ResultError(MechshiftError):
     """A stored result is missing, damaged or of another schema."""
+
+
+#: Characters that a message has at most.
+LONGEST = 400
+
+
+def in_one_line(message: object, longest: int = LONGEST) -> str:
+    """A message as it is printed: one line, with its middle left out where it is too long.
+
+    The beginning says what is wrong and the end what to change, so that both stay; all of the
+    message is in the exception.
+    """
+    line = " ".join(str(message).split())
+    if len(line) <= longest:
+        return line
+    tail = longest // 3
+    return f"{line[: longest - tail - 1]}…{line[-tail:]}"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """A value that a user gave, quoted and short enough for a sentence however large it is."""
+    return _SHORT.repr(value)
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    """``"a, b, c"``, and how many more where there are more than ``most``."""
+    known = [str(name) for name in names]
+    more = len(known) - most
+    return ", ".join(known[:most]) + (f" and {more} more" if more > 0 else "")

@@ -25,7 +25,7 @@ from typing import Any
 import nbformat
 
 from mechshift_lib.config import ROOT
-from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
 from mechshift_lib.processes import interruptible, lifeline, module_command
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.provenance import provenance
@@ -41,8 +41,32 @@ class NotebookError(MechshiftError):
     exit_code = 2
 
 
-def known_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
-    """Names assigned in the notebook's one cell tagged ``parameters``.
+def read_notebook(source: Path) -> nbformat.NotebookNode:
+    """A notebook, not yet executed.
+
+    Raises:
+        ConfigError: it is missing or isn't a notebook.
+    """
+    name = _relative(source)
+    if not source.is_file():
+        raise ConfigError(f"There is no notebook {name}: look into the folder notebooks/.")
+    try:
+        return nbformat.read(source, as_version=4)
+    except Exception as error:  # nbformat fails in as many ways as there are files
+        raise ConfigError(f"{name} is not a Jupyter notebook: save it as .ipynb again.") from error
+
+
+#: What the default of a parameter asks of its value: the kinds, and what they are called.
+KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    str: ((str,), "text"),
+    bool: ((bool,), "true or false"),
+    int: ((int, float), "a number"),
+    float: ((int, float), "a number"),
+}
+
+
+def parameter_defaults(notebook: nbformat.NotebookNode, name: str) -> dict[str, Any]:
+    """The parameters and their defaults; ``None`` stands for one that isn't a plain constant.
 
     Args:
         notebook: the notebook, not yet executed.
@@ -61,7 +85,7 @@ def known_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
             f"{name} has {len(tagged)} code cells tagged 'parameters': give exactly one cell that "
             "tag, and let it hold the defaults."
         )
-    names = []
+    defaults: dict[str, Any] = {}
     try:
         body = ast.parse(tagged[0].source).body
     except SyntaxError as error:
@@ -77,25 +101,44 @@ def known_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
             raise ConfigError(
                 f"{name}: the 'parameters' cell may hold only assignments such as `pair = ...`."
             )
-        names += [target.id for target in targets if isinstance(target, ast.Name)]
-    return names
+        value = getattr(statement, "value", None)
+        default = value.value if isinstance(value, ast.Constant) else None
+        defaults |= {target.id: default for target in targets if isinstance(target, ast.Name)}
+    return defaults
+
+
+def known_parameters(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """Names assigned in the notebook's one cell tagged ``parameters``."""
+    return list(parameter_defaults(notebook, name))
+
+
+def text_parameters(notebook: nbformat.NotebookNode, name: str) -> set[str]:
+    """Names of the parameters whose default is text: what is given for them stays text."""
+    defaults = parameter_defaults(notebook, name)
+    return {key for key, default in defaults.items() if isinstance(default, str)}
 
 
 def check_parameters(
     notebook: nbformat.NotebookNode, parameters: Mapping[str, Any], name: str
 ) -> None:
-    """Refuse parameters that the notebook doesn't have.
+    """Refuse parameters that the notebook doesn't have, or that aren't of their default's kind.
 
     Raises:
-        ConfigError: the ``parameters`` cell is missing or doesn't assign one of ``parameters``.
+        ConfigError: the ``parameters`` cell is missing or doesn't assign one of ``parameters``, or
+            text is given for a number and the like.
     """
-    known = known_parameters(notebook, name)
+    known = parameter_defaults(notebook, name)
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ConfigError(
-            f"{name} has no parameter {', '.join(map(repr, unknown))}: its parameters are "
-            f"{', '.join(known)}."
+            f"{name} has no parameter {listed(map(shown, unknown))}: its parameters are "
+            f"{listed(known)}."
         )
+    for key, value in parameters.items():
+        kinds, called = KINDS.get(type(known[key]), ((object,), ""))
+        true_for_one = isinstance(value, bool) and called == "a number"  # bool is an int in Python
+        if true_for_one or not isinstance(value, kinds):
+            raise ConfigError(f"{name}: {key} takes {called}, not {shown(value)}.")
 
 
 @contextlib.contextmanager
@@ -295,12 +338,7 @@ def run_notebook(
     from papermill.exceptions import PapermillExecutionError
 
     name = _relative(source)
-    if not source.is_file():
-        raise ConfigError(f"There is no notebook {name}: look into the folder notebooks/.")
-    try:
-        notebook = nbformat.read(source, as_version=4)
-    except Exception as error:  # nbformat fails in as many ways as there are files
-        raise ConfigError(f"{name} is not a Jupyter notebook: save it as .ipynb again.") from error
+    notebook = read_notebook(source)
     check_parameters(notebook, parameters, name)
     if title:
         _retitle(notebook, title)

@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import nbformat
-import yaml
 
-from mechshift_lib.config import ROOT, Pair, pair_names
+from mechshift_lib.config import LARGEST_PAIR, ROOT, Pair, check_checkout, pair_names
 from mechshift_lib.doctor.proposal import MARK, as_yaml
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.documents.files import read_text
+from mechshift_lib.documents.plain_yaml import dump
+from mechshift_lib.errors import ConfigError, listed, shown
 from mechshift_lib.results.atomic import write_atomic
 
 #: Part of the table of contents that new pairs are put before.
@@ -29,9 +30,10 @@ def add_pair(pair: Pair, root: Path = ROOT) -> list[Path]:
     Raises:
         ConfigError: another pair has this name, or the book's files aren't as expected.
     """
+    check_checkout(root)
     path = root / "data" / "pairs" / f"{pair.name}.yaml"
     text = f"{MARK}\n{as_yaml(pair)}"
-    if path.is_file() and path.read_text(encoding="utf-8") != text:
+    if path.exists() and _pair_text(path) != text:
         raise ConfigError(
             f"There is a pair {pair.name!r} already: choose another name, or say "
             f"mechshift unfork {pair.name} first."
@@ -39,8 +41,8 @@ def add_pair(pair: Pair, root: Path = ROOT) -> list[Path]:
     config, toc = root / "workflow" / "config.yaml", root / "_toc.yml"
     new = {
         path: text,
-        config: _with_pair(config.read_text(encoding="utf-8"), pair.name),
-        toc: _with_part(toc.read_text(encoding="utf-8"), pair, root),
+        config: _with_pair(_book_text(config), pair.name),
+        toc: _with_part(_book_text(toc), pair, root),
     }
     for file, content in new.items():
         write_atomic(file, content)
@@ -56,21 +58,30 @@ def remove_pair(name: str, root: Path = ROOT) -> list[Path]:
     Raises:
         ConfigError: there is no such pair, or it wasn't made by ``mechshift fork``.
     """
+    check_checkout(root)
     path = root / "data" / "pairs" / f"{name}.yaml"
     if name not in pair_names(root):
-        raise ConfigError(f"There is no pair {name!r}: there are {', '.join(pair_names(root))}.")
-    if not path.read_text(encoding="utf-8").startswith(MARK):
+        raise ConfigError(f"There is no pair {shown(name)}: there are {listed(pair_names(root))}.")
+    if not _pair_text(path).startswith(MARK):
         raise ConfigError(
             f"{path.name} wasn't made by mechshift fork: remove it, its line in "
             "workflow/config.yaml and its part of _toc.yml by hand."
         )
     config, toc = root / "workflow" / "config.yaml", root / "_toc.yml"
-    write_atomic(toc, _without_part(toc.read_text(encoding="utf-8"), name))
-    write_atomic(config, _without_pair(config.read_text(encoding="utf-8"), name))
+    write_atomic(toc, _without_part(_book_text(toc), name))
+    write_atomic(config, _without_pair(_book_text(config), name))
     made = [root / "book" / "executed" / name, root / "book" / "generated" / f"{name}.md", path]
     for file in made:
         shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
     return [toc, config, *made]
+
+
+def _pair_text(path: Path) -> str:
+    return read_text(path, "Pair file", ConfigError, LARGEST_PAIR)
+
+
+def _book_text(path: Path) -> str:
+    return read_text(path, "The book's file", ConfigError)
 
 
 def chapter_heading(analysis: str, root: Path = ROOT) -> str:
@@ -109,7 +120,7 @@ def _part(name: str) -> re.Pattern[str]:
 def _with_part(text: str, pair: Pair, root: Path) -> str:
     """The table of contents with the pair's part, before the last one."""
     text = _without_part(text, pair.name)
-    caption = yaml.safe_dump(pair.title, allow_unicode=True).removesuffix("...\n").strip()
+    caption = dump(pair.title).removesuffix("...\n").strip()
     lines = [f"  - caption: {caption}", "    chapters:"]
     lines += [f"      - file: book/generated/{pair.name}", "        title: Overview"]
     for analysis in pair.analyses:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mechshift_lib.config import ANALYSES, ROOT, load_pair
+from mechshift_lib.config import ANALYSES, ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
@@ -100,13 +100,9 @@ def run_workflow(
         NotebookError: a notebook failed; its own sentence was printed before.
         StoppedError: a signal asked the run to end.
     """
+    check_checkout()
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
-    if not (ROOT / "workflow" / "Snakefile").is_file():
-        raise ConfigError(
-            "The notebooks and workflow are not beside the installed package: clone the "
-            "repository and install it with pip install -e ."
-        )
     chosen = list(pairs) or default_pairs()
     wanted = [*pages_of(chosen, list(analyses)), *pages]
     command = _snakemake("--cores", str(jobs), "--quiet", "rules", "host")

@@ -12,6 +12,7 @@ import typer
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
     KV,
+    MOST_STEPS,
     Attention,
     AttentionOption,
     BatchOption,
@@ -53,7 +54,9 @@ def attribute(
         ),
     ] = Method.eap_ig,
     metric: MetricOption = Metric.logit_diff,
-    steps: Annotated[int, typer.Option(help="Points of integration of eap-ig.", min=1)] = 5,
+    steps: Annotated[
+        int, typer.Option(help="Points of integration of eap-ig.", min=1, max=MOST_STEPS)
+    ] = 5,
     points: Annotated[
         Points, typer.Option(help="left: k/STEPS for k = 0 ... STEPS-1; right: 1 ... STEPS.")
     ] = Points.left,

@@ -11,25 +11,42 @@ from typer.core import TyperGroup
 
 from mechshift_lib import __version__
 from mechshift_lib.cli import circuits, pairs, patching, results
-from mechshift_lib.errors import ConfigError, MechshiftError
+from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
+from mechshift_lib.documents.files import check_place, sentence_of
+from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
+
+__all__ = ["app", "main", "parse_parameters"]
 
 # Heavy packages (torch, transformers, papermill) are imported inside the commands that need them,
 # so that --help answers at once.
 
 
 class _Group(TyperGroup):
-    """Turns a :class:`MechshiftError` into its sentence; a traceback means a defect."""
+    """Turns what the user can mend into one sentence; a traceback means a defect."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except MechshiftError as error:
-            typer.echo(f"mechshift: {error}", err=True)
+            _say(error)
             raise typer.Exit(error.exit_code) from error
+        except typer.BadParameter as error:  # an option's value
+            _say(f"{error.format_message().rstrip('.')}.")
+            raise typer.Exit(MechshiftError.exit_code) from error
+        except OSError as error:  # no permission, no room: nothing that the library can know before
+            sentence = sentence_of(error)
+            if sentence is None:
+                raise
+            _say(sentence)
+            raise typer.Exit(MechshiftError.exit_code) from error
         except KeyboardInterrupt as error:  # what was finished may be kept somewhere
             for note in getattr(error, "__notes__", ()):
-                typer.echo(f"mechshift: {note}", err=True)
+                _say(note)
             raise
+
+
+def _say(message: object) -> None:
+    typer.echo(in_one_line(f"mechshift: {message}"), err=True)
 
 
 app = typer.Typer(
@@ -105,8 +122,10 @@ def book(
     build is an error.
     """
     from mechshift_lib.book import build_book
+    from mechshift_lib.config import check_checkout
     from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
+    check_checkout()
     stale = []
     if execute:
         run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
@@ -181,11 +200,14 @@ def export_circuit(
     """
     if out.suffix not in (".json", ".parquet"):
         raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")
+    check_place(out, ConfigError)
     from mechshift_lib.config import load_pair
 
     chosen = load_pair(pair)
     if task not in chosen.tasks:
-        raise ConfigError(f"Pair {pair!r} has no task {task!r}; it has {', '.join(chosen.tasks)}.")
+        raise ConfigError(
+            f"Pair {pair!r} has no task {shown(task)}; it has {listed(chosen.tasks)}."
+        )
     if seed is not None:
         chosen.model("arm", seed)
     from mechshift_lib.analyses.circuits import scores
@@ -194,7 +216,6 @@ def export_circuit(
 
     found = scores(Study.open(pair, budget.value), task, role, seed)
     circuit = Circuit(graph=found.graph, scores=found.mean.astype("float32"))
-    out.parent.mkdir(parents=True, exist_ok=True)
     (circuit.to_json if out.suffix == ".json" else circuit.to_parquet)(out)
     typer.echo(f"Wrote {out}")
 
@@ -205,7 +226,9 @@ def execute(
     output: Annotated[Path, typer.Argument(help="Where the executed copy goes.")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A parameter; give it again for more."),
+        typer.Option(
+            "--set", metavar="NAME=VALUE", help=f"A parameter; give it again for more. {RULE}"
+        ),
     ] = None,
 ) -> None:
     """Execute one notebook with parameters (what the workflow calls).
@@ -213,37 +236,18 @@ def execute(
     An unknown parameter is an error. When a cell fails, the output is left as it was and the
     partial notebook is kept in results/failed.
     """
-    parameters = parse_parameters(set_ or [])
+    given = split_settings(set_ or [])
     from mechshift_lib.config import load_pair
-    from mechshift_lib.execution import run_notebook
+    from mechshift_lib.execution import read_notebook, run_notebook, text_parameters
     from mechshift_lib.processes import end_with_owner
 
     end_with_owner()  # the workflow that called this
-    title = load_pair(parameters["pair"]).title if "pair" in parameters else None
+    title = load_pair(given["pair"]).title if "pair" in given else None
+    texts = text_parameters(read_notebook(notebook.resolve()), notebook.name)
+    parameters = read_values(given, texts)
+    check_place(output.resolve(), ConfigError)
     run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
     typer.echo(f"Wrote {output}")
-
-
-def parse_parameters(settings: list[str]) -> dict[str, Any]:
-    """``["pair=x", "n=3"]`` → ``{"pair": "x", "n": 3}``; values are read as YAML scalars.
-
-    Raises:
-        ConfigError: a setting isn't ``NAME=VALUE``, or a name comes twice.
-    """
-    import yaml
-
-    parameters: dict[str, Any] = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if not equals or not name.isidentifier():
-            raise ConfigError(f"--set takes NAME=VALUE, not {setting!r}.")
-        if name in parameters:
-            raise ConfigError(f"--set gives {name!r} twice.")
-        try:
-            parameters[name] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {setting!r}: the value is not a YAML scalar.") from error
-    return parameters
 
 
 @app.callback(invoke_without_command=True)

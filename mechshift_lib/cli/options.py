@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import re
+from fractions import Fraction
 from typing import Annotated
 
 import typer
 
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.errors import ConfigError, shown
 
 
 class Method(enum.StrEnum):
@@ -100,8 +101,12 @@ class Cut(enum.StrEnum):
 EXAMPLES_HELP = (
     'A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id or list of ids, '
     '"distractor": id or list of ids, "position": index, "example": number, "step": number}; the '
-    "last three may be left out."
+    "last three may be left out. A list of ids is a set of alternatives, any of which counts, and "
+    "not a sequence."
 )
+#: Rows of a pass, and points of integration, beyond which a number is a slip.
+MOST_ROWS = MOST_STEPS = 100_000
+
 #: Options that every command of the engine has.
 MetricOption = Annotated[
     Metric,
@@ -122,7 +127,8 @@ KVOption = Annotated[
     ),
 ]
 BatchOption = Annotated[
-    int, typer.Option(help="Examples at once; the results don't depend on it.", min=1)
+    int,
+    typer.Option(help="Examples at once; the results don't depend on it.", min=1, max=MOST_ROWS),
 ]
 BudgetOption = Annotated[
     str | None,
@@ -139,6 +145,8 @@ DtypeOption = Annotated[
 ]
 
 
+#: Bytes that no machine has.
+_LARGEST = 2**60
 _UNITS = {
     "": 1,
     "b": 1,
@@ -155,11 +163,11 @@ def parse_size(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    found = re.fullmatch(r"\s*([0-9]{1,18}(?:\.[0-9]{1,18})?)\s*([a-zA-Z]*)\s*", text)
     unit = _UNITS.get(found[2].lower()) if found else None
-    size = 0 if found is None or unit is None else int(float(found[1]) * unit)
-    if size < 1:
-        raise ConfigError(f"--memory-budget takes a size such as 2GiB or 500MB, not {text!r}.")
+    size = 0 if found is None or unit is None else int(Fraction(found[1]) * unit)
+    if not 1 <= size < _LARGEST:
+        raise ConfigError(f"--memory-budget takes a size such as 2GiB or 500MB, not {shown(text)}.")
     return size
 
 
@@ -175,7 +183,7 @@ def parse_fractions(text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise ConfigError(
-            f"--fractions takes numbers with commas, such as 0.01,0.1,1, not {text!r}."
+            f"--fractions takes numbers with commas, such as 0.01,0.1,1, not {shown(text)}."
         ) from error
 
 
@@ -187,5 +195,5 @@ def parse_names(text: str, option: str) -> tuple[str, ...]:
     """
     names = tuple(part.strip() for part in text.split(","))
     if not all(names):
-        raise ConfigError(f"{option} takes names with commas, such as a0.h1,m2, not {text!r}.")
+        raise ConfigError(f"{option} takes names with commas, such as a0.h1,m2, not {shown(text)}.")
     return names

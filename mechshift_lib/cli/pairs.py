@@ -100,7 +100,10 @@ def fork(
     """
     if arm is None or mdm is None:
         raise ConfigError("A new pair needs two models: give --arm and --mdm.")
-    from mechshift_lib.config import load_pair
+    from mechshift_lib.config import check_checkout, check_name, load_pair
+
+    check_checkout()
+    check_name(name)  # before the models are examined, which takes long
     from mechshift_lib.doctor.proposal import propose
     from mechshift_lib.fork import add_pair
 

@@ -11,6 +11,7 @@ import typer
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
     KV,
+    MOST_ROWS,
     Attention,
     AttentionOption,
     DeviceOption,
@@ -97,7 +98,10 @@ def patch(
     attention: AttentionOption = Attention.causal,
     kv: KVOption = KV.ungrouped,
     batch_size: Annotated[
-        int, typer.Option(help="Patched runs at once; the results don't depend on it.", min=1)
+        int,
+        typer.Option(
+            help="Patched runs at once; the results don't depend on it.", min=1, max=MOST_ROWS
+        ),
     ] = 256,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = Dtype.float32,

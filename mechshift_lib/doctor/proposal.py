@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from mechshift_lib.config import ANALYSES, ROOT, FolderSource, ModelSpec, Pair
+from mechshift_lib.config import ANALYSES, ROOT, FolderSource, ModelSpec, Pair, first_fault
 from mechshift_lib.doctor.diagnosis import Diagnosis
+from mechshift_lib.documents.plain_yaml import dump
 from mechshift_lib.errors import ConfigError
 
 #: First line of a file that ``mechshift fork`` made, and ``mechshift unfork`` may remove.
@@ -65,19 +65,12 @@ def propose(
     try:
         return Pair.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{where}: {first['msg']} (got {first['input']!r}).") from error
+        raise ConfigError(f"The pair can't be named or made so: {first_fault(error)}") from error
 
 
 def as_yaml(pair: Pair) -> str:
     """A pair's file; what has its default value is left out."""
-    return yaml.safe_dump(
-        pair.model_dump(mode="json", exclude_defaults=True),
-        sort_keys=False,
-        allow_unicode=True,
-        width=98,
-    )
+    return dump(pair.model_dump(mode="json", exclude_defaults=True))
 
 
 def _described(spec: ModelSpec, root: Path) -> dict[str, Any]:

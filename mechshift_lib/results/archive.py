@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow.parquet as parquet
 
 from mechshift_lib.config import ROOT
+from mechshift_lib.documents.files import check_place, speaking
 from mechshift_lib.errors import ResultError
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.columns import meaning
@@ -181,6 +182,7 @@ def export(store: Store, out: Path, root: Path = ROOT) -> int:
     """
     if out.suffix != ".zip":
         raise ResultError(f"Can't write {out.name!r}: its name must end in .zip.")
+    check_place(out, ResultError)
     found = entries(store)
     if not found:
         raise ResultError(f"There are no results in {store.root}: run mechshift run first.")
@@ -209,5 +211,6 @@ def export(store: Store, out: Path, root: Path = ROOT) -> int:
             text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
             archive.writestr(zipfile.ZipInfo("manifest.json"), text, zipfile.ZIP_DEFLATED)
 
-    write_atomic(out, fill)
+    with speaking(ResultError, out):
+        write_atomic(out, fill)
     return len(found)

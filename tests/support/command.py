@@ -81,6 +81,7 @@ def assert_refused(result: tuple[int, str, str], *words: str) -> None:
 BAD_EXAMPLES = {
     "unequal lengths": ([entry(0), entry(1, corrupted=[1, 2])], ("Example 1", "same length")),
     "answer equal to its distractor": ([entry(0, distractor=0)], ("equal to its distractor",)),
+    "nothing corrupted": ([entry(0), entry(1, corrupted=entry(1)["clean"])], ("Example 1", "same")),
     "answer outside the vocabulary": ([entry(0, answer=400)], ("token id 400",)),
     "position outside the prompt": ([entry(0, position=6)], ("position 6",)),
     "no example": ([], ("is empty",)),

@@ -113,7 +113,7 @@ def test_malformed_examples_are_said_in_one_sentence(tmp_path, content, message)
 
 
 def test_missing_examples_file(tmp_path):
-    with pytest.raises(CircuitError, match="can't be read"):
+    with pytest.raises(CircuitError, match="Can't read"):
         read_examples(tmp_path / "none.json")
 
 

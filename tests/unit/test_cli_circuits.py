@@ -183,11 +183,11 @@ def test_one_example_has_areas_without_intervals(folder: Path, tmp_path: Path) -
     assert f"CPR {content['cpr']['value']:.3f}\n" in said
 
 
-def test_examples_whose_inputs_do_not_differ_have_nothing_to_keep(
+def test_examples_whose_metrics_do_not_differ_have_nothing_to_keep(
     folder: Path, tmp_path: Path
 ) -> None:
-    same = entry(0)
-    (tmp_path / "x.json").write_text(json.dumps([{**same, "corrupted": same["clean"]}] * 2))
+    before = entry(0, position=1)  # read before the corrupted token
+    (tmp_path / "x.json").write_text(json.dumps([before] * 2))
     given = (folder / "model", tmp_path / "x.json", folder / "scores.json")
     assert_refused(call("evaluate", *given, "--out", tmp_path / "c.csv"), "same metric")
 
@@ -230,6 +230,11 @@ def test_a_circuit_with_unknown_edges_or_nodes(
         (("--out", "c.csv", "--fractions", "0.5,0.1"), ("ascend",)),
         (("--out", "c.csv", "--fractions", "1,2"), ("from 0 to 1",)),
         (("--out", "c.csv", "--memory-budget", "much"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--memory-budget", "9" * 400 + "TiB"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--memory-budget", "999999999TiB"), ("--memory-budget", "2GiB")),
+        (("--out", "c.csv", "--batch-size", "9" * 30), ("--batch-size",)),
+        (("--out", "/dev/null/c.csv"), ("is a file, not a folder",)),
+        (("--out", "x" * 300 + ".csv"), ("too long",)),
         (("--out", "c.csv", "--given"), ("'c.csv'", ".json")),
     ],
 )
@@ -278,14 +283,16 @@ def test_attention_other_than_declared(
     assert_refused(refused, "'full' is declared", "causal")
 
 
-@pytest.mark.parametrize("device", ["banana", "cuda:7"])
+@pytest.mark.parametrize(
+    "device", ["banana", "cuda:7", "meta", "xla", "hpu", "fpga", "", "x" * 999]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_device_that_there_is_not(
     folder: Path, tmp_path: Path, command: str, device: str
 ) -> None:
     given = given_to(command, folder / "model", folder / "examples.json", folder / "scores.json")
     refused = call(command, *given, "--out", tmp_path / "o.json", "--device", device)
-    assert_refused(refused, device, "use ")
+    assert_refused(refused, device[:20], "use ")
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -316,7 +323,12 @@ def test_what_cannot_be_read_or_written(folder: Path, tmp_path: Path, command: s
     (tmp_path / "torn.json").write_text("[{")
     for model, given_examples, out, words in (
         (tmp_path / "absent", examples, tmp_path / "o.json", ("absent",)),
-        (folder / "model", tmp_path / "none.json", tmp_path / "o.json", ("none.json", "can't be")),
+        (
+            folder / "model",
+            tmp_path / "none.json",
+            tmp_path / "o.json",
+            ("none.json", "Can't read"),
+        ),
         (folder / "model", tmp_path / "torn.json", tmp_path / "o.json", ("not valid JSON",)),
         (folder / "model", examples, tmp_path / "torn.json" / "o.json", ("Can't write",)),
     ):

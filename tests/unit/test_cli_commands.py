@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -10,8 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib import __version__, book, cli, workflow
-from mechshift_lib.cli.main import app, parse_parameters
+from mechshift_lib import __version__, book, cli, config, fork, workflow
+from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 
 COMMANDS = (
@@ -160,13 +162,53 @@ def test_the_console_script_is_this_app() -> None:
     assert cli.main is not None
 
 
-def test_parameters_are_read_as_yaml_scalars() -> None:
-    assert parse_parameters(["a=x", "n=3", "s=", "e=b=c"]) == {
-        "a": "x",
-        "n": 3,
-        "s": None,
-        "e": "b=c",
-    }
-    for wrong in (["a"], ["a-b=1"], ["a=1", "a=2"], ["a=["]):
-        with pytest.raises(ConfigError, match="--set"):
-            parse_parameters(wrong)
+def test_no_room_or_permission_is_a_sentence_and_a_missing_file_of_ours_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(number: int) -> None:
+        raise OSError(number, os.strerror(number), "/data/x")
+
+    for number in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        monkeypatch.setattr(workflow, "run_workflow", lambda *_, n=number, **__: fail(n))
+        code, _, err = call("run")
+        assert code == 2
+        assert_one_sentence(err, "/data/x")
+    monkeypatch.setattr(workflow, "run_workflow", lambda *_, **__: fail(errno.ENOENT))
+    assert isinstance(CliRunner().invoke(app, ["run"]).exception, FileNotFoundError)
+
+
+def test_messages_stay_under_400_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ConfigError(f"Wrong: {'x, ' * 500}: change\nthis.")
+
+    monkeypatch.setattr(workflow, "run_workflow", fail)
+    _, _, err = call("run")
+    assert_one_sentence(err, "Wrong: ", "…", "change this.")
+    assert len(err.strip()) <= 400
+
+
+def test_without_the_repository_around_the_package_commands_say_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(config.check_checkout, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(config.load_pair, "__defaults__", (tmp_path,))
+    monkeypatch.setattr(fork.remove_pair, "__defaults__", (tmp_path,))
+    for arguments in (
+        ("run", "tiny-qwen"),
+        ("book",),
+        ("train", "tiny-qwen"),
+        ("export-circuit", "tiny-qwen", "ioi", "arm", "--out", "e.json"),
+        ("doctor", "tiny-qwen"),
+        ("fork", "mine", "--arm", "arm", "--mdm", "mdm"),
+        ("unfork", "mine"),
+    ):
+        code, _, err = call(*arguments)
+        assert code == 2
+        assert_one_sentence(err, "clone the repository")
+
+
+@pytest.mark.parametrize("name", ["1.5", "no", "7", "2026-01-05", "1e3", "nan", "Ä", "a" * 65, ""])
+def test_a_name_that_cannot_be_kept_is_refused_before_models_are_examined(name: str) -> None:
+    code, out, err = call("fork", name, "--arm", "absent", "--mdm", "absent")
+    assert (code, out) == (2, "")
+    assert_one_sentence(err, "No pair can be named")

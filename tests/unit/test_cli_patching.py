@@ -179,11 +179,11 @@ def test_unknown_nodes(
 
 
 @pytest.mark.parametrize("paths", [(), ("--senders", "m0", "--readers", "logits")])
-def test_inputs_that_do_not_differ_have_nothing_to_patch(
+def test_metrics_that_do_not_differ_have_nothing_to_patch(
     folder: Path, tmp_path: Path, paths: tuple[str, ...]
 ) -> None:
-    same = entry(0)
-    (tmp_path / "x.json").write_text(json.dumps([{**same, "corrupted": same["clean"]}] * 2))
+    before = entry(0, position=1)  # read before the corrupted token
+    (tmp_path / "x.json").write_text(json.dumps([before] * 2))
     given = (folder / "model", tmp_path / "x.json", "--out", tmp_path / "p.csv")
     assert_refused(call("patch", *given, *paths), "same metric")
 

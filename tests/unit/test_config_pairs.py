@@ -43,6 +43,10 @@ def test_shipped_pairs_are_valid(name):
         ({"mdm": TINY["mdm"] | {"attention": "sideways"}}, "mdm.attention"),
         ({"arm": {"source": {"kind": "pickle"}, "attention": "causal"}}, "arm.source"),
         ({"budgets": {"book": {"circuit_examples": 0}}}, "circuit_examples"),
+        ({"name": 1.5}, "name: .*write it in quotes"),
+        ({"title": True}, "title: .*write it in quotes"),
+        ({"name": "no"}, "must read as text"),
+        ({"budgets": {"book": {"batch_size": 10**30}}}, "batch_size"),
         ({"name": "other"}, "the two must agree"),
     ],
 )
@@ -57,6 +61,32 @@ def test_not_yaml_and_unknown_names(tmp_path):
         load_pair("tiny-qwen", write(tmp_path, "a: [1, 2"))
     with pytest.raises(ConfigError, match="Unknown pair 'nope'"):
         load_pair("nope")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff\xfe", "not UTF-8"),
+        (b"a: &a [*a]", "stands for itself"),
+        (b"#" * (1 << 20) + b"#", "larger than 1 MiB"),
+        (b"[" * 5000, "nested too deeply"),
+        (b"", "the file: "),
+    ],
+)
+def test_files_that_are_no_pair(content, message, tmp_path):
+    folder = tmp_path / "data" / "pairs"
+    folder.mkdir(parents=True)
+    (folder / "tiny-qwen.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_pair("tiny-qwen", tmp_path)
+    (folder / "tiny-qwen.yaml").unlink()
+    (folder / "tiny-qwen.yaml").mkdir()
+    with pytest.raises(ConfigError, match="is a folder"):
+        load_pair("tiny-qwen", tmp_path)
+    (folder / "tiny-qwen.yaml").rmdir()
+    (folder / "tiny-qwen.yaml").symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="leads nowhere"):
+        load_pair("tiny-qwen", tmp_path)
 
 
 def test_yaml_can_not_run_code(tmp_path):

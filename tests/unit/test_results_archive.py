@@ -52,6 +52,16 @@ def test_finished_results_are_listed_with_what_they_are_of(store: Store) -> None
     assert "there are circuits, depth" in err
 
 
+def test_a_place_where_no_archive_can_be(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "folder.zip").mkdir()
+    (tmp_path / "file").touch()
+    for out in ("folder.zip", "file/x.zip", "x" * 300 + ".zip"):
+        code, _, err = call("export", str(tmp_path / out), "--results", str(store.root))
+        assert code == 2
+        assert err.startswith("mechshift: Can't write ")
+    assert call("export", str(tmp_path / "new/x.zip"), "--results", str(store.root))[0] == 0
+
+
 def test_one_result_is_shown_with_its_columns_meaning(store: Store) -> None:
     entry = entries(store)[1]
     code, out, _ = call("show", entry.name[:9], "--results", str(store.root))

@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.documents.files import check_place, read_bytes, read_json, speaking
+from mechshift_lib.errors import CircuitError, shown
+from mechshift_lib.results.atomic import write_atomic
 
 _GRAPH_KEY = b"mechshift.graph"
 _LARGEST = float(np.finfo(np.float32).max)
@@ -97,9 +99,7 @@ class Circuit:
         """
         if check_suffix(path) == ".json":
             return cls.from_json(path, graph)
-        circuit = cls.from_parquet(path)
-        circuit.check_graph(graph)
-        return circuit
+        return cls.from_parquet(path, graph)
 
     def check_graph(self, graph: Graph) -> None:
         """Refuse scores of another graph's edges.
@@ -107,11 +107,7 @@ class Circuit:
         Raises:
             CircuitError: the graphs differ.
         """
-        if self.graph != graph:
-            raise CircuitError(
-                f"The circuit's graph isn't the model's, {self.graph} against {graph}: take a "
-                "circuit of this model, or of one with the same layers and heads."
-            )
+        _check_same(self.graph, graph)
 
     @classmethod
     def from_json(cls, path: str | Path, graph: Graph) -> Circuit:
@@ -120,11 +116,7 @@ class Circuit:
         Raises:
             CircuitError: the file is missing or not such an object, or an edge is unknown.
         """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CircuitError(f"{path} can't be read as JSON: {error}.") from error
-        return cls.from_scores(content, graph)
+        return cls.from_scores(read_json(path, "Circuit", CircuitError), graph)
 
     @classmethod
     def from_scores(cls, named: Mapping[str, float], graph: Graph) -> Circuit:
@@ -138,9 +130,13 @@ class Circuit:
             raise CircuitError("A circuit is an object of edge names and scores.")
         for name, score in named.items():
             if isinstance(score, bool) or not isinstance(score, int | float):
-                raise CircuitError(f"Edge {name!r} has the score {score!r}: give a number.")
+                raise CircuitError(
+                    f"Edge {shown(name)} has the score {shown(score)}: give a number."
+                )
             if not abs(score) <= _LARGEST:  # NaN, too
-                raise CircuitError(f"Edge {name!r} has the score {score}: give a finite number.")
+                raise CircuitError(
+                    f"Edge {shown(name)} has the score {shown(score)}: give a finite number."
+                )
             scores[graph.index(name)] = score
         return cls(graph, scores)
 
@@ -153,24 +149,68 @@ class Circuit:
         write_file(path, sink.getvalue().to_pybytes())
 
     @classmethod
-    def from_parquet(cls, path: str | Path) -> Circuit:
+    def from_parquet(cls, path: str | Path, expected: Graph | None = None) -> Circuit:
         """Read what :meth:`to_parquet` wrote.
 
+        What the file says of its graph is compared with the number of its rows, and with
+        ``expected``, before anything of that size is made.
+
         Raises:
-            CircuitError: the file is missing, damaged or not written by :meth:`to_parquet`.
+            CircuitError: the file is missing, damaged, not written by :meth:`to_parquet`, or of
+                another graph than ``expected``.
         """
+        content = read_bytes(path, "Circuit", CircuitError)
         try:
-            table = pq.read_table(path, columns=["edge", "score"])
-            graph = Graph(**json.loads(table.schema.metadata[_GRAPH_KEY]))
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            raise CircuitError(f"{path} isn't a circuit that mechshift wrote: {error}.") from error
-        if table["edge"].to_pylist() != graph.names:
+            file = pq.ParquetFile(pa.BufferReader(content))
+            graph = Graph(**json.loads(file.schema_arrow.metadata[_GRAPH_KEY]))
+            if expected is not None:
+                _check_same(graph, expected)
+            if file.metadata.num_rows != graph.n_edges:
+                raise CircuitError(f"{path} doesn't hold the edges of its graph: export it again.")
+            table = file.read(columns=["edge", "score"])
+            names, column = table["edge"].to_pylist(), table["score"]
+        except (
+            KeyError,
+            ValueError,
+            TypeError,
+            OSError,
+            pa.ArrowException,
+            RecursionError,
+        ) as error:
+            raise CircuitError(
+                f"{path} isn't a circuit that mechshift wrote: {str(error).rstrip('.')}."
+            ) from error
+        if names != graph.names:
             raise CircuitError(f"{path} doesn't hold the edges of its graph: export it again.")
-        return cls(graph, table["score"].to_numpy().astype(np.float32))
+        if not pa.types.is_floating(column.type) or column.null_count:
+            raise CircuitError(f"{path} has scores that aren't numbers: export it again.")
+        scores = column.to_numpy().astype(np.float32)
+        if not np.isfinite(scores).all():
+            raise CircuitError(f"{path} has scores that aren't finite: export it again.")
+        return cls(graph, scores)
+
+
+def _check_same(graph: Graph, expected: Graph) -> None:
+    if graph != expected:
+        raise CircuitError(
+            f"The circuit's graph isn't the model's, {graph} against {expected}: take a "
+            "circuit of this model, or of one with the same layers and heads."
+        )
+
+
+def check_out(out: str | Path, allowed: Sequence[str] = (".json", ".parquet")) -> str:
+    """The suffix of a file to be written, once it is clear that it can be.
+
+    Raises:
+        CircuitError: the suffix is none of those allowed, or nothing can be written there.
+    """
+    suffix = check_suffix(out, allowed)
+    check_place(out, CircuitError)
+    return suffix
 
 
 def check_suffix(out: str | Path, allowed: Sequence[str] = (".json", ".parquet")) -> str:
-    """The suffix of a file to be written.
+    """The suffix of a file.
 
     Raises:
         CircuitError: it is none of those allowed.
@@ -190,11 +230,5 @@ def write_file(path: str | Path, content: bytes) -> None:
     Raises:
         CircuitError: the file can't be written.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        raise CircuitError(f"Can't write {path}: {error.strerror}.") from error
+    with speaking(CircuitError, path):
+        write_atomic(Path(path), content)

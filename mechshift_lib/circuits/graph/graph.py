@@ -19,8 +19,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.errors import CircuitError, shown
 from mechshift_lib.models.loading import LoadedModel
+
+#: Layers, or heads of a layer, that a graph may have.
+MOST = 10_000
 
 Part = Literal["q", "k", "v", "m"]
 
@@ -43,6 +46,25 @@ class Graph:
     n_kv_heads: int
     kv: Literal["ungrouped", "grouped"] = "ungrouped"
     parallel: bool = False
+
+    def __post_init__(self) -> None:
+        counts = (self.n_layers, self.n_heads, self.n_kv_heads)
+        whole = all(isinstance(x, int) and not isinstance(x, bool) for x in counts)
+        if not whole or min(counts) < 1 or max(counts) > MOST:
+            raise CircuitError(
+                "A graph has whole numbers of layers, heads and key/value heads, from 1 to "
+                f"{MOST}, not {shown(counts)}."
+            )
+        if self.n_heads % self.n_kv_heads:
+            raise CircuitError(
+                f"A graph's {self.n_heads} heads can't share {self.n_kv_heads} key/value heads "
+                "evenly."
+            )
+        if self.kv not in ("ungrouped", "grouped") or not isinstance(self.parallel, bool):
+            raise CircuitError(
+                "A graph's kv is 'ungrouped' or 'grouped' and its parallel true or false, not "
+                f"{shown(self.kv)} and {shown(self.parallel)}."
+            )
 
     @classmethod
     def for_model(cls, model: LoadedModel) -> Graph:
@@ -79,8 +101,11 @@ class Graph:
 
     @property
     def n_edges(self) -> int:
-        """Number of edges."""
-        return int(self.visible.sum())
+        """Number of edges: the sum of :attr:`visible`, without making it."""
+        layers, heads = self.n_layers, self.n_heads
+        before = layers + (heads + 1) * layers * (layers - 1) // 2  # sources before each layer
+        beside = 0 if self.parallel else layers * heads  # the heads that an MLP sees of its layer
+        return self.readers_per_layer * before + beside + self.n_sources
 
     # -- index maths -------------------------------------------------------------------------
 
@@ -181,8 +206,9 @@ class Graph:
             return self._positions[name]
         except KeyError:
             raise CircuitError(
-                f"Unknown edge {name!r}: this graph has {self.n_layers} layers of {self.n_heads} "
-                f"heads with {self.kv} k and v, and names such as {self.names[-1]!r}."
+                f"Unknown edge {shown(name)}: this graph has {self.n_layers} layers of "
+                f"{self.n_heads} heads with {self.kv} k and v, and names such as "
+                f"{self.names[-1]!r}."
             ) from None
 
     @cached_property

@@ -49,6 +49,20 @@ def check_items(items: Sequence[Item], model: LoadedModel) -> None:
                 raise CircuitError(f"{where} has an answer equal to its distractor {distractors}.")
 
 
+def check_corrupted(items: Sequence[Item]) -> None:
+    """Refuse an item whose corrupted input is its clean one: all of its scores would be 0.
+
+    Raises:
+        CircuitError: there is one.
+    """
+    for item in items:
+        if item.clean == item.corrupted:
+            raise CircuitError(
+                f"Example {item.example} has the same clean and corrupted tokens, so nothing is "
+                "corrupted and every score would be 0: change at least one token."
+            )
+
+
 def check_batch_size(batch_size: int) -> None:
     """Refuse a batch size below 1.
 

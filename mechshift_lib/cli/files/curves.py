@@ -16,10 +16,10 @@ from mechshift_lib.circuits.evaluation.faithfulness import (
     edge_counts,
     faithfulness_curves,
 )
-from mechshift_lib.circuits.graph.circuit import Circuit, check_suffix
+from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.selection import SELECTIONS
-from mechshift_lib.circuits.questions.items import check_batch_size, check_items
+from mechshift_lib.circuits.questions.items import check_batch_size, check_corrupted, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.files.partial import (
@@ -99,6 +99,8 @@ class Questions:
         check_metric(self.metric)
         check_batch_size(self.batch_size)
         items = read_examples(self.examples)
+        if self.ablation is Ablation.RESAMPLE:  # the others need no corrupted input
+            check_corrupted(items)
         reference = items if self.reference is None else read_examples(self.reference)
         model = load_folder(
             self.model_dir,
@@ -140,7 +142,7 @@ def evaluate_file(
     edge_counts(1, fractions)
     check_suffix(circuit_path, (".json", ".parquet"))
     if out is not None:
-        check_suffix(out, SUFFIXES)
+        check_out(out, SUFFIXES)
     if selection not in SELECTIONS:
         raise CircuitError(
             f"Unknown selection {selection!r}: choose one of {', '.join(SELECTIONS)}."

@@ -20,7 +20,7 @@ from mechshift_lib.circuits.evaluation.completeness import (
 )
 from mechshift_lib.circuits.evaluation.curve import faithfulness
 from mechshift_lib.circuits.evaluation.faithfulness import run_with_empty
-from mechshift_lib.circuits.graph.circuit import Circuit, check_suffix, write_file
+from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix, write_file
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.cli.files.curves import Questions
 from mechshift_lib.cli.files.partial import in_chunks, partial_path
@@ -61,7 +61,7 @@ def examine_file(
     """
     check_suffix(circuit_path, (".json", ".parquet"))
     if out is not None:
-        check_suffix(out, (".json",))
+        check_out(out, (".json",))
     model, items, reference = questions.open()
     graph = Graph.for_model(model)
     mask = Circuit.read(circuit_path, graph).scores != 0

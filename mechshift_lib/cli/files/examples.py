@@ -17,8 +17,13 @@ from mechshift_lib.circuits.attribution.edges import (
     attribute,
 )
 from mechshift_lib.circuits.attribution.plan import check_method
-from mechshift_lib.circuits.graph.circuit import check_suffix, write_file
-from mechshift_lib.circuits.questions.items import check_batch_size, check_items, one_length
+from mechshift_lib.circuits.graph.circuit import check_out, check_suffix, write_file
+from mechshift_lib.circuits.questions.items import (
+    check_batch_size,
+    check_corrupted,
+    check_items,
+    one_length,
+)
 from mechshift_lib.circuits.questions.metrics import check_metric
 from mechshift_lib.cli.files.partial import (
     example_chunks,
@@ -27,6 +32,7 @@ from mechshift_lib.cli.files.partial import (
     partial_path,
 )
 from mechshift_lib.config import Attention, Dtype
+from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import KV, load_folder
 from mechshift_lib.models.readout import Item
@@ -72,16 +78,11 @@ def read_examples(path: str | Path) -> list[Item]:
     Raises:
         CircuitError: the file is missing, not JSON, empty, or an entry is malformed.
     """
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CircuitError(f"Examples file {path} can't be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise CircuitError(f"Examples file {path} is not valid JSON: {error}.") from error
+    content = read_json(path, "Examples file", CircuitError)
     try:
         entries = TypeAdapter(list[ExampleRow]).validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         where = "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in first["loc"])
         raise CircuitError(f"Examples file {path}: list{where}: {first['msg']}.") from error
     if not entries:
@@ -146,10 +147,11 @@ def attribute_file(
     check_method(method, metric, steps, points)
     check_batch_size(batch_size)
     if out is not None:
-        check_suffix(out)
+        check_out(out)
     items = read_examples(examples_path)
     if by_position:
         one_length(items, "Resolving scores by position")
+    check_corrupted(items)
     model = load_folder(model_dir, attention=attention, kv=kv, device=device, dtype=dtype)
     check_items(items, model)
     chunks = list(example_chunks(items, batch_size))

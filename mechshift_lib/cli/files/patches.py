@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.graph.circuit import check_suffix
+from mechshift_lib.circuits.graph.circuit import check_out
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.activations import check_patching, patch_nodes
 from mechshift_lib.circuits.patching.paths import PathPatching, Through, check_through, patch_paths
@@ -58,7 +58,7 @@ def patch_file(
     """
     check_patching(sites, direction, questions.metric, questions.batch_size)
     if out is not None:
-        check_suffix(out, SUFFIXES)
+        check_out(out, SUFFIXES)
     model, items, _ = questions.open()
     longest = max(len(item.clean) for item in items)
     # a chunk fills a pass with all its positions
@@ -150,7 +150,7 @@ def patch_paths_file(
     """
     check_through(through)
     if out is not None:
-        check_suffix(out, SUFFIXES)
+        check_out(out, SUFFIXES)
     model, items, _ = questions.open()
     if list(senders) == [ALL]:
         senders = _before(Graph.for_model(model), readers)
