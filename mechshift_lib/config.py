@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -155,7 +155,7 @@ class Pair(Strict):
     mdm: ModelSpec
     continued: ModelSpec | None = None
     variants: dict[str, ModelSpec] = Field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     analyses: tuple[Analysis, ...] = ANALYSES
     budgets: dict[Literal["book", "full"], Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
