@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from mechshift_lib.choices import BUDGETS, Attention, BudgetName, Dtype
 from mechshift_lib.documents.files import read_text
 from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
 from mechshift_lib.errors import ConfigError, listed, shown
@@ -17,10 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 Role = Literal["arm", "mdm", "continued"]
 ROLES: tuple[Role, ...] = ("arm", "mdm", "continued")
-Attention = Literal["causal", "full"]
 ReadoutName = Literal["next-token", "shifted-mask", "mask"]
-#: Precision in which weights are read and models run.
-Dtype = Literal["float32", "bfloat16", "float16"]
 Analysis = Literal[
     "behaviour",
     "circuits",
@@ -157,7 +155,7 @@ class Pair(Strict):
     variants: dict[str, ModelSpec] = Field(default_factory=dict)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     analyses: tuple[Analysis, ...] = ANALYSES
-    budgets: dict[Literal["book", "full"], Budget] = Field(default_factory=dict)
+    budgets: dict[BudgetName, Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("name")
@@ -194,7 +192,7 @@ class Pair(Strict):
 
     def budget(self, name: str) -> Budget:
         """The named budget (``book`` or ``full``); its defaults where the file has none."""
-        if name not in ("book", "full"):
+        if name not in BUDGETS:
             raise ConfigError(f"Unknown budget {name!r}: choose 'book' or 'full'.")
         return self.budgets.get(name, Budget())  # type: ignore[call-overload]
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import solved
 from mechshift_lib.analyses.study import Study
+from mechshift_lib.choices import DIRECTIONS, Direction
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.circuits.patching.record import DIRECTIONS, Direction, Patching, Site
+from mechshift_lib.circuits.patching.record import Patching, Site
 from mechshift_lib.config import Role
 from mechshift_lib.errors import ConfigError
 

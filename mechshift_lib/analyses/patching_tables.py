@@ -16,7 +16,7 @@ from mechshift_lib.analyses.patching import (
     tokens,
 )
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.patching.record import DIRECTIONS
+from mechshift_lib.choices import DIRECTIONS
 from mechshift_lib.comparison.bootstrap import resample
 
 #: Share of the effect from which on the answer counts as having arrived.

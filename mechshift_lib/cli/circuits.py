@@ -5,29 +5,21 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mechshift_lib.choices import Ablation, Method, Points, Ranking, Selection
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
-    KV,
     MOST_STEPS,
-    Attention,
     AttentionOption,
     BatchOption,
     BudgetOption,
-    Cut,
     DeviceOption,
-    Dtype,
     DtypeOption,
     KVOption,
-    Method,
-    Metric,
     MetricOption,
-    Points,
-    Ranking,
-    Selection,
     parse_fractions,
     parse_size,
 )
@@ -52,14 +44,14 @@ def attribute(
             "corrupted to the clean embeddings; eap-ig-activations: on the way of each sublayer's "
             "output; clean-corrupted: mean of both ends; exact: patch every edge (slow)."
         ),
-    ] = Method.eap_ig,
-    metric: MetricOption = Metric.logit_diff,
+    ] = "eap-ig",
+    metric: MetricOption = "logit-diff",
     steps: Annotated[
         int, typer.Option(help="Points of integration of eap-ig.", min=1, max=MOST_STEPS)
     ] = 5,
     points: Annotated[
         Points, typer.Option(help="left: k/STEPS for k = 0 ... STEPS-1; right: 1 ... STEPS.")
-    ] = Points.left,
+    ] = "left",
     by_position: Annotated[
         bool,
         typer.Option(
@@ -68,12 +60,12 @@ def attribute(
             "position in parquet. All examples must have one length.",
         ),
     ] = False,
-    attention: AttentionOption = Attention.causal,
-    kv: KVOption = KV.ungrouped,
+    attention: AttentionOption = "causal",
+    kv: KVOption = "ungrouped",
     batch_size: BatchOption = 32,
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = "float32",
 ) -> None:
     """Score every edge of any model on any prompts.
 
@@ -102,17 +94,17 @@ def attribute(
         model,
         examples,
         out=out,
-        metric=metric.value,
-        method=method.value,
+        metric=metric,
+        method=method,
         steps=steps,
-        points=points.value,
+        points=points,
         by_position=by_position,
-        attention=attention.value,
-        kv=kv.value,
+        attention=attention,
+        kv=kv,
         batch_size=batch_size,
         memory_budget=budget,
         device=device,
-        dtype=dtype.value,
+        dtype=dtype,
         progress=sys.stderr.isatty(),
     )
     typer.echo(f"Wrote {out}")
@@ -141,13 +133,13 @@ def evaluate(
         ),
     ] = None,
     by: Annotated[
-        Ranking,
+        Literal[Ranking, "both"],
         typer.Option(help="Rank edges by signed score (gives CPR), absolute score (CMD) or both."),
-    ] = Ranking.both,
+    ] = "both",
     selection: Annotated[
         Selection,
         typer.Option(help="top: the strongest edges; greedy: connected, from the logits back."),
-    ] = Selection.top,
+    ] = "top",
     given: Annotated[
         bool,
         typer.Option(
@@ -160,25 +152,25 @@ def evaluate(
         int, typer.Option(help="With --given: edges taken out one at a time, at most.", min=1)
     ] = 100,
     ablation: Annotated[
-        Cut,
+        Ablation,
         typer.Option(
             help="What edges outside the circuit carry. resample: the corrupted run; zero: "
             "nothing; mean: the mean over the clean inputs of the reference set, by position; "
             "optimal: the constants with which the circuit diverges least from the clean run over "
             "the reference set (slow: fitted for each circuit)."
         ),
-    ] = Cut.resample,
+    ] = Ablation.RESAMPLE,
     reference: Annotated[
         Path | None,
         typer.Option(help="Examples file of the reference set; by default EXAMPLES."),
     ] = None,
-    metric: MetricOption = Metric.logit_diff,
-    attention: AttentionOption = Attention.causal,
-    kv: KVOption = KV.ungrouped,
+    metric: MetricOption = "logit-diff",
+    attention: AttentionOption = "causal",
+    kv: KVOption = "ungrouped",
     batch_size: BatchOption = 32,
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = "float32",
 ) -> None:
     """Run a model with only a circuit's edges intact: how much of the behaviour is left?
 
@@ -196,22 +188,21 @@ def evaluate(
     Example: mechshift evaluate FOLDER prompts.json scores.json --out curve.csv
     """
     budget = parse_size(memory_budget)
-    from mechshift_lib.circuits.evaluation.ablation import Ablation
     from mechshift_lib.cli.files.curves import Questions
     from mechshift_lib.cli.files.examinations import examine_file
 
     questions = Questions(
         model_dir=model,
         examples=examples,
-        metric=metric.value,
-        ablation=Ablation(ablation.value),
+        metric=metric,
+        ablation=ablation,
         reference=reference,
-        attention=attention.value,
-        kv=kv.value,
+        attention=attention,
+        kv=kv,
         batch_size=batch_size,
         memory_budget=budget,
         device=device,
-        dtype=dtype.value,
+        dtype=dtype,
         progress=sys.stderr.isatty(),
     )
     if given:
@@ -221,8 +212,8 @@ def evaluate(
             f"{whole.complement:.3f}; median loss of an edge {_median(least.loss.tolist()):.3f}"
         )
     else:
-        rankings = ("signed", "absolute") if by is Ranking.both else (by.value,)
-        _curves(questions, circuit, parse_fractions(fractions), rankings, selection.value, out)
+        rankings = ("signed", "absolute") if by == "both" else (by,)
+        _curves(questions, circuit, parse_fractions(fractions), rankings, selection, out)
     typer.echo(f"Wrote {out}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mechshift_lib import __version__
+from mechshift_lib.choices import BudgetName
 from mechshift_lib.cli import circuits, pairs, patching, results
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, sentence_of
@@ -66,17 +66,10 @@ app = typer.Typer(
 )
 
 
-class Budget(enum.StrEnum):
-    """How much an analysis does."""
-
-    book = "book"
-    full = "full"
-
-
 Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
 Jobs = Annotated[int, typer.Option(help="Notebooks at once, one thread each.", min=1)]
 HowMuch = Annotated[
-    Budget,
+    BudgetName,
     typer.Option(
         help="How much each analysis does: numbers of examples and IG steps per pair file."
     ),
@@ -93,7 +86,7 @@ def run(
         list[str] | None,
         typer.Option(help="A chapter, such as circuits; give it again for more; none: all."),
     ] = None,
-    budget: HowMuch = Budget.book,
+    budget: HowMuch = "book",
     jobs: Jobs = 2,
 ) -> None:
     """Run the analyses of pairs, only those whose inputs changed.
@@ -105,12 +98,12 @@ def run(
     """
     from mechshift_lib.workflow import run_workflow
 
-    run_workflow(pairs or [], analysis or [], budget=budget.value, jobs=jobs)
+    run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs)
 
 
 @app.command()
 def book(
-    budget: HowMuch = Budget.book,
+    budget: HowMuch = "book",
     jobs: Jobs = 2,
     execute: Annotated[
         bool, typer.Option(help="Bring the notebooks up to date first, or take them as they are.")
@@ -128,9 +121,9 @@ def book(
     check_checkout()
     stale = []
     if execute:
-        run_workflow(budget=budget.value, jobs=jobs, pages=book_pages())
+        run_workflow(budget=budget, jobs=jobs, pages=book_pages())
     else:
-        stale = out_of_date(budget=budget.value)
+        stale = out_of_date(budget=budget)
     if stale:
         typer.echo(
             "mechshift: Some pages are those of their last success and not fresh "
@@ -190,7 +183,7 @@ def export_circuit(
     seed: Annotated[
         int | None, typer.Option(help="Training seed; by default the pair's first.")
     ] = None,
-    budget: HowMuch = Budget.book,
+    budget: HowMuch = "book",
 ) -> None:
     """Write the scores of all edges of a model of a pair on a task.
 
@@ -214,7 +207,7 @@ def export_circuit(
     from mechshift_lib.analyses.study import Study
     from mechshift_lib.circuits.graph.circuit import Circuit
 
-    found = scores(Study.open(pair, budget.value), task, role, seed)
+    found = scores(Study.open(pair, budget), task, role, seed)
     circuit = Circuit(graph=found.graph, scores=found.mean.astype("float32"))
     (circuit.to_json if out.suffix == ".json" else circuit.to_parquet)(out)
     typer.echo(f"Wrote {out}")

@@ -2,101 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 import re
 from fractions import Fraction
 from typing import Annotated
 
 import typer
 
+from mechshift_lib.choices import KV, Attention, Dtype, Metric
 from mechshift_lib.errors import ConfigError, shown
-
-
-class Method(enum.StrEnum):
-    """Attribution methods."""
-
-    eap = "eap"
-    eap_ig = "eap-ig"
-    eap_ig_activations = "eap-ig-activations"
-    clean_corrupted = "clean-corrupted"
-    exact = "exact"
-
-
-class Metric(enum.StrEnum):
-    """Metrics."""
-
-    logit_diff = "logit-diff"
-    prob_diff = "prob-diff"
-    log_prob = "log-prob"
-    kl = "kl"
-
-
-class Points(enum.StrEnum):
-    """Points of integration."""
-
-    left = "left"
-    right = "right"
-
-
-class Attention(enum.StrEnum):
-    """What a token sees."""
-
-    causal = "causal"
-    full = "full"
-
-
-class KV(enum.StrEnum):
-    """How key and value edges are counted under grouped-query attention."""
-
-    ungrouped = "ungrouped"
-    grouped = "grouped"
-
-
-class Dtype(enum.StrEnum):
-    """Precisions in which a model runs."""
-
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Ranking(enum.StrEnum):
-    """Which score ranks edges."""
-
-    signed = "signed"
-    absolute = "absolute"
-    both = "both"
-
-
-class Selection(enum.StrEnum):
-    """How the edges of a circuit are chosen."""
-
-    top = "top"
-    greedy = "greedy"
-
-
-class Direction(enum.StrEnum):
-    """Which run is patched with activations of the other."""
-
-    denoise = "denoise"
-    noise = "noise"
-
-
-class Through(enum.StrEnum):
-    """What leads from a sender to a reader."""
-
-    direct = "direct"
-    mlps = "mlps"
-
-
-class Cut(enum.StrEnum):
-    """What edges outside a circuit carry."""
-
-    resample = "resample"
-    zero = "zero"
-    mean = "mean"
-    optimal = "optimal"
-
 
 EXAMPLES_HELP = (
     'A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id or list of ids, '

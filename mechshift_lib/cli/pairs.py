@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechshift_lib.cli.options import Dtype
+from mechshift_lib.choices import Dtype
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def _diagnose(
     known = load_pair(pair) if pair is not None else like
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
-        chosen = {} if dtype is None else {"dtype": dtype.value}
+        chosen = {} if dtype is None else {"dtype": dtype}
         own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
         return examine(own, other, tasks=tasks, device=device)
     first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
-    precision = (dtype or Dtype.float32).value
+    precision = dtype or "float32"
     return examine(
         spec_of(first, readout="next-token", dtype=precision),
         spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),

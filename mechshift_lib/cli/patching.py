@@ -8,20 +8,15 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mechshift_lib.choices import Direction, Through
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
-    KV,
     MOST_ROWS,
-    Attention,
     AttentionOption,
     DeviceOption,
-    Direction,
-    Dtype,
     DtypeOption,
     KVOption,
-    Metric,
     MetricOption,
-    Through,
     parse_names,
 )
 from mechshift_lib.errors import ConfigError
@@ -94,9 +89,9 @@ def patch(
         bool | None,
         typer.Option("--together", help="With --senders: patch all of them at once."),
     ] = None,
-    metric: MetricOption = Metric.logit_diff,
-    attention: AttentionOption = Attention.causal,
-    kv: KVOption = KV.ungrouped,
+    metric: MetricOption = "logit-diff",
+    attention: AttentionOption = "causal",
+    kv: KVOption = "ungrouped",
     batch_size: Annotated[
         int,
         typer.Option(
@@ -104,7 +99,7 @@ def patch(
         ),
     ] = 256,
     device: DeviceOption = "cpu",
-    dtype: DtypeOption = Dtype.float32,
+    dtype: DtypeOption = "float32",
 ) -> None:
     """Replace activations of one run by those of the other: which of them carry the answer?
 
@@ -147,12 +142,12 @@ def patch(
     questions = Questions(
         model_dir=model,
         examples=examples,
-        metric=metric.value,
-        attention=attention.value,
-        kv=kv.value,
+        metric=metric,
+        attention=attention,
+        kv=kv,
         batch_size=batch_size,
         device=device,
-        dtype=dtype.value,
+        dtype=dtype,
         progress=sys.stderr.isatty(),
     )
     if senders is not None and readers is not None:
@@ -160,7 +155,7 @@ def patch(
             questions,
             parse_names(senders, "--senders"),
             parse_names(readers, "--readers"),
-            through=(through or Through.direct).value,
+            through=through or "direct",
             together=bool(together),
             out=out,
         )
@@ -169,7 +164,7 @@ def patch(
         patch_file(
             questions,
             sites=cast("tuple[Site, ...]", named),
-            direction=(direction or Direction.denoise).value,
+            direction=direction or "denoise",
             by_position=by_position is not False,
             by_step=by_step is not False,
             out=out,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import hypergeom
 
+from mechshift_lib.choices import RANKINGS
 from mechshift_lib.comparison.edges import Edges
 from mechshift_lib.errors import CircuitError
 
@@ -56,7 +57,7 @@ def top_edges(scores: ArrayLike, count: int, by: str = "absolute") -> Mask:
     Raises:
         CircuitError: the count is below 1 or above the number of edges, or a score is NaN.
     """
-    if by not in ("absolute", "signed"):
+    if by not in RANKINGS:
         raise CircuitError(f"Edges are ranked by 'absolute' or 'signed' scores, not {by!r}.")
     values = np.abs(np.asarray(scores)) if by == "absolute" else np.asarray(scores)
     n_edges = values.shape[-1]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from mechshift_lib.choices import KV
 from mechshift_lib.config import ROOT, Attention, Dtype, FolderSource, ModelSpec
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.adapters import merge_adapter
@@ -38,7 +39,6 @@ from mechshift_lib.models.sameness import UNGROUPING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 
-KV = Literal["ungrouped", "grouped"]
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import GRADIENT_METHODS
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS
 from mechshift_lib.circuits.tracing.layers import run_layers
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import (

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import GRADIENT_METHODS
 from mechshift_lib.circuits.attribution import edges as attribution
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.exact import exact_scores
-from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.points import literal_method, literal_points

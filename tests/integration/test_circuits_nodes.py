@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import GRADIENT_METHODS
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.neurons import attribute_neurons
 from mechshift_lib.circuits.attribution.nodes import attribute_nodes
-from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model

@@ -8,13 +8,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from mechshift_lib.choices import GRADIENT_METHODS
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.plan import (
-    GRADIENT_METHODS,
-    Plan,
-    PlanOptions,
-    interpolation_points,
-)
+from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions, interpolation_points
 from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.questions.items import active_positions, batches
 from mechshift_lib.cli.files.examples import attribute_file

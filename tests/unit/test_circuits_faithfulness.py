@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.completeness import completeness, minimality
 from mechshift_lib.circuits.evaluation.faithfulness import (
     cross_faithfulness,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.evaluation.node_sets import ablate_nodes
 from mechshift_lib.circuits.evaluation.runs import run_circuits
 from mechshift_lib.circuits.graph.graph import Graph

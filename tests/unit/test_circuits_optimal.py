@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation, Means
+from mechshift_lib.choices import Ablation
+from mechshift_lib.circuits.evaluation.ablation import Means
 from mechshift_lib.circuits.evaluation.optimal import fit_constants
 from mechshift_lib.circuits.evaluation.runs import circuit_logits, run_circuits
 from mechshift_lib.circuits.graph.graph import Graph

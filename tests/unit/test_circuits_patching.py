@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import torch
 
+from mechshift_lib.choices import DIRECTIONS
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.circuits.patching.record import DIRECTIONS, SITES, Patching
+from mechshift_lib.circuits.patching.record import SITES, Patching
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import wrap_model

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import THROUGH
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
+from mechshift_lib.circuits.patching.paths import patch_paths
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import embedding, exact_scores, plain_read, run

@@ -9,16 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.choices import DIRECTIONS, GRADIENT_METHODS, METHODS, THROUGH, Ablation
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.neurons import attribute_neurons
 from mechshift_lib.circuits.attribution.nodes import attribute_nodes
-from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS, METHODS
-from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.runs import run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
-from mechshift_lib.circuits.patching.record import DIRECTIONS
+from mechshift_lib.circuits.patching.paths import patch_paths
 from mechshift_lib.circuits.questions.metrics import METRICS
 from mechshift_lib.models.loading import wrap_model
 from mechshift_lib.models.readout import make_readout

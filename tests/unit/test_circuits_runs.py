@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.evaluation.batch import whole_layers
 from mechshift_lib.circuits.evaluation.runs import (
     circuit_logits,

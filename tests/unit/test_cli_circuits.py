@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from mechshift_lib import choices
+from mechshift_lib.choices import METHODS
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.attribution.plan import METHODS
-from mechshift_lib.circuits.evaluation.ablation import Ablation
 from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curve
 from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.graph.selection import SELECTIONS
 from mechshift_lib.circuits.questions.metrics import METRICS
-from mechshift_lib.cli import options as cli_options
 from mechshift_lib.cli.circuits import parse_fractions, parse_size
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.main import app
+from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import DTYPES, load_folder
 from tests.support.command import (
@@ -41,14 +43,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_options_are_those_of_the_library() -> None:
-    assert set(METHODS) <= {method.value for method in cli_options.Method}
-    for enum, names in (
-        (cli_options.Metric, METRICS),
-        (cli_options.Selection, SELECTIONS),
-        (cli_options.Cut, list(Ablation)),
-        (cli_options.Dtype, list(DTYPES)),
+    for options, names in (
+        (choices.Metric, METRICS),
+        (choices.Selection, SELECTIONS),
+        (choices.Dtype, DTYPES),
     ):
-        assert [x.value for x in enum] == [str(name) for name in names]
+        assert get_args(options) == tuple(names)
+
+
+def test_no_option_repeats_names_of_the_library() -> None:
+    """A choice is written once, in choices: an enum or a Literal of its own would be a second."""
+    for file in sorted((ROOT / "mechshift_lib" / "cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            assert not (isinstance(node, ast.ClassDef) and "Enum" in ast.unparse(node)), file
+            if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "Literal":
+                assert ast.unparse(node.slice) == "(Ranking, 'both')", (file, ast.unparse(node))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from mechshift_lib.choices import THROUGH
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.circuits.patching.paths import THROUGH, patch_paths
-from mechshift_lib.circuits.patching.record import DIRECTIONS
-from mechshift_lib.cli import options as cli_options
+from mechshift_lib.circuits.patching.paths import patch_paths
 from mechshift_lib.cli.files import patches as patching_file
 from mechshift_lib.cli.files.examples import read_examples
 from mechshift_lib.cli.main import app
@@ -46,11 +45,6 @@ def patch(folder: Path, examples: Path, out: Path, *options: object) -> Path:
     code, said, err = call("patch", folder / "model", examples, "--out", out, *options)
     assert (code, said) == (0, f"Wrote {out}\n"), err
     return out
-
-
-def test_options_are_those_of_the_library() -> None:
-    assert [x.value for x in cli_options.Direction] == list(DIRECTIONS)
-    assert [x.value for x in cli_options.Through] == list(THROUGH)
 
 
 def test_activations_are_those_of_the_library(folder: Path, steps: Path, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ ROOMS = (
     ("config",),
     ("processes",),
     ("documents",),
+    ("choices",),
     ("errors",),
 )
 FLOOR = {room: len(ROOMS) - row for row, rooms in enumerate(ROOMS) for room in rooms}

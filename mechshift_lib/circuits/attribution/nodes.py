@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mechshift_lib.choices import GRADIENT_METHODS
 from mechshift_lib.circuits.attribution.loop import worked_batches
-from mechshift_lib.circuits.attribution.plan import GRADIENT_METHODS, Plan, PlanOptions
+from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions
 from mechshift_lib.circuits.attribution.points import Endpoints, visit_points
 from mechshift_lib.circuits.attribution.scores import Scored, ScoreSums
 from mechshift_lib.circuits.graph.graph import Graph

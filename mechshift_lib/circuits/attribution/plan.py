@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
+from mechshift_lib.choices import METHODS, POINTS
 from mechshift_lib.circuits.questions.items import check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import COMPARES_WITH_CLEAN, check_metric
 from mechshift_lib.errors import CircuitError
@@ -13,8 +14,6 @@ from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
 #: Methods that take gradients (:mod:`mechshift_lib.circuits.attribution.points` says where).
-GRADIENT_METHODS = ("eap", "eap-ig", "eap-ig-activations", "clean-corrupted")
-METHODS = (*GRADIENT_METHODS, "exact")
 
 
 class PlanOptions(TypedDict, total=False):
@@ -91,7 +90,7 @@ def interpolation_points(method: str, steps: int, points: str = "left") -> list[
     """
     if method not in METHODS:
         raise CircuitError(f"Unknown method {method!r}: choose one of {', '.join(METHODS)}.")
-    if points not in ("left", "right"):
+    if points not in POINTS:
         raise CircuitError(f"Unknown points {points!r}: choose 'left' or 'right'.")
     if steps < 1:
         raise CircuitError(f"EAP-IG needs at least one step, not {steps}.")

@@ -7,7 +7,6 @@ head and stays.
 
 from __future__ import annotations
 
-import enum
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,52 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.questions.items import check_items
 from mechshift_lib.circuits.tracing.layers import Written, run_layers
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
-
-
-class Ablation(enum.StrEnum):
-    """What replaces the output of a source along an edge that is cut."""
-
-    RESAMPLE = "resample"
-    """The source's output in the corrupted run, position by position (interchange, patching)."""
-
-    ZERO = "zero"
-    """Nothing: the source adds 0 to what the reader takes in."""
-
-    MEAN = "mean"
-    """The source's mean output at the same position over the clean inputs of a reference set
-    (Wang et al. 2023), among items of the same length and denoising step."""
-
-    OPTIMAL = "optimal"
-    """The constant output at the same position with which the circuit's run diverges least from
-    the clean run over a reference set (Li & Janson 2024), among items of the same length and
-    denoising step. Fitted by gradient descent for each circuit, so it takes many runs
-    (:mod:`mechshift_lib.circuits.evaluation.optimal`); a reference set other than the items keeps
-    it from fitting what it is asked about."""
-
-    @classmethod
-    def named(cls, name: str) -> Ablation:
-        """The ablation of that name.
-
-        Raises:
-            CircuitError: there is none.
-        """
-        try:
-            return cls(name)
-        except ValueError:
-            raise CircuitError(
-                f"Unknown ablation {name!r}: choose one of {', '.join(cls)}."
-            ) from None
-
-    @property
-    def by_position(self) -> bool:
-        """Whether it needs a reference set, by position: then inputs can't be padded."""
-        return self in (Ablation.MEAN, Ablation.OPTIMAL)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.attribution.products import source_differences
-from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation, Reference
+from mechshift_lib.circuits.evaluation.ablation import Ablated, Reference
 from mechshift_lib.circuits.evaluation.masked import keep_tables, masked_run
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import active_positions

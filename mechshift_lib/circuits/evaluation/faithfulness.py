@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.evaluation.curve import FRACTIONS, Curve, cmd, cpr
 from mechshift_lib.circuits.evaluation.runs import CircuitRuns, run_circuits
 from mechshift_lib.circuits.graph.circuit import Circuit

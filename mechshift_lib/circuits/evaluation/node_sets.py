@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation
+from mechshift_lib.choices import Ablation
+from mechshift_lib.circuits.evaluation.ablation import Ablated
 from mechshift_lib.circuits.evaluation.runs import CircuitRuns, run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items

@@ -22,7 +22,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.circuits.evaluation.ablation import Ablated, Ablation, Means, Reference
+from mechshift_lib.choices import Ablation
+from mechshift_lib.circuits.evaluation.ablation import Ablated, Means, Reference
 from mechshift_lib.circuits.evaluation.batch import DEFAULT_BUDGET, rows_at_once
 from mechshift_lib.circuits.evaluation.masked import keep_tables, masked_run
 from mechshift_lib.circuits.graph.graph import Graph

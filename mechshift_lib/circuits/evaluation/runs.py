@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import Ablation
 from mechshift_lib.circuits.evaluation.batch import Measured, rows_at_once, run_batch
 from mechshift_lib.circuits.evaluation.masked import keep_tables, masked_run
 from mechshift_lib.circuits.evaluation.optimal import prepare

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from mechshift_lib.choices import RANKINGS
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.documents.files import check_place, read_bytes, read_json, speaking
 from mechshift_lib.errors import CircuitError, shown
@@ -65,7 +66,7 @@ class Circuit:
         """
         if not 0 <= n <= self.graph.n_edges:
             raise CircuitError(f"Can't take {n} of {self.graph.n_edges} edges.")
-        if by not in ("absolute", "signed"):
+        if by not in RANKINGS:
             raise CircuitError(f"Unknown ranking {by!r}: choose 'absolute' or 'signed'.")
 
     def frame(self, **columns: NDArray[Any]) -> pd.DataFrame:

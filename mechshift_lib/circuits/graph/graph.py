@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mechshift_lib.choices import KV
 from mechshift_lib.errors import CircuitError, shown
 from mechshift_lib.models.loading import LoadedModel
 
@@ -44,7 +45,7 @@ class Graph:
     n_layers: int
     n_heads: int
     n_kv_heads: int
-    kv: Literal["ungrouped", "grouped"] = "ungrouped"
+    kv: KV = "ungrouped"
     parallel: bool = False
 
     def __post_init__(self) -> None:
@@ -60,7 +61,7 @@ class Graph:
                 f"A graph's {self.n_heads} heads can't share {self.n_kv_heads} key/value heads "
                 "evenly."
             )
-        if self.kv not in ("ungrouped", "grouped") or not isinstance(self.parallel, bool):
+        if self.kv not in get_args(KV) or not isinstance(self.parallel, bool):
             raise CircuitError(
                 "A graph's kv is 'ungrouped' or 'grouped' and its parallel true or false, not "
                 f"{shown(self.kv)} and {shown(self.parallel)}."

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mechshift_lib.circuits.patching.record import DIRECTIONS, SITES, Direction, Patching, Site
+from mechshift_lib.choices import DIRECTIONS, Direction
+from mechshift_lib.circuits.patching.record import SITES, Patching, Site
 from mechshift_lib.circuits.questions.items import check_batch_size, check_items
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for
 from mechshift_lib.circuits.tracing.layers import STREAMS, LayerRun, run_layers

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from mechshift_lib.choices import THROUGH, Through
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.circuits.patching.record import THROUGH, PathPatching, Through
+from mechshift_lib.circuits.patching.record import PathPatching
 from mechshift_lib.circuits.questions.items import batches, check_batch_size, check_items
 from mechshift_lib.circuits.questions.means import ItemMeans
 from mechshift_lib.circuits.questions.metrics import Reads, check_metric, item_metric, reads_for

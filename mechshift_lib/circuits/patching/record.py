@@ -9,19 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mechshift_lib.choices import Direction, Through
 from mechshift_lib.errors import CircuitError
 
 Site = Literal["resid", "attn", "mlp", "head"]
-Direction = Literal["denoise", "noise"]
 
 #: What can be patched: the residual stream at the input of a layer (of layer ``n_layers``: of the
 #: final norm), the output of attention, of the MLP, and of a single head.
 SITES: tuple[Site, ...] = ("resid", "attn", "mlp", "head")
-DIRECTIONS: tuple[Direction, ...] = ("denoise", "noise")
-
-#: What leads from a sender to a reader: the residual stream alone, or MLPs between them, too.
-Through = Literal["direct", "mlps"]
-THROUGH: tuple[Through, ...] = ("direct", "mlps")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mechshift_lib.circuits.evaluation.ablation import Ablation
+from mechshift_lib.choices import KV, Ablation
 from mechshift_lib.circuits.evaluation.curve import AREAS, FRACTIONS, RANKING_OF, Curve
 from mechshift_lib.circuits.evaluation.faithfulness import (
     RunOptions,
@@ -31,7 +31,7 @@ from mechshift_lib.cli.files.partial import (
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
 from mechshift_lib.config import Attention, Dtype
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.loading import KV, LoadedModel, load_folder
+from mechshift_lib.models.loading import LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 
 #: At most so many chunks: each of them averages the whole reference set anew. Optimal ablation,

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm.auto import tqdm
 
+from mechshift_lib.choices import KV
 from mechshift_lib.circuits.attribution.edges import (
     Attribution,
     attribute,
@@ -34,7 +35,7 @@ from mechshift_lib.cli.files.partial import (
 from mechshift_lib.config import Attention, Dtype
 from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import CircuitError
-from mechshift_lib.models.loading import KV, load_folder
+from mechshift_lib.models.loading import load_folder
 from mechshift_lib.models.readout import Item
 
 Id = Annotated[int, Field(ge=0, lt=2**63, strict=True)]

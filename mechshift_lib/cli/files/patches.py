@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from mechshift_lib.choices import Direction, Through
 from mechshift_lib.circuits.graph.circuit import check_out
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.patching.activations import check_patching, patch_nodes
-from mechshift_lib.circuits.patching.paths import PathPatching, Through, check_through, patch_paths
-from mechshift_lib.circuits.patching.record import SITES, Direction, Patching, Site
+from mechshift_lib.circuits.patching.paths import PathPatching, check_through, patch_paths
+from mechshift_lib.circuits.patching.record import SITES, Patching, Site
 from mechshift_lib.cli.files.curves import Questions
 from mechshift_lib.cli.files.partial import (
     example_chunks,
