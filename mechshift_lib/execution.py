@@ -25,6 +25,7 @@ from typing import Any
 import nbformat
 
 from mechshift_lib.config import ROOT
+from mechshift_lib.documents.files import real_path
 from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
 from mechshift_lib.processes import interruptible, lifeline, module_command
 from mechshift_lib.results.atomic import write_atomic
@@ -307,7 +308,7 @@ def provenance_cell(
 
 
 def _relative(path: Path) -> str:
-    path = path.resolve()
+    path = real_path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 

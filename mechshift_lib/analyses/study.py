@@ -110,7 +110,7 @@ class Study:
             "tokenizer": model_hash(self.pair.model("arm", seed), self.root),
             "device": self.device,
             "dtype": spec.dtype,
-            "code": _code("tasks", "models", "analyses/study", *rooms),
+            "code": _code("choices", "tasks", "models", "analyses/study", *rooms),
         }
 
     def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:

@@ -12,7 +12,7 @@ from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
 from mechshift_lib.cli import circuits, pairs, patching, results
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
-from mechshift_lib.documents.files import check_place, sentence_of
+from mechshift_lib.documents.files import check_place, real_path, sentence_of
 from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
 
 __all__ = ["app", "main", "parse_parameters"]
@@ -236,10 +236,11 @@ def execute(
 
     end_with_owner()  # the workflow that called this
     title = load_pair(given["pair"]).title if "pair" in given else None
-    texts = text_parameters(read_notebook(notebook.resolve()), notebook.name)
+    source, target = real_path(notebook), real_path(output)
+    texts = text_parameters(read_notebook(source), notebook.name)
     parameters = read_values(given, texts)
-    check_place(output.resolve(), ConfigError)
-    run_notebook(notebook.resolve(), output.resolve(), parameters, title=title)
+    check_place(target, ConfigError)
+    run_notebook(source, target, parameters, title=title)
     typer.echo(f"Wrote {output}")
 
 

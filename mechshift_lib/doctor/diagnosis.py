@@ -23,6 +23,7 @@ from mechshift_lib.doctor.measures import (
     sees_back,
     vocabulary_fault,
 )
+from mechshift_lib.documents.files import real_path
 from mechshift_lib.errors import MechshiftError, ModelError, TaskError
 from mechshift_lib.models.anatomy import Anatomy
 from mechshift_lib.models.architectures import anatomy_of
@@ -361,7 +362,7 @@ def folder_or_hub(text: str, *, remote_code: bool = False) -> FolderSource | Hub
         ModelError: it is neither a folder nor a repository with its revision.
     """
     if Path(text).expanduser().is_dir():
-        return FolderSource(kind="folder", path=str(Path(text).expanduser().resolve()))
+        return FolderSource(kind="folder", path=str(real_path(Path(text).expanduser())))
     repo, _, revision = text.partition("@")
     try:
         if repo.count("/") != 1 or Path(text).is_absolute():

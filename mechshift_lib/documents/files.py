@@ -119,6 +119,14 @@ def read_json(
         raise kind(f"{what} {path} is nested too deeply: give flat JSON.") from error
 
 
+def real_path(path: Path) -> Path:
+    """The path from the root, without links; one whose links lead in a circle stays as it is.
+
+    ``Path.resolve`` fails on those, and only on some versions of Python.
+    """
+    return Path(os.path.realpath(path))
+
+
 def check_place(out: str | Path, kind: type[MechshiftError]) -> None:
     """Refuse a place where no file can be written, before anything is computed for it.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -266,7 +266,8 @@ def _arguments(arguments: list[str], folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         # What a good call would start takes hours: here it is the asking that counts.
-        patched.setattr(workflow.subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=0))
+        patched.setattr(workflow, "run_child", lambda *_, **__: SimpleNamespace(returncode=0))
+        patched.setattr(workflow, "alone", lambda *_: nullcontext(()))
         assert_done_or_refused(arguments)
 
 

@@ -91,6 +91,7 @@ def test_version() -> None:
             ("no seed 77",),
         ),
         (("execute", "absent.ipynb", "out.ipynb"), ("absent.ipynb",)),
+        (("execute", "/proc/self/fd/x/n.ipynb", "out.ipynb"), ("n.ipynb",)),
         (("execute", "absent.ipynb", "out.ipynb", "--set", "pair"), ("NAME=VALUE",)),
         (("execute", "absent.ipynb", "out.ipynb", "--set", "pair=nope"), ("'nope'",)),
     ],

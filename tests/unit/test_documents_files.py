@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mechshift_lib.documents import files
-from mechshift_lib.documents.files import check_place, read_json, read_text, sentence_of
+from mechshift_lib.documents.files import check_place, read_json, read_text, real_path, sentence_of
 from mechshift_lib.errors import LONGEST, ConfigError, in_one_line, listed, shown
 
 
@@ -59,7 +59,8 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         Path("/dev/zero"): "is not a file",
     }.items():
         assert words in refusal(path)
-    assert refusal(tmp_path / "circle")
+    assert "circle" in refusal(tmp_path / "circle")
+    assert real_path(tmp_path / "circle").name == "circle"
 
 
 def test_a_place_is_checked_before_anything_is_computed(tmp_path: Path) -> None:
