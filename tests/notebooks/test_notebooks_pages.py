@@ -19,6 +19,8 @@ from tests.support.study import make_pair
 
 PAIRED = ANALYSES
 NAMES = (*PAIRED, *book_pages())
+#: Shows a model and a formula written out; all others call the library.
+BY_HAND = "eap_ig_by_hand"
 
 
 def read(name):
@@ -70,7 +72,7 @@ def test_no_analysis_is_defined_in_a_notebook(name):
     for cell in code(read(name)):
         tree = ast.parse(cell.source)
         kinds = (ast.FunctionDef, ast.ClassDef, ast.Lambda)
-        assert not any(isinstance(node, kinds) for node in ast.walk(tree))
+        assert name == BY_HAND or not any(isinstance(node, kinds) for node in ast.walk(tree))
 
 
 @pytest.mark.parametrize("name", PAIRED)

@@ -55,6 +55,14 @@ class Circuit:
         mask[np.argsort(-ranked, kind="stable")[:n]] = True
         return mask
 
+    def strongest(self, n: int, by: str = "absolute") -> list[str]:
+        """Names of the ``n`` strongest edges, in the graph's order.
+
+        Raises:
+            CircuitError: as :meth:`top`.
+        """
+        return [name for name, kept in zip(self.graph.names, self.top(n, by), strict=True) if kept]
+
     def check_selection(self, n: int, by: str) -> None:
         """Refuse a selection that can't be made.
 

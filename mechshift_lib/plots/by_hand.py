@@ -1,0 +1,34 @@
+"""Scores of edges in two ways, against each other."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+
+from mechshift_lib.plots.theme import BLUE, MUTED, figure, header, theme
+
+
+def plot_by_hand(by_hand: ArrayLike, by_library: ArrayLike, points: int) -> Figure:
+    """Score of every edge by the library against that by hand.
+
+    Args:
+        by_hand: scores, ``[n_edges]``, in units of the metric.
+        by_library: scores of the same edges.
+        points: interpolation points m.
+    """
+    x, y = np.asarray(by_hand, dtype=float), np.asarray(by_library, dtype=float)
+    with theme():
+        fig = figure(3.6)
+        ax = fig.subplots()
+        reach = 1.08 * float(np.abs([x, y]).max())
+        ax.plot([-reach, reach], [-reach, reach], color=MUTED, linewidth=1, zorder=0)
+        ax.plot(x, y, "o", color=BLUE, markersize=4.5, alpha=0.6, markeredgewidth=0)
+        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="by hand", ylabel="library")
+        ax.set_aspect("equal")
+        ax.grid()
+        return header(
+            fig,
+            "Both ways give every edge the same score",
+            f"EAP-IG({points}), {len(x):,} edges of one example; logit difference that is lost",
+        )
