@@ -25,6 +25,7 @@ _FROM = {
     "load_pair": "mechshift_lib.config",
     "load_model": "mechshift_lib.models.loading",
     "ask": "mechshift_lib.circuits.questions.asking",
+    "ask_text": "mechshift_lib.circuits.questions.asking",
     "attribute": "mechshift_lib.circuits.attribution.edges",
     "Graph": "mechshift_lib.circuits.graph.graph",
     "Circuit": "mechshift_lib.circuits.graph.circuit",
@@ -36,6 +37,7 @@ __all__ = [
     "Graph",
     "__version__",
     "ask",
+    "ask_text",
     "attribute",
     "load_model",
     "load_pair",
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from mechshift_lib.circuits.evaluation.by_name import run_with
     from mechshift_lib.circuits.graph.circuit import Circuit
     from mechshift_lib.circuits.graph.graph import Graph
-    from mechshift_lib.circuits.questions.asking import ask
+    from mechshift_lib.circuits.questions.asking import ask, ask_text
     from mechshift_lib.config import load_pair
     from mechshift_lib.models.loading import load_model
 

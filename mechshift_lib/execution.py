@@ -151,18 +151,20 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
         "name": "python3",
     }
     injected = False
+    # A page that is there to be tinkered with shows its parameters.
+    shown = any("show-parameters" in c.metadata.get("tags", []) for c in notebook.cells)
     for cell in notebook.cells:
         for field in ("papermill", "execution"):
             cell.metadata.pop(field, None)
         tags = cell.metadata.get("tags", [])
         injected = injected or "injected-parameters" in tags
-        if "injected-parameters" in tags and "hide-input" not in tags:
+        if "injected-parameters" in tags and "hide-input" not in tags and not shown:
             cell.metadata["tags"] = [*tags, "hide-input"]
     for cell in notebook.cells:
         # A page doesn't need Colab's set-up, nor the defaults where other values were used.
         tags = cell.metadata.get("tags", [])
         setup = cell.cell_type == "code" and '"google.colab" in sys.modules' in cell.source
-        if setup or (injected and "parameters" in tags):
+        if setup or (injected and "parameters" in tags and not shown):
             cell.metadata["tags"] = [*tags, "remove-cell"]
 
 

@@ -70,7 +70,8 @@ def make_site(folder: Path) -> Path:
         shutil.copytree(ROOT / "data" / part, folder / "data" / part)
     # pages include passages of these
     shutil.copytree(ROOT / "mechshift_lib", folder / "mechshift_lib", ignore=without)
-    shutil.copytree(ROOT / "tests" / "unit", folder / "tests" / "unit", ignore=without)
+    for part in ("unit", "support"):
+        shutil.copytree(ROOT / "tests" / part, folder / "tests" / part, ignore=without)
     (folder / "workflow").mkdir()
     shutil.copy(ROOT / "workflow" / "config.yaml", folder / "workflow")
     (folder / "notebooks").mkdir()

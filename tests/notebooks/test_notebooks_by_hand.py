@@ -19,20 +19,42 @@ def printed(notebook: nbformat.NotebookNode) -> str:
     return "".join(o.text for o in outputs if o.output_type == "stream" and o.name == "stdout")
 
 
-@pytest.mark.parametrize(("role", "task"), [("arm", "ioi"), ("mdm", "countdown")])
-def test_the_formula_and_the_library_agree(role: str, task: str, tmp_path: Path) -> None:
+NAMES = {
+    "clean_text": "When Mary and John went to the market, John gave a book to",
+    "corrupted_text": "When Mary and John went to the market, Robert gave a book to",
+    "answer": " Mary",
+    "distractor": " John",
+}
+
+
+@pytest.mark.parametrize(("role", "text"), [("arm", {}), ("mdm", NAMES)])
+def test_the_formula_and_the_library_agree(role: str, text: dict[str, str], tmp_path: Path) -> None:
     out = tmp_path / "by_hand.ipynb"
-    run_notebook(SOURCE, out, {"role": role, "task": task, "m": 3})
-    text = printed(nbformat.read(out, as_version=4))
-    logit, score = (float(x) for x in re.findall(r"largest difference[^:]*: (\S+)", text))
+    run_notebook(SOURCE, out, {"role": role, "m": 3, **text})
+    page = nbformat.read(out, as_version=4)
+    said = printed(page)
+    logit, score = (float(x) for x in re.findall(r"largest difference[^:]*: (\S+)", said))
     assert logit < 1e-4
     assert score < 1e-3
-    assert "1,108 edges" in text
+    assert "1,108 edges" in said
     # The strongest edges' estimates have the sign that exact patching finds.
-    pairs = re.findall(r"estimate (\S+)\s+exact (\S+)", text)
+    pairs = re.findall(r"estimate (\S+)\s+exact (\S+)", said)
     assert len(pairs) == 8
-    same = [float(a) * float(b) > 0 for a, b in pairs]
-    assert sum(same) >= 6
+    assert sum(float(a) * float(b) > 0 for a, b in pairs) >= 6
+    correlations = [float(r) for r in re.findall(r"exact patching (\S+)", said)]
+    assert len(correlations) == 4
+    assert max(correlations) > 0.5
+    assert shown_code(page) == [cell.source for cell in code_of(page)[1:]]
+
+
+def code_of(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def shown_code(page: nbformat.NotebookNode) -> list[str]:
+    """Code that the page shows without a click."""
+    hiding = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
+    return [c.source for c in code_of(page) if not hiding & set(c.metadata.get("tags", []))]
 
 
 def test_no_code_is_hidden_but_the_installation() -> None:

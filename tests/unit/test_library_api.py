@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ import torch
 import mechshift_lib as ms
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.config import ROOT
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.errors import CircuitError, TaskError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
@@ -90,12 +92,65 @@ def test_lengths_and_steps_may_differ() -> None:
 
 
 def test_an_unknown_edge_is_told_its_neighbours(arm: LoadedModel, items: list[Item]) -> None:
-    with pytest.raises(CircuitError, match=r"'m0->a3.h1' is no edge .* m0->a3\.h1<q>"):
+    with pytest.raises(CircuitError, match=r"'m0->a3.h1': did you mean .*'m0->a3\.h1<q>'"):
         ms.run_with(arm, items, ["m0->a3.h1"])
-    with pytest.raises(CircuitError, match=r"Graph\.names"):
+    with pytest.raises(CircuitError, match=r"'\?': this graph has 6 layers .*'m5->logits'\.$"):
         ms.run_with(arm, items, ["?"])
+    with pytest.raises(CircuitError) as long:
+        ms.run_with(arm, items, ["x" * 10**5])
+    assert len(str(long.value)) <= 400
     with pytest.raises(CircuitError, match="Give a list"):
         ms.run_with(arm, items, "m0->logits")
+
+
+def test_near_names_are_found_at_once_in_a_large_graph() -> None:
+    large = ms.Graph(n_layers=28, n_heads=28, n_kv_heads=4)
+    began = time.perf_counter()
+    assert "a18.h25->a20.h24<v>" in large.near("a18.h25->a20.h24.v")
+    # its million names, compared one by one, take minutes
+    assert time.perf_counter() - began < 30
+    assert all(large.index(edge) for edge in large.near("m3->m2"))  # m2 reads before m3 writes
+
+
+def test_own_words_ask_as_the_task_does(arm: LoadedModel, items: list[Item]) -> None:
+    text = arm.tokenizer.decode
+    asked = ms.ask_text(
+        arm,
+        *(text(ids, skip_special_tokens=True) for ids in (items[0].clean, items[0].corrupted)),
+        *(" " + text(ids[0]) for ids in (items[0].answers, items[0].distractors)),
+    )
+    assert asked == [items[0]]
+
+
+def test_own_words_may_have_answers_of_several_tokens(arm: LoadedModel) -> None:
+    pair = ms.load_pair("tiny-llama")
+    words = ("The cat and the", "The dog and the", " red bird", " blue bird")
+    known = [word for word in words if arm.tokenizer.unk_token not in arm.tokenizer.tokenize(word)]
+    assert known == list(words)
+    (item,) = ms.ask_text(arm, *words)
+    assert len(item.reads) == 1  # " bird" is both answer and distractor
+    (masked,) = ms.ask_text(ms.load_model(pair.model("mdm")), *words)
+    assert (masked.step, len(masked.clean)) == (0, len(item.clean) + 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("The zyzzyva and the", "The dog and the", " man", " cat"), "doesn't know a word"),
+        (("The cat", "The dog and the", " red", " blue"), "prompts have 3 and 5 tokens"),
+        (("The cat", "The cat", " red", " blue"), "prompts have the same tokens"),
+        (("The cat", "The dog", " red", " red"), "answers have the same tokens"),
+        (("year 1", "year 2", "7", "8"), "merges the end"),
+        (("The cat", "The dog", "", " red"), "'' has no tokens"),
+    ],
+)
+def test_words_that_cannot_be_asked_are_refused(
+    arm: LoadedModel, words: tuple[str, str, str, str], said: str
+) -> None:
+    with pytest.raises(TaskError, match=said):
+        ms.ask_text(arm, *words)
+    with pytest.raises(TaskError, match="no tokenizer"):
+        ms.ask_text(dataclasses.replace(arm, tokenizer=None), *words)
 
 
 def code_of(page: str) -> list[str]:

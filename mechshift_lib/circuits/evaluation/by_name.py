@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,9 @@ from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 from mechshift_lib.tasks.base import Example
+
+#: Items whose logits are computed in one pass.
+ITEMS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
@@ -69,17 +71,9 @@ def run_with(
     graph = Graph.for_model(model)
     mask = edge_mask(graph, edges)
     runs = run_circuits(model, items, mask[None], metric=metric, ablation=ablation)
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for at, item in enumerate(items):
-        groups[len(item.clean), len(item.reads)].append(at)
-    logits: dict[int, Tensor] = {}
-    for rows in groups.values():
-        part = [items[at] for at in rows]
-        found = circuit_logits(model, part, mask, ablation=ablation, reference=items)
-        logits.update(zip(rows, found, strict=True))
     return Intact(
         edges=tuple(np.array(graph.names)[mask].tolist()),
-        logits=tuple(logits[at] for at in range(len(items))),
+        logits=_logits(model, items, mask, ablation),
         examples=runs.examples,
         metric=runs.values[0],
         clean=runs.clean,
@@ -87,20 +81,31 @@ def run_with(
     )
 
 
+def _logits(
+    model: LoadedModel, items: Sequence[Item], mask: NDArray[np.bool_], ablation: Ablation | str
+) -> tuple[Tensor, ...]:
+    """Logits of each item at its reads: items of one length and number of reads share a pass."""
+    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for at, item in enumerate(items):
+        groups[len(item.clean), len(item.reads)].append(at)
+    logits: dict[int, Tensor] = {}
+    for group in groups.values():
+        for start in range(0, len(group), ITEMS_AT_ONCE):
+            rows = group[start : start + ITEMS_AT_ONCE]
+            part = [items[at] for at in rows]
+            found = circuit_logits(model, part, mask, ablation=ablation, reference=items)
+            logits.update(zip(rows, found, strict=True))
+    return tuple(logits[at] for at in range(len(items)))
+
+
 def edge_mask(graph: Graph, edges: Iterable[str]) -> NDArray[np.bool_]:
     """Edges by name as a mask ``[n_edges]``.
 
     Raises:
-        CircuitError: a name isn't one of the graph's; the nearest names are said.
+        CircuitError: a name isn't one of the graph's; names like it are said.
     """
     if isinstance(edges, str):
-        raise CircuitError(f"Give a list of edge names, [{edges!r}], not one name.")
+        raise CircuitError(f"Give a list of edge names, [{edges[:80]!r}], not one name.")
     mask = np.zeros(graph.n_edges, dtype=bool)
-    places = {name: at for at, name in enumerate(graph.names)}
-    for name in edges:
-        if name not in places:
-            near = get_close_matches(str(name), graph.names, n=3, cutoff=0.6)
-            hint = f"did you mean {' or '.join(near)}?" if near else "see `Graph.names`."
-            raise CircuitError(f"{name!r} is no edge of this model's graph: {hint}")
-        mask[places[name]] = True
+    mask[[graph.index(str(name)) for name in edges]] = True
     return mask

@@ -13,6 +13,7 @@ maths instead of tables.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property
 from typing import Literal
 
@@ -180,10 +181,24 @@ class Graph:
         try:
             return self._positions[name]
         except KeyError:
+            near = self.near(name)
+            hint = f"did you mean {' or '.join(map(repr, near))}? T" if near else "t"
             raise CircuitError(
-                f"Unknown edge {name!r}: this graph has {self.n_layers} layers of {self.n_heads} "
-                f"heads with {self.kv} k and v, and names such as {self.names[-1]!r}."
+                f"Unknown edge {name[:80]!r}: {hint}his graph has {self.n_layers} layers of "
+                f"{self.n_heads} heads with {self.kv} k and v, and names such as "
+                f"{self.names[-1]!r}."
             ) from None
+
+    def near(self, name: str, n: int = 3) -> list[str]:
+        """Up to ``n`` edges whose names are like this one's, the most alike first.
+
+        Source and reader are looked for apart, as a large model has a million edges.
+        """
+        source, _, reader = name[:80].partition("->")
+        sources = get_close_matches(source, self.sources, n=n)
+        readers = get_close_matches(reader, self.readers, n=n)
+        found = [f"{s}->{r}" for s in sources for r in readers]
+        return [edge for edge in found if edge in self._positions][:n]
 
     @cached_property
     def layer_of_source(self) -> NDArray[np.int64]:
