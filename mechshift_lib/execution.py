@@ -142,7 +142,7 @@ def _retitle(notebook: nbformat.NotebookNode, suffix: str) -> None:
             return
 
 
-def _tidy(notebook: nbformat.NotebookNode) -> None:
+def tidy(notebook: nbformat.NotebookNode) -> None:
     """Drop what differs from run to run or names this machine."""
     notebook.metadata.pop("papermill", None)
     notebook.metadata["kernelspec"] = {
@@ -150,22 +150,52 @@ def _tidy(notebook: nbformat.NotebookNode) -> None:
         "language": "python",
         "name": "python3",
     }
-    injected = False
-    # A page that is there to be tinkered with shows its parameters.
-    shown = any("show-parameters" in c.metadata.get("tags", []) for c in notebook.cells)
+    injected: list[nbformat.NotebookNode] = []
+    defaults: list[nbformat.NotebookNode] = []
     for cell in notebook.cells:
         for field in ("papermill", "execution"):
             cell.metadata.pop(field, None)
         tags = cell.metadata.get("tags", [])
-        injected = injected or "injected-parameters" in tags
-        if "injected-parameters" in tags and "hide-input" not in tags and not shown:
-            cell.metadata["tags"] = [*tags, "hide-input"]
-    for cell in notebook.cells:
-        # A page doesn't need Colab's set-up, nor the defaults where other values were used.
-        tags = cell.metadata.get("tags", [])
-        setup = cell.cell_type == "code" and '"google.colab" in sys.modules' in cell.source
-        if setup or (injected and "parameters" in tags and not shown):
-            cell.metadata["tags"] = [*tags, "remove-cell"]
+        if cell.cell_type == "code":
+            cell.outputs = _joined(cell.outputs)
+        injected += [cell] if "injected-parameters" in tags else []
+        defaults += [cell] if "parameters" in tags else []
+        if cell.cell_type == "code" and '"google.colab" in sys.modules' in cell.source:
+            _tag(cell, "remove-cell")  # a page doesn't need Colab's set-up
+    # A page shows the values that were used: those given stand for the defaults, but on a page
+    # that is there to be tinkered with, where the defaults stay and what repeats them goes.
+    if any("show-parameters" in cell.metadata.tags for cell in defaults):
+        known = {line for cell in defaults for line in _assignments(cell)}
+        for cell in injected:
+            if set(_assignments(cell)) <= known:
+                _tag(cell, "remove-cell")
+        return
+    for cell in injected:
+        _tag(cell, "hide-input")
+    for cell in defaults if injected else []:
+        _tag(cell, "remove-cell")
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """What was printed in one go; a kernel sends it in parts, cut anywhere."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else output
+        if last is not output and output.get("name", 0) == last.get("name"):
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
+def _tag(cell: nbformat.NotebookNode, tag: str) -> None:
+    tags = cell.metadata.get("tags", [])
+    cell.metadata["tags"] = tags if tag in tags else [*tags, tag]
+
+
+def _assignments(cell: nbformat.NotebookNode) -> list[str]:
+    """Statements of a cell, without comments and layout."""
+    return [ast.unparse(statement) for statement in ast.parse(cell.source).body]
 
 
 def _minutes(seconds: float) -> str:
@@ -341,7 +371,7 @@ def run_notebook(
         used = [Path(line) for line in noted.read_text().splitlines()] if noted.exists() else []
         executed = nbformat.read(partial, as_version=4)
     kept.unlink(missing_ok=True)  # of an earlier failure
-    _tidy(executed)
+    tidy(executed)
     note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
     cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"]})
     cell["id"] = "provenance"

@@ -21,14 +21,17 @@ def plot_by_hand(by_hand: ArrayLike, by_library: ArrayLike, points: int) -> Figu
     with theme():
         fig = figure(3.6)
         ax = fig.subplots()
-        reach = 1.08 * float(np.abs([x, y]).max())
-        ax.plot([-reach, reach], [-reach, reach], color=MUTED, linewidth=1, zorder=0)
+        low, high = float(np.min([x, y])), float(np.max([x, y]))
+        room = 0.06 * (high - low) or 1.0
+        ends = (low - room, high + room)
+        ax.plot(ends, ends, color=MUTED, linewidth=1, zorder=0)
         ax.plot(x, y, "o", color=BLUE, markersize=4.5, alpha=0.6, markeredgewidth=0)
-        ax.set(xlim=(-reach, reach), ylim=(-reach, reach), xlabel="by hand", ylabel="library")
+        ax.set(xlim=ends, ylim=ends, xlabel="by hand", ylabel="library")
         ax.set_aspect("equal")
+        ax.yaxis.set_major_locator(ax.xaxis.get_major_locator())
         ax.grid()
         return header(
             fig,
             "Both ways give every edge the same score",
-            f"EAP-IG({points}), {len(x):,} edges of one example; logit difference that is lost",
+            f"EAP-IG({points}), {len(x):,} edges, in logits of one example",
         )
