@@ -44,11 +44,11 @@ def usable(study: Study) -> list[int]:
     return [s for s in study.pair.seeds if all(len(pool(study, t, s)) >= 4 for t in TASKS)]
 
 
-def planted_effects(study: Study) -> dict[str, float]:
+def planted_effects() -> dict[str, float]:
     """Name of a world with a shift of a published size -> that size: overlap of IOI minus that of
     Countdown, Jaccard index of the top 1,000 edges.
     """
-    tables = (published.read_table(name, study.root) for name in ("overlap", "top_edges"))
+    tables = (published.read_table(name) for name in ("overlap", "top_edges"))
     rows = published.overlap_table(*tables).pivot(index="series", columns="task", values="top1000")
     return {f"as in the {s}": float(row.ioi - row.countdown) for s, row in rows.iterrows()}
 
@@ -86,7 +86,7 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
         sources = first.edges.source + 1
         of = measures(max(1, round(REFERENCE_FRACTION * len(first.edges))))
         return _simulated(
-            local, planned, sources, of, planted_effects(study), study.budget.error_studies
+            local, planned, sources, of, planted_effects(), study.budget.error_studies
         )
 
     return study.frames("errors", key, compute)

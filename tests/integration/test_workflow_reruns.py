@@ -113,7 +113,7 @@ def test_nothing_is_done_twice(project: Path) -> None:
         ("data/paper/top_edges.csv", behind("paper", "overlap")),
         ("data/benchmarks/growth.json", behind("speed")),
         (f"data/pairs/{PAIR}.yaml", behind(*ANALYSES)),
-        ("mechshift_lib/circuits/graph/graph.py", behind(*ANALYSES)),
+        ("mechshift_lib/circuits/graph/graph.py", using("circuits")),
         ("mechshift_lib/comparison/overlap.py", behind(*ANALYSES, "paper")),
         ("mechshift_lib/tasks/ioi.py", using("tasks")),
         ("mechshift_lib/diffusion/samplers.py", using("diffusion")),
