@@ -23,7 +23,9 @@ from mechshift_lib.comparison.worlds import (
     drift_of,
     error_rates,
     planted_drift,
+    true_drift,
 )
+from mechshift_lib.errors import CircuitError
 
 ROOMS = ("comparison", "analyses/errors")
 TASKS = ("ioi", "countdown")
@@ -42,6 +44,28 @@ def usable(study: Study) -> list[int]:
     if "continued" not in study.pair.roles or not set(TASKS) <= set(study.pair.tasks):
         return []
     return [s for s in study.pair.seeds if all(len(pool(study, t, s)) >= 4 for t in TASKS)]
+
+
+def obstacle(study: Study) -> str:
+    """Why nothing can be simulated from this pair; the empty text where it can."""
+    seeds = usable(study)
+    if not seeds:
+        return (
+            "This pair has no control, or ARM and MDM don't both solve IOI and Countdown, so there "
+            "is nothing to simulate from."
+        )
+    try:
+        for real in _measured(study, seeds):
+            true_drift(real.arm, real.mdm)
+    except CircuitError as error:
+        return str(error)
+    return ""
+
+
+def _measured(study: Study, seeds: list[int]) -> list[Real]:
+    """Scores of every training on IOI, then of every training on Countdown."""
+    found = [{m: scores(study, t, m, s) for m in MODELS} for t in TASKS for s in seeds]
+    return [Real(*(one[m].by_example for m in MODELS)) for one in found]
 
 
 def planted_effects() -> dict[str, float]:
@@ -78,10 +102,9 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        found = [{m: scores(study, t, m, s) for m in MODELS} for t in TASKS for s in seeds]
-        reals = [Real(*(one[m].by_example for m in MODELS)) for one in found]
+        reals = _measured(study, seeds)
         local, planned = reals[: len(seeds)], reals[len(seeds) :]
-        first = found[0]["arm"]
+        first = scores(study, TASKS[0], "arm", seeds[0])
         # Components count from 0; the embedding is a source, too.
         sources = first.edges.source + 1
         of = measures(max(1, round(REFERENCE_FRACTION * len(first.edges))))

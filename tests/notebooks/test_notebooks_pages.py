@@ -89,7 +89,7 @@ def pictures(outputs):
         ("trust", 4),
         ("probes", 6),
         ("cues", 1),
-        ("errors", 1),
+        ("errors", 0),
     ],
 )
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
@@ -101,7 +101,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     assert len(drawn) == figures
     texts = [o.alt for o in shown if isinstance(o, ipython_display.Image)]
     assert len(set(texts)) == figures, "each figure has an alternative text of its own"
-    assert min(map(len, texts)) > 60
+    assert all(len(text) > 60 for text in texts)
     if name not in JUDGED:  # what those say of claims is tested with the verdicts
         assert contradictions({name: "\n".join([text, *texts])}, [], {}) == []
     for picture in drawn:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib import __version__, book, cli, config, fork, workflow
+from mechshift_lib import __version__, cli, config, fork, workflow
+from mechshift_lib.book import build as book
 from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 

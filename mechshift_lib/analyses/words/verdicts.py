@@ -94,7 +94,7 @@ def cell(verdicts: Sequence[Verdict]) -> str:
     """A claim on a pair as a cell of the grid, a line each: task, outcome and effect."""
     lines = []
     for verdict in verdicts:
-        task = label(verdict.task) if verdict.task and len(verdicts) > 1 else ""
+        task = label(verdict.task) if verdict.task and len(verdicts) != 1 else ""
         lines += [task, badge(verdict.outcome), effect(verdict, short=True)]
     return "<br>".join(filter(None, lines))
 
