@@ -112,7 +112,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("behaviour", "there is one reveal order only"),
+        ("behaviour", "there is one order only"),
         ("circuits", "there are no steps to compare"),
         ("overlap", "This pair has no continued-training control"),
         ("patching", "there are no steps to compare"),
@@ -135,7 +135,7 @@ def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, show
 
 def test_the_papers_page_needs_no_pair(shown, monkeypatch, tmp_path):
     run("paper", monkeypatch, tmp_path)
-    assert "0.053 on IOI, 0.250 on Countdown" in said(shown)
+    assert "0.053 and 0.250" in said(shown)
     assert len(pictures(shown)) == 2
     tables = [o.data for o in shown if isinstance(o, ipython_display.HTML)]
     assert len(tables) == 4

@@ -1,0 +1,68 @@
+"""Words of the chapter on circuits: the graph, the strongest edges, and step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.config import Budget
+from mechshift_lib.plots.theme import label
+
+GRAPH = (
+    "The graph has {layers} layers of {heads} heads ({kv_heads} key/value heads; {kv} key and "
+    "value edges) and {edges:,} edges. EAP-IG with {points} interpolation points; at most {n} "
+    "examples a task."
+)
+STRONGEST = "Of each model's {n} strongest edges, {shared} are the same ones."
+STEPS = (
+    "From step to step the MDM keeps {mdm} of its top {k} components (mean over steps; one "
+    "component more or less is {one} %)."
+)
+NO_STEPS = fmt.Finding(
+    "No answer of this pair has several scored tokens, so there are no steps to compare."
+)
+SHARE = fmt.value("components", ".0f", 100)
+
+
+def graph(found: Graph, budget: Budget) -> str:
+    """Size of the graph and how attribution was run."""
+    return GRAPH.format(
+        layers=found.n_layers,
+        heads=found.n_heads,
+        kv_heads=found.n_kv_heads,
+        kv=found.kv,
+        edges=found.n_edges,
+        points=budget.ig_steps,
+        n=budget.circuit_examples,
+    )
+
+
+def strongest(tables: Mapping[str, pd.DataFrame]) -> str:
+    """How many of the strongest edges both models have, of :func:`circuits.strongest_table`."""
+    shared = [
+        f"{len({*table['arm edge']} & {*table['mdm edge']})} on {label(task)}"
+        for task, table in tables.items()
+    ]
+    n = max(len(table) for table in tables.values())
+    return STRONGEST.format(n=n, shared=fmt.listed(shared))
+
+
+def steps(table: pd.DataFrame) -> fmt.Finding:
+    """What consecutive denoising steps have in common."""
+    if table.empty:
+        return NO_STEPS
+    columns = {
+        "components in common (%)": SHARE,
+        "Jaccard of the top edges": fmt.value("edges"),
+        "cosine of all scores": fmt.value("cosine"),
+        "n": fmt.value("n", ".0f"),
+    }
+    rows = table.assign(steps=[f"{a} → {b}" for a, b in zip(table.step, table.next, strict=True)])
+    means = table.groupby(["task", "circuit"], sort=False, as_index=False).mean(numeric_only=True)
+    k = int(table.k.iloc[0])
+    shown = fmt.lines(rows, ["task", "circuit", "steps"], columns)
+    parts = {"k": k, "one": fmt.number(1 / k, ".0f", 100)}
+    return fmt.told(STEPS, means, ["circuit"], SHARE, shown, " %", **parts)

@@ -1,0 +1,146 @@
+"""Words of the chapter on overlap and depth: each comparison beside its yardsticks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.comparison import published
+from mechshift_lib.comparison.overlap import PAPER_EDGES, PAPER_FRACTION, REFERENCE_FRACTION
+
+JACCARD, SHARE, DEPTH = (fmt.span(name) for name in ("jaccard", "share", "depth"))
+SHIFT = fmt.span("shift", "+.3f")
+#: Comparisons that stand beside each other in the table of overlaps.
+YARDSTICKS = ("arm-mdm", "arm-continued", "arm-halves", "mdm-halves", "arm-mdm-halves")
+TOP = f"top {100 * REFERENCE_FRACTION:.0f} % of edges"
+BUDGETS = (
+    "The sizes run from {least:,} to {most:,} of this model's {edges:,} edges. The paper's "
+    "circuit, the top {paper:,} of 935,747, is {share} % of its graph: as a fraction {fraction} "
+    "edges here, as a count {count} % of the graph. Figures at one size take the {top}."
+)
+OVERLAPS = (
+    "Jaccard index of the strongest edges: ARM ↔ MDM {arm-mdm}; ARM ↔ continued {arm-continued} "
+    "({n} examples, 95 % over examples).{lacks}"
+)
+NO_CONTROL = " This pair has no continued-training control."
+BIAS = (
+    "Bootstrap draws repeat examples, so their circuits are noisier than the estimate's: their "
+    "overlaps lie {mean} from it on average. Intervals have the draws' spread, are centred on the "
+    "estimate, and correct nothing."
+)
+COMPONENTS = "ARM and MDM have {arm-mdm} of their top {k} components in common ({n} examples)."
+SEEDS = "The same comparison, ARM ↔ MDM, in each training: {arm-mdm} ({n})."
+ONE_SEED = fmt.Finding("This pair has one training seed, so nothing can be said about others.")
+DEPTHS = (
+    "MDM minus ARM, the mean depth of sources changes by {mdm/arm} (layers / number of layers, "
+    "{n})."
+)
+HEADS = "Heads of the circuits, by which model uses them and in which half of the layers."
+PUBLISHED = (
+    "The sources of the 30 published edges of Countdown lie {sizes} apart, MDM minus ARM. That "
+    "mean weighs every edge the same, so the two sizes can't be compared."
+)
+
+
+def budgets(table: pd.DataFrame) -> str:
+    """Which circuit sizes are compared, and how they relate to the paper's."""
+    rows = table.drop_duplicates("count").sort_values("count")
+    edges = round(rows["count"].iloc[-1] / rows.fraction.iloc[-1])
+    return BUDGETS.format(
+        least=rows["count"].iloc[0],
+        most=rows["count"].iloc[-1],
+        edges=edges,
+        paper=PAPER_EDGES,
+        share=fmt.number(PAPER_FRACTION, ".2f", 100),
+        fraction=fmt.number(PAPER_FRACTION * edges, ".1f"),
+        count=fmt.number(PAPER_EDGES / edges, ".0f", 100),
+        top=TOP,
+    )
+
+
+def sizes(table: pd.DataFrame) -> pd.DataFrame:
+    """ARM ↔ MDM and ARM ↔ control at every size."""
+    rows = table[table.comparison.isin(["arm-mdm", "arm-continued"])]
+    rows = rows.assign(size=[f"{x:,}" for x in rows["count"]])
+    return fmt.grid(rows, ["task", "size"], "comparison", JACCARD)
+
+
+def overlaps(table: pd.DataFrame) -> fmt.Finding:
+    """Edge overlaps at one size, ARM ↔ MDM with its yardsticks beside it."""
+    rows = table[table.comparison.isin(YARDSTICKS)]
+    shown = fmt.grid(rows, ["task"], "comparison", JACCARD)
+    main = rows[rows.comparison == "arm-mdm"]
+    shown = shown.assign(chance=[fmt.number(x, ".3f") for x in main.chance], n=list(main.n))
+    told = rows[rows.comparison.isin(YARDSTICKS[:2])]
+    lacks = "" if "arm-continued" in set(told.comparison) else NO_CONTROL
+    return fmt.told(OVERLAPS, told, ["comparison"], JACCARD, shown, lacks=lacks)
+
+
+def bias(table: pd.DataFrame) -> str:
+    """How far bootstrap draws of an overlap lie from the estimate."""
+    rows = table[table.comparison.isin(YARDSTICKS[:2])]
+    return BIAS.format(mean=fmt.number(rows.bias.mean(), "+.3f"))
+
+
+def components(table: pd.DataFrame) -> fmt.Finding:
+    """Overlap of components."""
+    rows = table.assign(share=table["share"])
+    shown = fmt.grid(rows, ["task"], "comparison", SHARE)
+    main = rows[rows.comparison == "arm-mdm"]
+    shown = shown.assign(chance=[fmt.number(x) for x in main.chance])
+    return fmt.told(COMPONENTS, main, ["comparison"], SHARE, shown, k=int(main.k.iloc[0]))
+
+
+def heads(table: pd.DataFrame) -> fmt.Finding:
+    """Where heads come and go."""
+    middle = (table.layer.max() + 1) // 2
+    half = table.layer.floordiv(middle).clip(upper=1).map({0: "first", 1: "second"})
+    counts = table.assign(half=half).groupby(["task", "half"], sort=False, as_index=False)
+    rows = counts[["shared", "arm_only", "mdm_only"]].sum()
+    names = {"shared": "both", "arm_only": "ARM only", "mdm_only": "MDM only"}
+    columns = {head: fmt.value(name, ".0f") for name, head in names.items()}
+    return fmt.Finding(HEADS, fmt.lines(rows, ["task", "half"], columns))
+
+
+def depths(depth: pd.DataFrame, shift: pd.DataFrame, regimes: Mapping[str, str]) -> fmt.Finding:
+    """Source depths of the strongest edges and what lies between them."""
+    at, by = (x[(x.end == "source") & (x.edges == TOP)] for x in (depth, shift))
+    arm = at[at.circuit == "arm"].assign(what="depth of the ARM", value=lambda t: t.depth)
+    names = {
+        ("mdm", "arm"): "MDM − ARM",
+        ("continued", "arm"): "continued − ARM",
+        ("mdm", "continued"): "MDM − continued",
+    }
+    between = by.assign(
+        what=[names.get(pair, "") for pair in zip(by.circuit, by.base, strict=True)]
+    )
+    between = between[between.what != ""].assign(value=lambda t: t["shift"])
+    rows = pd.concat([arm.assign(form=".2f"), between.assign(form="+.3f")])
+    rows = rows.assign(regime=rows.task.map(regimes))
+
+    def text(row: pd.Series) -> str:
+        return fmt.span("value", row.form)(row)
+
+    shown = fmt.grid(rows, ["task", "regime"], "what", text)
+    return fmt.told(DEPTHS, between, ["circuit", "base"], SHIFT, shown)
+
+
+def published_shifts() -> str:
+    """How far the published edges of Countdown lie apart in depth."""
+    table = published.top_edge_depth(published.read_table("top_edges"))
+    rows = table[table.task == "countdown"].pivot(
+        index="series", columns="role", values="source_depth"
+    )
+    sizes = [f"{fmt.number(x, '+.2f')} ({name})" for name, x in (rows.mdm - rows.arm).items()]
+    return PUBLISHED.format(sizes=fmt.listed(sizes))
+
+
+def seeds(table: pd.DataFrame) -> fmt.Finding:
+    """What other seeds say."""
+    if table.empty:
+        return ONE_SEED
+    own = table[table.comparison == "arm-mdm"]
+    shown = fmt.grid(table, ["task", "seed"], "comparison", JACCARD)
+    return fmt.told(SEEDS, own, ["comparison"], JACCARD, shown)

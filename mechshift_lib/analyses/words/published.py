@@ -1,0 +1,42 @@
+"""Words of the paper's own numbers, asked again."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.plots.theme import label
+
+OVERLAP = (
+    "IOI against Countdown: among the published top 1,000 edges {thousand}; among the top 30 that "
+    "are printed {thirty}."
+)
+DEPTH = (
+    "Mean source depth of the printed edges, ARM → MDM: {whole}; without the edges from the "
+    "embedding: {without}."
+)
+
+
+def overlap(table: pd.DataFrame) -> str:
+    """Overlaps of both tasks, of the published and of the printed edges."""
+
+    def against(name: str) -> str:
+        wide = table.pivot(index="series", columns="task", values=name)
+        parts = [f"{r.ioi:.3f} and {r.countdown:.3f} ({s})" for s, r in wide.iterrows()]
+        return fmt.listed(parts)
+
+    return OVERLAP.format(thousand=against("top1000"), thirty=against("top30"))
+
+
+def depth(table: pd.DataFrame) -> str:
+    """Depths of the printed edges' sources, with and without those from the embedding."""
+
+    def change(name: str) -> str:
+        wide = table.pivot(index=["task", "series"], columns="role", values=name)
+        parts = [
+            f"{r.arm:.2f} → {r.mdm:.2f} ({label(task)}, {series})"
+            for (task, series), r in wide.iterrows()
+        ]
+        return fmt.listed(parts)
+
+    return DEPTH.format(whole=change("source_depth"), without=change("without_input"))

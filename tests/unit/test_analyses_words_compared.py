@@ -1,0 +1,216 @@
+"""Words of behaviour, circuits, overlap and the published numbers, from tables made by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mechshift_lib.analyses import narrative
+from mechshift_lib.analyses.words import behaviour, circuits, overlap
+from mechshift_lib.analyses.words import published as paper
+from mechshift_lib.analyses.words.formatting import Finding
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.comparison import published
+from mechshift_lib.config import Budget
+
+REGIMES = {"ioi": "local", "countdown": "global"}
+
+
+def around(name: str, value: float, half: float = 0.05, **columns: Any) -> dict[str, Any]:
+    return {name: value, "low": value - half, "high": value + half, "n": 20, **columns}
+
+
+def edges(task: str = "ioi", comparisons: tuple[str, ...] = overlap.YARDSTICKS) -> pd.DataFrame:
+    values = dict(zip(overlap.YARDSTICKS, (0.5, 0.8, 0.9, 0.9, 0.4), strict=True))
+    rows = [
+        around(
+            "jaccard", values[name], task=task, comparison=name, chance=0.02, count=50, bias=-0.03
+        )
+        for name in comparisons
+    ]
+    return pd.DataFrame(rows)
+
+
+def table_of(finding: Finding) -> pd.DataFrame:
+    assert finding.table is not None
+    assert not finding.table.map(lambda x: str(x) in ("nan", "-0.00")).any().any()
+    return finding.table
+
+
+def test_accuracy_stands_in_percent_with_its_interval_for_every_seed() -> None:
+    rows = [
+        around("accuracy", 0.9 - 0.1 * seed, task=task, role=role, seed=seed)
+        for task in ("ioi", "countdown") for role in ("arm", "mdm") for seed in (0, 1)
+    ]  # fmt: skip
+    found = behaviour.accuracy(pd.DataFrame(rows))
+    assert "ARM answers 90.0 % [85.0, 95.0] on IOI and 90.0 %" in found.said
+    assert "(seed 0, n = 20 held-out" in found.said
+    table = table_of(found)
+    assert table.columns.tolist() == ["task", "seed", "ARM", "MDM"]
+    assert table.MDM.tolist() == ["90.0 [85.0, 95.0]", "80.0 [75.0, 85.0]"] * 2
+
+
+def test_orders_are_a_table_and_one_order_is_said() -> None:
+    rows = [
+        around("accuracy", value, task="countdown", order=order, seed=0)
+        for order, value in (("entropy", 0.9), ("random", 0.5))
+    ]
+    found = behaviour.orders(pd.DataFrame(rows), "entropy")
+    assert "(entropy), the MDM answers 90.0 % [85.0, 95.0] on Countdown right" in found.said
+    assert table_of(found).Countdown.tolist() == ["90.0 [85.0, 95.0]", "50.0 [45.0, 55.0]"]
+    nothing = pd.DataFrame(rows).iloc[:0]
+    assert "one order only" in behaviour.orders(nothing, "entropy").said
+
+
+def test_a_metric_is_told_for_both_models() -> None:
+    rows = {"task": "ioi", "role": ["arm", "mdm"], "above": [1.0, 0.5], "n": 20}
+    found = behaviour.metric(pd.DataFrame(rows))
+    assert "100.0 % on IOI in the ARM and 50.0 % on IOI in the MDM" in found.said
+
+
+def test_pools_name_what_they_are_taken_over() -> None:
+    row = around("both", 0.9, task="ioi", used=100, continued=np.nan)
+    table = pd.DataFrame([row])
+    assert "whether they are solved or not" in behaviour.pool(table, "all").said
+    found = behaviour.pool(table, "common-correct")
+    assert "both solve 90.0 % [85.0, 95.0] on IOI" in found.said
+    assert table_of(found).iloc[0].tolist() == ["IOI", "90.0 [85.0, 95.0]", "20", "100", "–"]
+
+
+def test_the_graph_and_its_strongest_edges() -> None:
+    text = circuits.graph(Graph(6, 4, 2), Budget(ig_steps=5, circuit_examples=100))
+    assert "6 layers of 4 heads (2 key/value heads; ungrouped" in text
+    assert "1,108 edges" in text
+    tables = {
+        "ioi": pd.DataFrame({"arm edge": ["a", "b"], "mdm edge": ["b", "c"]}),
+        "countdown": pd.DataFrame({"arm edge": ["a", "b"], "mdm edge": ["b", "a"]}),
+    }
+    assert circuits.strongest(tables) == (
+        "Of each model's 2 strongest edges, 1 on IOI and 2 on Countdown are the same ones."
+    )
+
+
+def test_steps_are_told_with_the_size_of_one_component() -> None:
+    rows = [
+        {"task": "countdown", "circuit": "mdm", "step": i, "next": i + 1, "components": c}
+        | {"edges": 0.5, "cosine": 0.8, "k": 4, "n": 20}
+        for i, c in ((1, 1.0), (2, 0.5))
+    ]
+    found = circuits.steps(pd.DataFrame(rows))
+    assert "the MDM keeps 75 % on Countdown of its top 4" in found.said
+    assert "one component more or less is 25 %" in found.said
+    assert table_of(found)["components in common (%)"].tolist() == ["100", "50"]
+    assert "no steps to compare" in circuits.steps(pd.DataFrame(rows).iloc[:0]).said
+
+
+def test_overlaps_stand_beside_their_yardsticks() -> None:
+    found = overlap.overlaps(edges())
+    table = table_of(found)
+    assert table.columns.tolist() == [
+        "task",
+        "ARM ↔ MDM",
+        "ARM ↔ continued ARM",
+        "ARM ↔ ARM, halves",
+        "MDM ↔ MDM, halves",
+        "ARM ↔ MDM, halves",
+        "chance",
+        "n",
+    ]
+    row = table.iloc[0]
+    assert row["ARM ↔ MDM, halves"] == "0.40 [0.35, 0.45]"
+    assert (row.chance, row.n) == ("0.020", 20)
+    assert "ARM ↔ MDM 0.50 [0.45, 0.55] on IOI; ARM ↔ continued 0.80" in found.said
+
+
+def test_a_pair_without_control_has_no_column_of_it() -> None:
+    table = edges(comparisons=("arm-mdm", "arm-halves", "mdm-halves", "arm-mdm-halves"))
+    found = overlap.overlaps(table)
+    assert not any("continued" in name for name in table_of(found))
+    assert found.said.endswith("This pair has no continued-training control.")
+    assert "-0.030 from it on average" in overlap.bias(table)
+
+
+def test_every_size_has_both_comparisons() -> None:
+    table = pd.concat([edges(), edges().assign(count=1000)])
+    found = overlap.sizes(table)
+    assert found["size"].tolist() == ["50", "1,000"]
+    assert found.columns.tolist() == ["task", "size", "ARM ↔ MDM", "ARM ↔ continued ARM"]
+
+
+def test_depths_stand_beside_the_controls_for_local_and_global_tasks() -> None:
+    about = {"end": "source", "edges": overlap.TOP}
+    depth = pd.DataFrame(
+        around("depth", 0.3, task=task, circuit="arm", **about) for task in REGIMES
+    )
+    pairs = {("mdm", "arm"): -0.2, ("continued", "arm"): 0.1, ("mdm", "continued"): -0.3}
+    shift = pd.DataFrame(
+        around("shift", value, task=task, circuit=circuit, base=base, **about)
+        for task in REGIMES
+        for (circuit, base), value in pairs.items()
+    )
+    found = overlap.depths(depth, shift, REGIMES)
+    table = table_of(found)
+    assert table["kind of task"].tolist() == ["local", "global"]
+    assert table["depth of the ARM"].tolist() == ["0.30 [0.25, 0.35]"] * 2
+    assert table["MDM − continued"].tolist() == ["-0.300 [-0.350, -0.250]"] * 2
+    assert "-0.200 [-0.250, -0.150] on IOI and -0.200" in found.said
+    without = overlap.depths(
+        depth, shift[(shift.base == "arm") & (shift.circuit == "mdm")], REGIMES
+    )
+    assert "continued − ARM" not in table_of(without)
+
+
+def test_heads_are_counted_by_half_of_the_layers() -> None:
+    rows = [
+        {"task": "ioi", "layer": layer, "arm_only": 1, "mdm_only": layer, "shared": 2}
+        for layer in range(4)
+    ]
+    table = table_of(overlap.heads(pd.DataFrame(rows)))
+    assert table["MDM only"].tolist() == ["1", "5"]
+    assert table["half"].tolist() == ["first", "second"]
+    assert table.both.tolist() == ["4", "4"]
+
+
+def test_components_and_seeds() -> None:
+    parts = pd.DataFrame(
+        [around("share", 0.75, task="ioi", comparison="arm-mdm", k=4, chance=0.13)]
+    )
+    found = overlap.components(parts)
+    assert "have 0.75 [0.70, 0.80] on IOI of their top 4 components" in found.said
+    assert table_of(found).chance.tolist() == ["0.13"]
+    several = pd.concat([edges().assign(seed=0), edges().assign(seed=1)])
+    assert len(table_of(overlap.seeds(several))) == 2
+    assert "one training seed" in overlap.seeds(several.iloc[:0]).said
+
+
+def test_budgets_of_a_small_and_of_a_large_graph() -> None:
+    def table(n: int) -> pd.DataFrame:
+        counts = [n // 200, n // 2]
+        return pd.DataFrame({"count": counts, "fraction": [c / n for c in counts]})
+
+    assert "as a fraction 1.1 edges here, as a count 100 % of the graph" in overlap.budgets(
+        table(1000)
+    )
+    assert "as a fraction 106.9 edges here, as a count 1 %" in overlap.budgets(table(100_000))
+
+
+def test_published_numbers_are_told_without_a_claim() -> None:
+    top = published.read_table("top_edges")
+    text = paper.overlap(published.overlap_table(published.read_table("overlap"), top))
+    assert "0.053 and 0.250" in text
+    assert "0.500 and 0.053" in text
+    assert "C1" not in text
+    assert "0.81 → 0.47" in paper.depth(published.top_edge_depth(top))
+    shifts = overlap.published_shifts()
+    assert "-0.20 (LLaMA series) and -0.34 (Qwen series)" in shifts
+    assert "weighs every edge the same" in shifts
+
+
+def test_lists_read_like_english() -> None:
+    assert [narrative.listed(x) for x in (["a"], ["a", "b"], ["a", "b", "c"])] == [
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
