@@ -67,6 +67,13 @@ def test_the_sentences_count_and_the_table_has_exact_intervals() -> None:
     assert "worst of 2 worlds (shared)" in found.said
     assert "and 9 when" in found.said
     assert "97 and 31 do" in found.said
+    assert "planted here" not in found.said
+    more = words.rates(table, ["planted", "as in heaven"])
+    assert "A shift as in heaven can't be planted here" in more.said
+    null = words.rates(table[~table.true], ["planted"])
+    assert "do in the less" not in null.said
+    assert "nan" not in null.said
+    assert "no power to tell" in words.power(table.iloc[:0]).said
     assert found.table is not None
     assert found.table["reproduced (%)"][1] == "4 [1, 10]"
     assert found.table["there, it is"].tolist() == ["false", "false", "true"] * 2
@@ -83,3 +90,15 @@ def test_the_figure_has_both_similarities_and_what_is_promised(
     assert len(dots) == 2
     assert any(np.allclose(line.get_xdata(), words.PROMISED) for line in ax.lines)
     assert len(ax.get_yticklabels()) == 6
+
+
+def test_a_shift_that_no_move_makes_is_left_out() -> None:
+    rng = np.random.default_rng(1)
+    mean = rng.standard_normal(60) ** 3
+    noisy = [mean + 0.1 * rng.standard_normal((8, 60)) for _ in range(3)]
+    sources = np.arange(60) % 4
+    found = errors._simulated(
+        [Real(*noisy)], [Real(*noisy)], sources, measures(6), {"impossible": 5.0}, 2
+    )
+    assert found["rates"].world.unique().tolist() == list(NULLS)
+    assert found["power"].empty

@@ -79,6 +79,8 @@ def test_null_worlds_have_no_effect_and_few_false_verdicts_and_a_planted_shift_i
     sim = simulation()
     control, mdm = sim.drifts()
     planted = W.planted_drift(sim, mdm, 0.3)
+    assert planted is not None
+    assert W.planted_drift(sim, mdm, 5.0, draws=1) is None
     drifts = {world: W.drift_of(world, control, mdm, planted) for world in W.WORLDS}
     by = {row["world"]: row for row in W.error_rates(sim, drifts, studies=60)}
     assert list(by) == list(W.WORLDS)

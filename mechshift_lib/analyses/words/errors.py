@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from mechshift_lib.analyses.words import formatting as fmt
@@ -12,17 +14,27 @@ PROMISED, ASKED = 0.05, 0.9
 RATES = (
     "Where the claim is false, {false} of {n_false} simulated studies call it reproduced in the "
     "worst of {worlds} worlds ({worst}) when the cosine of all scores is compared with noise "
-    "divided out, and {jaccard} when the overlap is; with a shift as published, {power} and "
-    "{jaccard_power} do in the less favourable case."
+    "divided out, and {jaccard} when the overlap is.{power}"
 )
+FOUND = " With a shift as published, {used} and {paper} do in the less favourable case."
+NOT_PLANTED = (
+    " A shift {names} can't be planted here: moves of these edges' own sizes don't take that much "
+    "of the overlap."
+)
+NO_POWER = fmt.Finding("No shift of a published size can be planted, so there is no power to tell.")
 POWER = (
     "With a shift as published, {few} trainings find it in {low} of {n} studies, {many} in {high}, "
     "in the less favourable case."
 )
 
 
-def rates(table: pd.DataFrame) -> fmt.Finding:
-    """False verdicts and power, of both similarities."""
+def rates(table: pd.DataFrame, effects: Collection[str] = ()) -> fmt.Finding:
+    """False verdicts and power, of both similarities.
+
+    Args:
+        table: ``rates`` of :func:`errors.rates`.
+        effects: names of the shifts that were to be planted.
+    """
     used, paper = (table[table.measure == kind] for kind in ("cosine", "jaccard"))
     null, null_paper = used[~used.true], paper[~paper.true]
     worst = null.loc[null.reproduced.idxmax()]
@@ -32,14 +44,21 @@ def rates(table: pd.DataFrame) -> fmt.Finding:
         worlds=len(null),
         worst=worst.world,
         jaccard=int(null_paper.reproduced.max()),
-        power=int(used[used.true].reproduced.min()),
-        jaccard_power=int(paper[paper.true].reproduced.min()),
+        power="".join(
+            FOUND.format(used=int(a), paper=int(b))
+            for a, b in [(used[used.true].reproduced.min(), paper[paper.true].reproduced.min())]
+            if pd.notna(a)
+        ),
     )
+    left_out = [name for name in effects if name not in set(table.world)]
+    said += NOT_PLANTED.format(names=fmt.listed(left_out)) if left_out else ""
     return fmt.Finding(said, _shown(table, ["measure", "world"]))
 
 
 def power(table: pd.DataFrame) -> fmt.Finding:
     """Power by number of trainings."""
+    if table.empty:
+        return NO_POWER
     least = table.groupby("seeds").reproduced.min()
     said = POWER.format(
         few=int(least.index.min()),
