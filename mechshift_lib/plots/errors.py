@@ -55,6 +55,6 @@ def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
             "False verdicts where the claim is false, true ones where it is true",
             "Above the line the claim is false, below it is true; "
             f"{int(table.studies.iloc[0]):,} simulated studies of {int(table.seeds.iloc[0])} "
-            "trainings a row, exact 95 % intervals; dotted: what is promised",
+            "trainings a row, exact 95 % intervals; dotted: the 5 % that a rule should keep to",
             [handle(label(kind), COLORS.get(kind, MUTED), MARKS.get(kind, "o")) for kind in kinds],
         )
