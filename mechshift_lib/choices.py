@@ -28,6 +28,8 @@ GRADIENT_METHODS: tuple[GradientMethod, ...] = get_args(GradientMethod)
 #: How edges are scored.
 Method = Literal[GradientMethod, "exact"]
 METHODS: tuple[Method, ...] = get_args(Method)
+#: How the circuits of a pair's chapters are scored.
+Estimator = Literal["eap-ig", "exact"]
 #: Points of integration: k/m for k = 0 ... m-1, or for k = 1 ... m.
 Points = Literal["left", "right"]
 POINTS: tuple[Points, ...] = get_args(Points)

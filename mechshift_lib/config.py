@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mechshift_lib.choices import BUDGETS, Attention, BudgetName, Dtype
+from mechshift_lib.choices import BUDGETS, Attention, BudgetName, Dtype, Estimator
 from mechshift_lib.documents.files import read_text
 from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
 from mechshift_lib.errors import ConfigError, listed, shown
@@ -104,6 +104,10 @@ class Budget(Strict):
 
     Patching and circuit evaluation run the model once a patched activation or circuit, and exact
     patching once an edge, so they take fewer examples than attribution.
+
+    Attributes:
+        estimator: how circuits are scored: by EAP-IG, or by exact patching of every edge, which is
+            for small models.
     """
 
     behaviour_examples: int = Field(default=500, ge=1, le=MOST)
@@ -117,6 +121,7 @@ class Budget(Strict):
     cue_examples: int = Field(default=200, ge=2, le=MOST)
     error_studies: int = Field(default=100, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)
+    estimator: Estimator = "eap-ig"
     bootstrap: int = Field(default=1000, ge=10, le=MOST)
     batch_size: int = Field(default=32, ge=1, le=MOST)
 
@@ -176,7 +181,7 @@ class Pair(Strict):
 
     @property
     def roles(self) -> tuple[Role, ...]:
-        """The models that this pair has, in the order of every table."""
+        """The models that this pair has, in the order of every table; variants come beside them."""
         return ROLES if self.continued is not None else ("arm", "mdm")
 
     def model(self, role: str, seed: int | None = None) -> ModelSpec:

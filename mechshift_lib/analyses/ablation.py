@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.circuits import scores, scores_key, studied_tasks
 from mechshift_lib.analyses.faithfulness import held_out
+from mechshift_lib.analyses.scores import scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.evaluation.node_sets import ablate_nodes
 from mechshift_lib.comparison.bootstrap import resample

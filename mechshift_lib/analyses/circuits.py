@@ -1,20 +1,12 @@
-"""Circuits of a pair: scores of all edges, the strongest ones, components, and steps."""
+"""Circuits of a pair as tables: the strongest edges, components, and steps."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mechshift_lib.analyses.behaviour import answers, pool
+from mechshift_lib.analyses.scores import CIRCUITS, circuits_of, scores, studied_tasks
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.comparison.edges import Edges, parse_edges
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,
     component_count,
@@ -23,169 +15,9 @@ from mechshift_lib.comparison.overlap import (
     jaccard,
     top_edges,
 )
-from mechshift_lib.config import Role
-from mechshift_lib.errors import ConfigError
 
-ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/circuits")
-
-#: Circuit -> model whose circuit it is. ``mdm`` reveals left to right, as the ARM writes;
-#: ``mdm-own`` in the order of its own confidence on the clean prompt.
-CIRCUITS: dict[str, Role] = {
-    "arm": "arm",
-    "mdm": "mdm",
-    "mdm-own": "mdm",
-    "continued": "continued",
-}
 #: Edges of each model that the diagram draws.
 DRAWN = 40
-
-
-@dataclass(frozen=True)
-class Scores:
-    """Scores of all edges of one circuit, with what is needed to compare them.
-
-    Attributes:
-        circuit: a key of :data:`CIRCUITS`.
-        graph: the model's graph.
-        edges: the ends of its edges.
-        examples: indices of the examples, ``[n_example]``.
-        by_example: scores, ``[n_example, n_edges]``.
-        steps: denoising steps, ``[n_step]``.
-        by_step: mean scores over the examples with that step, ``[n_step, n_edges]``.
-    """
-
-    circuit: str
-    graph: Graph
-    edges: Edges
-    examples: NDArray[np.int64]
-    by_example: NDArray[np.float32]
-    steps: NDArray[np.int64]
-    by_step: NDArray[np.float32]
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean over examples, ``[n_edges]``."""
-        return self.by_example.mean(axis=0, dtype=np.float64)
-
-    def of(self, examples: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores of some of the examples, in their order, ``[len(examples), n_edges]``."""
-        return self.by_example[np.searchsorted(self.examples, examples)]
-
-
-@lru_cache(maxsize=4)
-def edges_of(graph: Graph) -> Edges:
-    """The ends of a graph's edges."""
-    return parse_edges(graph.names, graph.n_layers)
-
-
-def studied_tasks(study: Study) -> list[str]:
-    """Tasks with at least 2 examples to take circuits over; the others have no circuit to show.
-
-    Raises:
-        ConfigError: there is no such task.
-    """
-    tasks = [task for task in study.pair.tasks if len(pool(study, task, study.seed)) >= 2]
-    if not tasks:
-        raise ConfigError(
-            f"ARM and MDM of {study.pair.name!r} solve fewer than 2 examples of every task in "
-            "common, so there are no circuits to compare: train longer, or set pool = 'all'."
-        )
-    return tasks
-
-
-def circuits_of(study: Study, task: str) -> list[str]:
-    """Circuits that there are: no own order where it is left to right for every example, no control
-    where the pair has none.
-    """
-    chosen = pool(study, task, study.seed)
-    reveal = answers(study, task, "mdm", study.seed).reveal[chosen].map(json.loads)
-    differs = any(order != [[i] for i in range(len(order))] for order in reveal)
-    return [
-        circuit
-        for circuit, role in CIRCUITS.items()
-        if role in study.pair.roles and (differs or circuit != "mdm-own")
-    ]
-
-
-def scores(study: Study, task: str, circuit: str, seed: int | None = None) -> Scores:
-    """EAP-IG scores of all edges over the common-correct pool.
-
-    All circuits of a task and seed are taken over the same examples.
-
-    Raises:
-        ConfigError: the circuit is unknown, or no two examples are solved.
-    """
-    seed = study.seed if seed is None else seed
-    key = scores_key(study, task, circuit, seed)
-    chosen = key["pool"]
-
-    def compute() -> dict[str, pd.DataFrame]:
-        model, examples = study.model(CIRCUITS[circuit], seed), study.examples(task, seed)
-        orders = _orders(study, task, circuit, seed, chosen)
-        items = [
-            item for i in chosen for item in model.readout.items(examples[i], i, order=orders[i])
-        ]
-        found = attribute(
-            model,
-            items,
-            metric=study.task(task).metric,
-            method="eap-ig",
-            steps=study.budget.ig_steps,
-            batch_size=study.budget.batch_size,
-        )
-        return {
-            "by_example": pd.DataFrame(found.by_example.T, columns=found.examples.astype(str)),
-            "by_step": pd.DataFrame(found.by_step.T, columns=found.steps.astype(str)),
-            "graph": pd.DataFrame([asdict(found.graph)]),
-        }
-
-    frames = study.frames("circuits", key, compute)
-    graph = Graph(**frames["graph"].iloc[0].to_dict())
-    return Scores(
-        circuit=circuit,
-        graph=graph,
-        edges=edges_of(graph),
-        examples=frames["by_example"].columns.astype(int).to_numpy(),
-        by_example=np.ascontiguousarray(frames["by_example"].to_numpy(dtype=np.float32).T),
-        steps=frames["by_step"].columns.astype(int).to_numpy(),
-        by_step=np.ascontiguousarray(frames["by_step"].to_numpy(dtype=np.float32).T),
-    )
-
-
-def scores_key(study: Study, task: str, circuit: str, seed: int) -> dict:
-    """The key under which :func:`scores` are stored.
-
-    Raises:
-        ConfigError: the circuit is unknown, or no two examples are solved.
-    """
-    if circuit not in CIRCUITS:
-        raise ConfigError(f"Unknown circuit {circuit!r}: choose one of {', '.join(CIRCUITS)}.")
-    chosen = pool(study, task, seed)
-    if len(chosen) < 2:
-        raise ConfigError(
-            f"ARM and MDM of {study.pair.name!r} (seed {seed}) solve fewer than 2 examples of "
-            f"{task!r} in common: train longer, draw more examples, or choose the pool 'all'."
-        )
-    role = CIRCUITS[circuit]
-    orders = _orders(study, task, circuit, seed, chosen)
-    return study.key(role, seed, task, ROOMS) | {
-        "circuit": circuit,
-        "method": "eap-ig",
-        "ig_steps": study.budget.ig_steps,
-        "metric": study.task(task).metric,
-        "pool": chosen,
-        "orders": None if circuit != "mdm-own" else [orders[i] for i in chosen],
-    }
-
-
-def _orders(
-    study: Study, task: str, circuit: str, seed: int, chosen: list[int]
-) -> dict[int, list[list[int]] | None]:
-    """Reveal order of each chosen example; None is left to right."""
-    if circuit != "mdm-own":
-        return dict.fromkeys(chosen)
-    reveal = answers(study, task, "mdm", seed).reveal
-    return {i: json.loads(reveal[i]) for i in chosen}
 
 
 def strongest_table(study: Study, task: str, n: int = 10) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from mechshift_lib.analyses.behaviour import pool
-from mechshift_lib.analyses.circuits import scores, scores_key
+from mechshift_lib.analyses.scores import scores, scores_key
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison import published
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool, solved
-from mechshift_lib.analyses.circuits import scores, scores_key, studied_tasks
+from mechshift_lib.analyses.scores import scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.evaluation.curve import FRACTIONS, RANKING_OF, Curve, faithfulness
 from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curves

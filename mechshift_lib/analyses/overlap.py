@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.circuits import Scores, circuits_of, scores, scores_key, studied_tasks
+from mechshift_lib.analyses.scores import Scores, circuits_of, scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import Estimate, bootstrap, split_halves
 from mechshift_lib.comparison.depth import centre_of_mass

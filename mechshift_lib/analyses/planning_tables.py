@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.circuits import studied_tasks
 from mechshift_lib.analyses.planning import PLACES, attributed, cut, patched
+from mechshift_lib.analyses.scores import studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import resample
 from mechshift_lib.comparison.proportions import mean_interval

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool
-from mechshift_lib.analyses.circuits import scores, studied_tasks
 from mechshift_lib.analyses.overlap import at_reference, columns, compare
+from mechshift_lib.analyses.scores import scores, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import bootstrap
 from mechshift_lib.comparison.overlap import (

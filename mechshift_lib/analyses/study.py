@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from mechshift_lib.config import ROOT, Budget, ModelSpec, Pair, Role, load_pair
+from mechshift_lib.config import ROOT, Budget, ModelSpec, Pair, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.results import Store, code_hash, model_hash
@@ -82,8 +82,8 @@ class Study:
         """A task with the pair's options."""
         return pair_task(self.pair, name)
 
-    def model(self, role: Role, seed: int) -> LoadedModel:
-        """A model of the pair; the last two are kept in memory."""
+    def model(self, role: str, seed: int) -> LoadedModel:
+        """A model of the pair, a role or a variant; the last two are kept in memory."""
         return _load(self.pair.model(role, seed).model_dump_json(), self.device, self.root)
 
     def examples(self, task: str, seed: int) -> list[Example]:
@@ -96,7 +96,7 @@ class Study:
         """The pair's options of a task, as JSON."""
         return json.dumps(self.pair.task_options.get(task, {}), sort_keys=True)
 
-    def key(self, role: Role, seed: int, task: str, rooms: tuple[str, ...]) -> dict[str, Any]:
+    def key(self, role: str, seed: int, task: str, rooms: tuple[str, ...]) -> dict[str, Any]:
         """The part of a result's key that says model, examples and code."""
         spec = self.pair.model(role, seed)
         return {

@@ -16,7 +16,7 @@ from scipy.stats import rankdata
 from transformers import AutoModelForCausalLM
 
 from mechshift_lib.analyses.behaviour import pool
-from mechshift_lib.analyses.circuits import edges_of, studied_tasks
+from mechshift_lib.analyses.scores import edges_of, studied_tasks
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.exact import exact_scores

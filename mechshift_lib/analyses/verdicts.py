@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, circuits, overlap
+from mechshift_lib.analyses import ablation, circuits, overlap, scores
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, smallest_shift
 from mechshift_lib.comparison.verdicts import (
@@ -59,7 +59,7 @@ def of(study: Study, claim: Claim) -> list[Verdict]:
     if page not in study.pair.analyses:
         return [unmeasured(claim, study.pair.name, f"the pair has no chapter {page}")]
     try:
-        solved = circuits.studied_tasks(study)
+        solved = scores.studied_tasks(study)
     except ConfigError:
         solved = []
     unsolved = [label(task) for task in wanted or study.pair.tasks if task not in solved]
@@ -108,7 +108,7 @@ def _depth(study: Study) -> list[Verdict]:
         for rows in (frames["shift"], frames["depth"])
     )
     made = []
-    for task in circuits.studied_tasks(study):
+    for task in scores.studied_tasks(study):
         if TASKS[task].regime != "global":
             continue
         floor = depth[(depth.task == task) & (depth.circuit == "arm")].depth.iloc[0]

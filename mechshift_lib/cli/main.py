@@ -160,6 +160,7 @@ app.add_typer(results.app, name="results")
 app.command()(pairs.doctor)
 app.command()(pairs.fork)
 app.command()(pairs.unfork)
+app.command()(pairs.ship)
 
 
 @app.command("export-circuit")
@@ -203,7 +204,7 @@ def export_circuit(
         )
     if seed is not None:
         chosen.model("arm", seed)
-    from mechshift_lib.analyses.circuits import scores
+    from mechshift_lib.analyses.scores import scores
     from mechshift_lib.analyses.study import Study
     from mechshift_lib.circuits.graph.circuit import Circuit
 

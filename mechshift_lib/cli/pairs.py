@@ -187,3 +187,47 @@ def _conclude(found: Diagnosis) -> None:
         if failed
         else "This pair can't be run: none of the tasks fits its tokenizer."
     )
+
+
+def ship(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="A file in data/pairs.")],
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this training; give it again for more; none: all."),
+    ] = None,
+    circuit: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this circuit, such as mdm; give it again for more; none: all."),
+    ] = None,
+) -> None:
+    """Score the circuits of every training and keep them in data/scores, for the book.
+
+    The book reads them from there as long as models, examples and estimator are the same, so that
+    it needn't patch every edge of every training again. What is there already isn't computed again.
+
+    Example: mechshift ship tiny-qwen --seed 0
+    """
+    from tqdm import tqdm
+
+    from mechshift_lib.analyses.scores import CIRCUITS, circuits_to_ship, measure, scores_key
+    from mechshift_lib.analyses.shipped import ship as keep
+    from mechshift_lib.analyses.shipped import shipped
+    from mechshift_lib.analyses.study import Study
+    from mechshift_lib.errors import listed, shown
+
+    study = Study.open(pair)
+    for number in seed or ():
+        study.pair.model("arm", number)
+    for name in circuit or ():
+        if name not in CIRCUITS:
+            raise ConfigError(f"Unknown circuit {shown(name)}: choose from {listed(CIRCUITS)}.")
+    wanted = [
+        one
+        for one in circuits_to_ship(study, seed or study.pair.seeds)
+        if not circuit or one[1] in circuit
+    ]
+    for task, name, number in tqdm(wanted, desc=pair, unit="circuit"):
+        key = scores_key(study, task, name, number)
+        if shipped(study, task, name, number, key) is None:
+            keep(study, task, name, number, key, measure(study, task, name, number))
+    typer.echo(f"{len(wanted)} circuits of {pair} are in data/scores.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from mechshift_lib.config import Pair
 from mechshift_lib.diffusion.checkpoint import load_checkpoint, save_checkpoint
+from mechshift_lib.diffusion.compiled import compiled_body, compiles_here, padded_width
 from mechshift_lib.diffusion.corpus import Batch, Draw, draw_batch
 from mechshift_lib.diffusion.evaluation import (
     InTraining,
@@ -44,7 +45,10 @@ from mechshift_lib.tasks import Example
 
 @dataclass(frozen=True)
 class Run:
-    """One stage of one pair and seed: everything a training step needs."""
+    """One stage of one pair and seed: everything a training step needs.
+
+    ``body`` is the model without its head, compiled; None where it runs as it is.
+    """
 
     pair: Pair
     recipe: Recipe
@@ -55,6 +59,7 @@ class Run:
     tokenizer: Any
     draws: Mapping[str, Draw]
     mask_id: int
+    body: Callable[..., Any] | None = None
 
     @property
     def diffusion(self) -> Diffusion | None:
@@ -89,6 +94,8 @@ class Run:
         masked_all, ratio_all = draw_masks(may_all, rng)
         noised_all = apply_masks(batch.ids, masked_all, self.mask_id)
         for rows, width in batch.parts(self.recipe.groups):
+            if self.body is not None:
+                width = padded_width(width, batch.ids.shape[1])
             ids = torch.from_numpy(batch.ids[rows, :width])
             present = torch.from_numpy(batch.present[rows, :width])
             if diffusion is not None:
@@ -121,7 +128,8 @@ class Run:
     ) -> tuple[Tensor, float, Tensor]:
         device = self.model.device
         mask = None if attention is None else attention.to(device)
-        out = self.model.model(input_ids=inputs.to(device), attention_mask=mask, use_cache=False)
+        body = self.model.model if self.body is None else self.body
+        out = body(input_ids=inputs.to(device), attention_mask=mask, use_cache=False)
         head = self.model.get_output_embeddings()
         losses = token_losses(out.last_hidden_state, head, ids.to(device), where.to(device))
         return (losses * weights[where].to(device)).sum(), total, losses.detach()
@@ -200,6 +208,8 @@ def train_stage(
         progress: show a progress bar.
     """
     recipe, model, steps = run.recipe, run.model, run.optimisation.steps
+    if recipe.compile and compiles_here(model.device, steps):
+        run = replace(run, body=compiled_body(model))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained,
@@ -228,6 +238,7 @@ def train_stage(
             line = gradient_step(run, optimizer, step)
         if step == 0:
             line |= {"matmul": matmul, "matmul_seconds": seconds}
+            line["compiled"] = run.body is not None
         tokens_seen += line["tokens"]
         line["tokens"] = tokens_seen
         done = step + 1

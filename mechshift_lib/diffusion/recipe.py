@@ -70,6 +70,8 @@ class Common(Strict):
         prompt_weight: weight of a prompt token in the autoregressive loss (an answer token has 1).
         matmul: precision of matrix products; activations and weights stay float32. ``auto`` is
             float32 unless a step in bfloat16 is measured to be clearly faster on this machine.
+        compile: compile the training step where that pays
+            (:func:`mechshift_lib.diffusion.compiled.compiles_here`).
         groups: a batch is sorted by length and split into so many parts, each padded to its own
             longest sequence.
         trajectory: fractions of the post-training after which its models are kept, beside the
@@ -83,6 +85,7 @@ class Common(Strict):
     diffusion: Diffusion
     post: Optimisation
     matmul: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool = False
     groups: int = Field(default=3, ge=1)
     log_every: int = Field(default=25, ge=1)
     eval_every: int = Field(default=250, ge=1)

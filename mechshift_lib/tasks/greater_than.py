@@ -52,7 +52,7 @@ class GreaterThan:
 
     def training_text(self, rng: random.Random) -> tuple[str, str]:
         """A sentence whose second year is uniform over the greater years of the century."""
-        fill = self._fill(rng, hold_out=False, low=2, high=98)
+        fill = self._fill(rng, hold_out=False, low=1, high=98)
         return TEMPLATE.format_map(fill), f"{rng.randint(int(fill['year']) + 1, 99):02d}"
 
     def examples(self, tokenizer: Tokenizer, n: int, seed: int) -> list[Example]:

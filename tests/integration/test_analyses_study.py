@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mechshift_lib.analyses import Study, behaviour, circuits, overlap, seeds
+from mechshift_lib.analyses import Study, behaviour, circuits, overlap, scores, seeds
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.errors import ConfigError
 from tests.support.study import TASKS, make_pair
@@ -62,10 +62,10 @@ def test_metrics_equal_those_of_attribution(study):
 
 
 def test_all_circuits_of_a_task_are_taken_over_the_same_examples(study):
-    assert circuits.circuits_of(study, "ioi") == ["arm", "mdm", "continued"]
-    names = circuits.circuits_of(study, "countdown")
+    assert scores.circuits_of(study, "ioi") == ["arm", "mdm", "continued"]
+    names = scores.circuits_of(study, "countdown")
     assert names == ["arm", "mdm", "mdm-own", "continued"]
-    found = [circuits.scores(study, "countdown", name) for name in names]
+    found = [scores.scores(study, "countdown", name) for name in names]
     for one in found:
         assert one.examples.tolist() == [0, 1, 2, 3, 4, 5]
         assert one.by_example.shape == (6, len(one.edges))
@@ -81,28 +81,32 @@ def test_own_order_circuits_follow_the_reveal_order_of_the_model(study):
         for item in model.readout.items(examples[i], i, order=json.loads(reveal[i]))
     ]
     expected = attribute(model, items, metric="logit-diff", steps=2)
-    found = circuits.scores(study, "infilling", "mdm-own")
-    np.testing.assert_allclose(found.by_example, expected.by_example, rtol=1e-3, atol=1e-5)
-    np.testing.assert_allclose(found.by_step, expected.by_step, rtol=1e-3, atol=1e-5)
+    found = scores.measured(study, "infilling", "mdm-own", 0)
+    by_example = found.scores.reshape(6, -1, found.scores.shape[1]).mean(1)
+    np.testing.assert_allclose(by_example, expected.by_example, rtol=1e-3, atol=1e-5)
+    first = (found.items.step == expected.steps[0]).to_numpy()
+    np.testing.assert_allclose(
+        found.scores[first].mean(0), expected.by_step[0], rtol=1e-3, atol=1e-5
+    )
 
 
 def test_stored_tables_are_not_computed_again(study, monkeypatch):
-    first = circuits.scores(study, "ioi", "arm")
+    first = scores.scores(study, "ioi", "arm")
     tables = overlap.compare(study, "ioi")
 
     def refuse(*_args, **_kwargs):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(circuits, "attribute", refuse)
+    monkeypatch.setattr(scores, "attribute", refuse)
     monkeypatch.setattr(overlap, "compare_scores", refuse)
     monkeypatch.setattr(behaviour, "generate_arm", refuse)
-    again = circuits.scores(study, "ioi", "arm")
+    again = scores.scores(study, "ioi", "arm")
     np.testing.assert_array_equal(first.by_example, again.by_example)
     assert overlap.compare(study, "ioi")["edges"].equals(tables["edges"])
     finer = study.budget.model_copy(update={"ig_steps": 3})
     other = replace(study, pair=study.pair.model_copy(update={"budgets": {"book": finer}}))
     with pytest.raises(AssertionError, match="computed again"):  # another budget, another result
-        circuits.scores(other, "ioi", "arm")
+        scores.scores(other, "ioi", "arm")
 
 
 def test_tables_of_circuits_agree_with_each_other(study):
@@ -146,7 +150,7 @@ def solved(study, monkeypatch, right):
         return frame.assign(correct=frame.example.isin(right[role]))
 
     monkeypatch.setattr(behaviour, "answers", answers)
-    monkeypatch.setattr(circuits, "answers", answers)
+    monkeypatch.setattr(scores, "answers", answers)
     return replace(study, pool="common-correct")
 
 
@@ -158,7 +162,7 @@ def test_the_pool_is_what_both_solve_and_no_more_than_the_budget(study, monkeypa
     assert (row.arm, row.mdm, row.used) == (11, 6, 5)
     assert row.both == pytest.approx(5 / 12)
     assert row.continued == pytest.approx(2 / 5)
-    assert circuits.scores(common, "ioi", "arm").examples.tolist() == [2, 4, 6, 8, 10]
+    assert scores.scores(common, "ioi", "arm").examples.tolist() == [2, 4, 6, 8, 10]
 
 
 def test_without_common_examples_the_sentence_says_what_to_do(study, monkeypatch):
@@ -166,13 +170,13 @@ def test_without_common_examples_the_sentence_says_what_to_do(study, monkeypatch
     common = solved(study, monkeypatch, right)
     assert behaviour.pool_table(common).used.tolist() == [0, 0, 0, 0]
     with pytest.raises(ConfigError, match="pool = 'all'"):
-        circuits.studied_tasks(common)
+        scores.studied_tasks(common)
     with pytest.raises(ConfigError, match="fewer than 2 examples of 'ioi'"):
-        circuits.scores(common, "ioi", "arm")
+        scores.scores(common, "ioi", "arm")
 
 
 def test_unknown_names_are_one_clear_sentence(study):
     with pytest.raises(ConfigError, match="Unknown circuit 'best'"):
-        circuits.scores(study, "ioi", "best")
+        scores.scores(study, "ioi", "best")
     with pytest.raises(ConfigError, match="Unknown pool 'none'"):
         Study.open("toy", "book", str(study.store.root), "none", study.root)

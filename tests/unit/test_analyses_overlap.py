@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mechshift_lib.analyses.circuits import Scores, edges_of
 from mechshift_lib.analyses.overlap import ALL, TOP, at_reference, compare_scores
+from mechshift_lib.analyses.scores import Scores, edges_of
 from mechshift_lib.circuits.graph.graph import Graph
 
 GRAPH = Graph(n_layers=4, n_heads=2, n_kv_heads=2)
@@ -22,6 +22,10 @@ def make(name, truth, noise, seed):
         by_example=by_example,
         steps=np.array([0]),
         by_step=by_example.mean(axis=0, keepdims=True),
+        reads=np.array([0]),
+        by_read=by_example[None],
+        effect=np.array([1.0]),
+        shares=True,
     )
 
 

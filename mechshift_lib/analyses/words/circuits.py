@@ -7,15 +7,21 @@ from collections.abc import Mapping
 import pandas as pd
 
 from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.choices import Estimator
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import Budget
 from mechshift_lib.plots.theme import label
 
 GRAPH = (
     "The graph has {layers} layers of {heads} heads ({kv_heads} key/value heads; {kv} key and "
-    "value edges) and {edges:,} edges. EAP-IG with {points} interpolation points; at most {n} "
-    "examples a task."
+    "value edges) and {edges:,} edges. {estimator}; at most {n} examples a task. A score is the "
+    "share of the metric's effect (clean minus corrupted prompt) that an edge carries, mean over "
+    "the answer's tokens."
 )
+ESTIMATORS: dict[Estimator, str] = {
+    "exact": "Every edge is patched by itself (exact patching)",
+    "eap-ig": "EAP-IG with {points} interpolation points",
+}
 STRONGEST = "Of each model's {n} strongest edges, {shared} are the same ones."
 STEPS = (
     "From step to step the MDM keeps {mdm} of its top {k} components (mean over steps; one "
@@ -35,7 +41,7 @@ def graph(found: Graph, budget: Budget) -> str:
         kv_heads=found.n_kv_heads,
         kv=found.kv,
         edges=found.n_edges,
-        points=budget.ig_steps,
+        estimator=ESTIMATORS[budget.estimator].format(points=budget.ig_steps),
         n=budget.circuit_examples,
     )
 

@@ -1,0 +1,98 @@
+"""Scores that the repository ships, as exact patching of every seed takes longer than a book.
+
+``data/scores/PAIR/seedS/TASK-CIRCUIT.safetensors`` holds what :mod:`mechshift_lib.analyses.scores`
+measured: one row of half-precision scores a question, with what was asked of which weights. A file
+is used only where all of that is what is asked now; the code that computed it is noted, not
+compared: a test computes a sample of every pair's anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mechshift_lib.analyses.study import Study
+from mechshift_lib.errors import ResultError
+from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.results.provenance import provenance
+from mechshift_lib.results.store import canonical
+
+#: Fields of a key that may differ: how it was computed, not what.
+_FREE = ("code", "device")
+_INTEGERS = ("example", "position", "step")
+
+
+def path_of(study: Study, task: str, circuit: str, seed: int) -> Path:
+    """Where the scores of a circuit are shipped."""
+    folder = study.root / "data" / "scores" / study.pair.name / f"seed{seed}"
+    return folder / f"{task}-{circuit}.safetensors"
+
+
+def about(key: Mapping[str, Any]) -> str:
+    """What was asked of which weights, as JSON: the key without :data:`_FREE`."""
+    return canonical({name: value for name, value in key.items() if name not in _FREE})
+
+
+def shipped(
+    study: Study, task: str, circuit: str, seed: int, key: Mapping[str, Any]
+) -> dict[str, pd.DataFrame] | None:
+    """The shipped tables ``items, scores, graph``; None where there are none for this key.
+
+    Raises:
+        ResultError: the file is damaged.
+    """
+    path = path_of(study, task, circuit, seed)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = file.metadata() or {}
+            if notes.get("about") != about(key):
+                return None
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        graph = json.loads(notes["graph"])
+        items = pd.DataFrame({name: arrays[name].astype(np.int64) for name in _INTEGERS})
+        items["effect"] = arrays["effect"].astype(np.float64)
+        scores = arrays["scores"].astype(np.float32)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise ResultError(
+            f"{path} is damaged: take it from the repository again, or delete it and its scores "
+            "are computed."
+        ) from error
+    columns = [str(i) for i in range(len(scores))]
+    return {
+        "items": items,
+        "scores": pd.DataFrame(scores.T, columns=columns),
+        "graph": pd.DataFrame([graph]),
+    }
+
+
+def ship(
+    study: Study,
+    task: str,
+    circuit: str,
+    seed: int,
+    key: Mapping[str, Any],
+    frames: Mapping[str, pd.DataFrame],
+) -> Path:
+    """Write the tables of a circuit to where :func:`shipped` finds them; returns the file."""
+    path = path_of(study, task, circuit, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    items = frames["items"]
+    arrays = {name: items[name].to_numpy(dtype=np.int32) for name in _INTEGERS}
+    arrays["effect"] = items.effect.to_numpy(dtype=np.float32)
+    arrays["scores"] = np.ascontiguousarray(frames["scores"].to_numpy().T.astype(np.float16))
+    notes = {
+        "about": about(key),
+        "graph": json.dumps(frames["graph"].iloc[0].to_dict(), default=int),
+        "made": json.dumps(provenance(kind="shipped scores", code=key["code"]), sort_keys=True),
+    }
+    write_atomic(path, lambda temporary: save_file(arrays, temporary, metadata=notes))
+    return path
