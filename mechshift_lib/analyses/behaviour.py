@@ -15,9 +15,13 @@ from mechshift_lib.circuits.questions.metrics import Reads, item_metric
 from mechshift_lib.comparison.bootstrap import wilson
 from mechshift_lib.config import Role
 from mechshift_lib.diffusion.samplers import ORDERS, OrderName, denoise, generate_arm
+from mechshift_lib.errors import TaskError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
+from mechshift_lib.tasks.infilling import Infilling
 
+#: The task whose answer can stand in place.
+NATIVE_TASK = "infilling"
 #: Order in which an MDM reveals its answer where nothing else is said: its own confidence.
 DEFAULT_ORDER: OrderName = "maskgit_plus"
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour")
@@ -74,6 +78,72 @@ def answers(study: Study, task: str, role: Role, seed: int, order: str = "") -> 
         return {"answers": frame}
 
     return study.frames("answers", key, compute)["answers"]
+
+
+def native_answers(study: Study, seed: int) -> pd.DataFrame:
+    """What the MDM writes into the blank of infilling's sentence itself, text on both sides.
+
+    The same fillers as in the form that ends with the answer; only an MDM can be asked so.
+
+    Returns:
+        One row per example: ``example, correct, answer``.
+
+    Raises:
+        TaskError: infilling of the pair, or its tokenizer, has no such form.
+    """
+    key = study.key("mdm", seed, NATIVE_TASK, ROOMS) | {"order": DEFAULT_ORDER, "form": "native"}
+
+    def compute() -> dict[str, pd.DataFrame]:
+        model, task = study.model("mdm", seed), study.task(NATIVE_TASK)
+        assert isinstance(task, Infilling)
+        given = study.examples(NATIVE_TASK, seed)
+        examples = [task.native(example, model.tokenizer) for example in given]
+        found = denoise(
+            model,
+            [e.clean for e in examples],
+            [len(e.answer) for e in examples],
+            after=[e.after for e in examples],
+            order=DEFAULT_ORDER,
+            seed=RESAMPLING_SEED,
+            batch_size=study.budget.batch_size,
+        )
+        frame = pd.DataFrame(
+            {
+                "example": np.arange(len(examples)),
+                "correct": [
+                    task.score(e, one.tokens, model.tokenizer)
+                    for e, one in zip(examples, found, strict=True)
+                ],
+                "answer": [model.tokenizer.decode(list(one.tokens)).strip() for one in found],
+            }
+        )
+        return {"answers": frame}
+
+    return study.frames("answers", key, compute)["answers"]
+
+
+def form_table(study: Study) -> pd.DataFrame:
+    """Accuracy of the MDM in infilling's two forms, on the same fillers, in every training.
+
+    Returns:
+        One row per form and seed: ``form`` (``at the end``, ``in place``), ``seed, n, right,
+        accuracy, low, high``; empty where the pair has no infilling, or no blank of its own.
+    """
+    rows: list[dict[str, object]] = []
+    if NATIVE_TASK in study.pair.tasks:
+        try:
+            for seed in study.pair.seeds:
+                forms = {
+                    "at the end": answers(study, NATIVE_TASK, "mdm", seed),
+                    "in place": native_answers(study, seed),
+                }
+                rows += [
+                    {"form": form, "seed": seed} | _accuracy(found.correct)
+                    for form, found in forms.items()
+                ]
+        except TaskError:  # one word only, or fillers that are read otherwise in a sentence
+            rows = []
+    return pd.DataFrame(rows, columns=["form", "seed", "n", "right", "accuracy", "low", "high"])
 
 
 def metrics(study: Study, task: str, role: Role, seed: int) -> pd.DataFrame:

@@ -10,7 +10,6 @@ import torch
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
-from mechshift_lib.config import Role
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import question
 from mechshift_lib.tasks.countdown import Countdown
@@ -19,7 +18,13 @@ from mechshift_lib.tasks.cues import KINDS, Conflict, conflicts
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/cues")
 TASK = "countdown"
 #: Differences that are judged over seeds: model, minus base.
-DIFFERENCES: tuple[tuple[Role, Role], ...] = (("mdm", "arm"), ("mdm", "continued"))
+DIFFERENCES = (
+    ("mdm", "arm"),
+    ("mdm", "continued"),
+    ("matched", "continued"),
+    ("mdm-answers", "arm"),
+    ("mdm-causal", "arm"),
+)
 
 
 def asked(study: Study) -> bool:
@@ -32,7 +37,7 @@ def usable(study: Study) -> list[int]:
     return [s for s in study.pair.seeds if len(pool(study, TASK, s)) >= 2]
 
 
-def answers(study: Study, role: Role, seed: int) -> pd.DataFrame:
+def answers(study: Study, role: str, seed: int) -> pd.DataFrame:
     """What a model thinks of every conflict made of the first examples that ARM and MDM solve.
 
     Returns:
@@ -100,7 +105,7 @@ def by_seed(study: Study) -> pd.DataFrame:
     """
     frames = []
     for seed in usable(study):
-        for role in study.pair.roles:
+        for role in study.models(seed):
             table = answers(study, role, seed)
             wins = (table.listed > table.targeted).astype(float)
             # Where both cues agree there is nothing to win: NaN.

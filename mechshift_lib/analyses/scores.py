@@ -26,7 +26,6 @@ from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.comparison.edges import Edges, parse_edges
-from mechshift_lib.config import FolderSource
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item, Order
@@ -157,17 +156,8 @@ def circuits_to_ship(study: Study, seeds: Sequence[int]) -> list[tuple[str, str,
                 continue
             own = circuits_of(study, task) if seed == study.seed else []
             names = [name for name in CIRCUITS if name != "mdm-own" or name in own]
-            found += [(task, name, seed) for name in names if has_circuit(study, name, seed)]
+            found += [(task, name, seed) for name in names if study.has(CIRCUITS[name], seed)]
     return found
-
-
-def has_circuit(study: Study, circuit: str, seed: int) -> bool:
-    """Whether the pair has the model of a circuit, and it was made for this training."""
-    role = CIRCUITS[circuit]
-    if role not in (*study.pair.roles, *study.pair.variants):
-        return False
-    source = study.pair.model(role, seed).source
-    return not isinstance(source, FolderSource) or (study.root / source.path).is_dir()
 
 
 def scores(study: Study, task: str, circuit: str, seed: int | None = None) -> Scores:

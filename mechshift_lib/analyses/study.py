@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from mechshift_lib.config import ROOT, Budget, ModelSpec, Pair, load_pair
+from mechshift_lib.config import ROOT, Budget, FolderSource, ModelSpec, Pair, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.results import Store, code_hash, model_hash
@@ -85,6 +85,17 @@ class Study:
     def model(self, role: str, seed: int) -> LoadedModel:
         """A model of the pair, a role or a variant; the last two are kept in memory."""
         return _load(self.pair.model(role, seed).model_dump_json(), self.device, self.root)
+
+    def has(self, role: str, seed: int) -> bool:
+        """Whether the pair has this model and, where it is a folder, this training made it."""
+        if role not in (*self.pair.roles, *self.pair.variants):
+            return False
+        source = self.pair.model(role, seed).source
+        return not isinstance(source, FolderSource) or (self.root / source.path).is_dir()
+
+    def models(self, seed: int) -> list[str]:
+        """Roles and variants that there are in this training."""
+        return [r for r in (*self.pair.roles, *self.pair.variants) if self.has(r, seed)]
 
     def examples(self, task: str, seed: int) -> list[Example]:
         """The held-out examples of a task: the same for every model and every training seed."""

@@ -180,3 +180,13 @@ def test_unknown_names_are_one_clear_sentence(study):
         scores.scores(study, "ioi", "best")
     with pytest.raises(ConfigError, match="Unknown pool 'none'"):
         Study.open("toy", "book", str(study.store.root), "none", study.root)
+
+
+def test_infilling_is_asked_in_place_on_the_same_fillers(study):
+    table = behaviour.form_table(study)
+    assert table.form.tolist() == ["at the end", "in place"] * 2
+    assert (table.n == 12).all()
+    given = behaviour.native_answers(study, 0)
+    assert given.correct.sum() == table[(table.form == "in place") & (table.seed == 0)].right.item()
+    without = replace(study, pair=study.pair.model_copy(update={"tasks": ("ioi",)}))
+    assert behaviour.form_table(without).empty

@@ -88,7 +88,7 @@ def pictures(outputs):
         ("planning", 4),
         ("trust", 4),
         ("probes", 6),
-        ("cues", 1),
+        ("cues", 2),
         ("errors", 0),
     ],
 )

@@ -17,6 +17,11 @@ ORDERS = "By its own confidence ({order}), the MDM answers {own} right (seed {se
 ONE_ORDER = fmt.Finding(
     "Every answer of this pair's tasks is one token, so there is one order only."
 )
+FORMS = (
+    "With the blank itself masked, and text on both sides, the MDM fills in {place} right; at the "
+    "end of the repeated sentence, {end} (seed {seed}, the same {n})."
+)
+NO_FORMS = fmt.Finding("This pair has no infilling with a blank in place.")
 METRIC = (
     "The metric is larger on the clean than on the corrupted prompt for {arm} in the ARM and {mdm} "
     "in the MDM ({n}); where it isn't, there is no effect for a circuit to carry."
@@ -44,6 +49,21 @@ def orders(table: pd.DataFrame, own: str) -> fmt.Finding:
     shown = fmt.grid(table, ["order", "seed"], "task", ACCURACY)
     parts = {"seed": first.seed.iloc[0], "order": own}
     return fmt.told(ORDERS, named, ["kind"], ACCURACY, shown, " %", **parts)
+
+
+def forms(table: pd.DataFrame) -> fmt.Finding:
+    """The MDM's accuracy in infilling's two forms."""
+    if table.empty:
+        return NO_FORMS
+    first = _first(table).set_index("form").accuracy
+    shown = fmt.grid(table, ["seed"], "form", ACCURACY)
+    said = FORMS.format(
+        place=f"{100 * first['in place']:.1f} %",
+        end=f"{100 * first['at the end']:.1f} %",
+        seed=table.seed.min(),
+        n=f"{int(table.n.min()):,} fillers",
+    )
+    return fmt.Finding(said, shown)
 
 
 def metric(table: pd.DataFrame) -> fmt.Finding:

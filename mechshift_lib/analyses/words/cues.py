@@ -6,6 +6,7 @@ import pandas as pd
 
 from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.cues import PLACES
+from mechshift_lib.plots.cues import SIGNALS as SIGNAL_WORDS
 from mechshift_lib.plots.theme import count_text, label
 
 #: The conflict that the finding is about: elimination determines the last number, and the target
@@ -16,6 +17,11 @@ WINS = (
     "left has a probability of {each} (means over {trainings}, n = {n} prompts each)."
 )
 NONE = fmt.Finding("No example of this pair gives a conflict at the last number.")
+SIGNALS = (
+    "A donor with another place switches {place} of the answer, one with another name {name} "
+    "(means over layers and {trainings}, n = {n} prompts each)."
+)
+NO_IOI = fmt.Finding("ARM and MDM of this pair don't both solve IOI, so no name is interchanged.")
 POINTS = fmt.span("difference", "+.0f", 100)
 
 
@@ -32,8 +38,7 @@ def finding(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
         f"{100 * part.targeted.mean():.0f} %)"
         for model, part in rows.groupby("model", sort=False)
     ]
-    seeds = rows.seed.nunique()
-    trainings = f"{seeds} training{'s' if seeds != 1 else ''}"
+    trainings = _trainings(rows)
     said = WINS.format(each=fmt.listed(each), trainings=trainings, n=count_text(rows.n))
     return fmt.Finding(said, differences(over_seeds))
 
@@ -49,3 +54,31 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         "trainings": lambda row: str(row.n),
     }
     return fmt.lines(rows, ["conflict", "compared"], columns)
+
+
+def signals(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
+    """How far place and name switch the answer of each model, and differences over trainings."""
+    shares = {
+        str(signal): fmt.listed(
+            [
+                f"{100 * part.switched.mean():.0f} % ({label(str(model))})"
+                for model, part in rows.groupby("model", sort=False)
+            ]
+        )
+        for signal, rows in by_seed.groupby("signal", sort=False)
+    }
+    said = SIGNALS.format(**shares, trainings=_trainings(by_seed), n=count_text(by_seed.n))
+    rows = over_seeds.assign(
+        donor=over_seeds.signal.map(SIGNAL_WORDS),
+        compared=[f"{label(r.model)} − {label(r.base)}" for r in over_seeds.itertuples()],
+    )
+    columns = {
+        "points of the answer [95 % over trainings]": POINTS,
+        "trainings": lambda row: str(row.n),
+    }
+    return fmt.Finding(said, fmt.lines(rows, ["donor", "compared"], columns))
+
+
+def _trainings(rows: pd.DataFrame) -> str:
+    seeds = rows.seed.nunique()
+    return f"{seeds} training{'s' if seeds != 1 else ''}"
