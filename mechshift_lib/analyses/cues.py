@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Any
 
 import pandas as pd
 import torch
 
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
+from mechshift_lib.circuits.patching.cutting import cut_attention
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
 from mechshift_lib.models.loading import LoadedModel
-from mechshift_lib.models.readout import question
+from mechshift_lib.models.readout import Item, question
 from mechshift_lib.tasks.countdown import Countdown
 from mechshift_lib.tasks.cues import KINDS, Conflict, conflicts
 
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/cues")
 TASK = "countdown"
+#: The conflict that decides: elimination determines the last number, and the target asks for
+#: another number of the list.
+DECISIVE = ("other target", 4)
+#: Tokens that the last number can be read from.
+TOKENS = ("given numbers", "target", "written tokens")
+#: Whose sight of them is cut: the read position's alone, or everybody's.
+CUTS = ("direct", "any")
 #: Differences that are judged over seeds: model, minus base.
 DIFFERENCES = (
     ("mdm", "arm"),
@@ -48,14 +57,7 @@ def answers(study: Study, role: str, seed: int) -> pd.DataFrame:
     key = study.key(role, seed, TASK, ROOMS) | {"pool": chosen}
 
     def compute() -> dict[str, pd.DataFrame]:
-        model, examples = study.model(role, seed), study.examples(TASK, seed)
-        task = study.task(TASK)
-        assert isinstance(task, Countdown)
-        made = [
-            one
-            for i in chosen
-            for one in conflicts(task, model.tokenizer, examples[i], i, RESAMPLING_SEED)
-        ]
+        model, made = study.model(role, seed), conflicts_of(study, seed)
         return {"cues": probabilities(model, made, study.budget.batch_size)}
 
     return study.frames("cues", key, compute)["cues"]
@@ -94,6 +96,112 @@ def probabilities(model: LoadedModel, made: list[Conflict], batch_size: int) -> 
     columns = ["example", "kind", "at", "listed", "targeted"]
     table = pd.DataFrame(rows, columns=columns)
     return table.sort_values(["example", "kind", "at"], ignore_index=True)
+
+
+def conflicts_of(study: Study, seed: int) -> list[Conflict]:
+    """All conflicts of the first examples that ARM and MDM solve."""
+    chosen = pool(study, TASK, seed)[: study.budget.cue_examples]
+    examples, task = study.examples(TASK, seed), study.task(TASK)
+    tokenizer = study.model("arm", seed).tokenizer
+    assert isinstance(task, Countdown)
+    return [
+        one for i in chosen for one in conflicts(task, tokenizer, examples[i], i, RESAMPLING_SEED)
+    ]
+
+
+def routes(study: Study, role: str, seed: int) -> pd.DataFrame:
+    """What each kind of token carries to the decisive read: the last number, other target.
+
+    Attention of the position that is read to these tokens is cut in every layer (``direct``), or
+    that of all positions (``any``), and the metric is the logit of the number that is left minus
+    that of the target's number.
+
+    Returns:
+        One row per cut and kind of token: ``cut, tokens`` (one of :data:`TOKENS`), ``change`` (mean
+        of the metric with the cut minus that without), ``n``.
+    """
+    key = study.key(role, seed, TASK, ROOMS) | {
+        "pool": pool(study, TASK, seed)[: study.budget.cue_examples],
+        "routes": list(TOKENS),
+    }
+
+    def compute() -> dict[str, pd.DataFrame]:
+        made = [c for c in conflicts_of(study, seed) if (c.kind, c.at) == DECISIVE]
+        return {"routes": cut_routes(study.model(role, seed), made)}
+
+    return study.frames("cues", key, compute)["routes"]
+
+
+def cut_routes(model: LoadedModel, made: list[Conflict]) -> pd.DataFrame:
+    """The table of :func:`routes` for one model."""
+    items, groups = [], []
+    for row, one in enumerate(made):
+        asked = question(
+            model.readout, model.mask_id, one.prompt, one.n_answer, one.revealed, one.at
+        )
+        if asked is None:
+            continue
+        ids, read = asked
+        items.append(Item(row, 0, ids, ids, (read,), (one.listed,), (one.targeted,)))
+        written = [len(one.prompt) + i for i in one.revealed]
+        groups.append((one.numbers, (one.target,), tuple(p for p in written if p != read)))
+    rows = []
+    if items:
+        cuts: list[list[tuple[int, ...]]] = [[()] * len(items)]
+        cuts += [[g[k] for g in groups] for k in range(len(TOKENS))]
+        for name in CUTS:
+            found = cut_attention(model, items, cuts, reads_only=name == "direct").values
+            change = (found[1:] - found[0]).mean(1)
+            rows += [
+                {"cut": name, "tokens": tokens, "change": float(x), "n": len(items)}
+                for tokens, x in zip(TOKENS, change, strict=True)
+            ]
+    return pd.DataFrame(rows, columns=["cut", "tokens", "change", "n"])
+
+
+def routes_by_seed(study: Study) -> pd.DataFrame:
+    """:func:`routes` of every model of every training: ``seed, model`` and its columns."""
+    frames = [
+        routes(study, role, seed).assign(seed=seed, model=role)
+        for seed in usable(study)
+        for role in study.models(seed)
+    ]
+    table = pd.concat(frames, ignore_index=True)
+    return table[["seed", "model", "cut", "tokens", "change", "n"]]
+
+
+def routes_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
+    """Differences of what each kind of token carries, between models over trainings.
+
+    Returns:
+        ``cut, tokens, model, base, difference, low, high, n`` (seeds).
+    """
+    rows = []
+    for (cut, tokens), part in table.groupby(["cut", "tokens"], sort=False):
+        wide = part.pivot(index="seed", columns="model", values="change")
+        rows += [{"cut": cut, "tokens": tokens} | found for found in _differences(wide)]
+    columns = ["cut", "tokens", "model", "base", "difference", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _differences(wide: pd.DataFrame) -> list[dict[str, Any]]:
+    """:data:`DIFFERENCES` over trainings, of a table with a row a seed and a column a model."""
+    rows = []
+    for model, base in DIFFERENCES:
+        if model not in wide or base not in wide:
+            continue
+        found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base)
+        rows.append(
+            {
+                "model": model,
+                "base": base,
+                "difference": found.effect,
+                "low": found.low,
+                "high": found.high,
+                "n": found.n,
+            }
+        )
+    return rows
 
 
 def by_seed(study: Study) -> pd.DataFrame:
@@ -138,23 +246,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     told = table[table.kind != "none"]
     for (kind, at), part in told.groupby(["kind", "at"], sort=False):
         wide = part.pivot(index="seed", columns="model", values="listed")
-        for model, base in DIFFERENCES:
-            if model not in wide or base not in wide:
-                continue
-            values = (wide[model] - wide[base]).dropna().tolist()
-            found = contrast_over_seeds(values, base)
-            rows.append(
-                {
-                    "kind": kind,
-                    "at": at,
-                    "model": model,
-                    "base": base,
-                    "difference": found.effect,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                }
-            )
+        rows += [{"kind": kind, "at": at} | found for found in _differences(wide)]
     columns = ["kind", "at", "model", "base", "difference", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 

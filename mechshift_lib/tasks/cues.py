@@ -44,6 +44,8 @@ class Conflict:
         listed: ids that elimination names.
         targeted: ids that the target names.
         text: the prompt and what is revealed, for people.
+        numbers: positions of the given numbers in the prompt.
+        target: position of the target.
     """
 
     example: int
@@ -55,6 +57,8 @@ class Conflict:
     listed: tuple[int, ...]
     targeted: tuple[int, ...]
     text: str
+    numbers: tuple[int, ...]
+    target: int
 
 
 def conflicts(
@@ -94,16 +98,21 @@ def conflicts(
         if end is not None:
             revealed[last] = _token(tokenizer, end)
             shown = ["…", str(end)]
+        prompt = encode_prompt(tokenizer, text)
+        # The target is the last number of the prompt; the given ones stand before it.
+        digits = [i for i, t in enumerate(prompt) if tokenizer.decode([t]).strip().isdigit()]
         return Conflict(
             example=index,
             kind=kind,
             at=at,
-            prompt=encode_prompt(tokenizer, text),
+            prompt=prompt,
             revealed=revealed,
             n_answer=len(parts),
             listed=tuple(_token(tokenizer, number) for number in listed),
             targeted=(_token(tokenizer, targeted),),
             text=f"{text} {' '.join(shown)}",
+            numbers=tuple(digits[:-1]),
+            target=digits[-1],
         )
 
     found = []

@@ -88,7 +88,7 @@ def pictures(outputs):
         ("planning", 4),
         ("trust", 4),
         ("probes", 6),
-        ("cues", 2),
+        ("cues", 3),
         ("errors", 0),
     ],
 )

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mechshift_lib.analyses import cues
+from mechshift_lib.analyses import Study, cues
 from mechshift_lib.analyses.words import cues as words
-from mechshift_lib.models.readout import NextToken, ShiftedMask
-from mechshift_lib.plots.cues import plot_cues
+from mechshift_lib.models.readout import NextToken, ShiftedMask, question
+from mechshift_lib.plots.cues import plot_cues, plot_routes
 from mechshift_lib.tasks.cues import Conflict
+from tests.support.study import make_pair
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ def conflict(**changes: object) -> Conflict:
     values: dict[str, object] = {
         "example": 0, "kind": "target moved", "at": 2, "prompt": (1, 2), "revealed": {0: 4, 1: 4},
         "n_answer": 3, "listed": (3,), "targeted": (5, 6), "text": "",
+        "numbers": (0,), "target": 1,
     }  # fmt: skip
     return Conflict(**(values | changes))  # type: ignore[arg-type]
 
@@ -110,3 +112,56 @@ def test_the_figure_has_a_dot_for_every_training() -> None:
         "other target,\nlast number",
         "from the right,\nfirst number",
     ]
+
+
+def routes_table(mdm: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"seed": seed, "model": model, "cut": cut, "tokens": tokens, "n": 9}
+            | {"change": value if tokens == "target" else 0.0}
+            for seed, of_mdm in enumerate(mdm)
+            for model, value in (("arm", 0.5), ("mdm", of_mdm))
+            for cut in cues.CUTS
+            for tokens in cues.TOKENS
+        ]
+    )
+
+
+def test_routes_are_told_for_the_target_and_over_trainings() -> None:
+    by_seed = routes_table([3.0, 5.0])
+    over = cues.routes_over_seeds(by_seed).set_index(["cut", "tokens"])
+    assert over.loc[("direct", "target")].difference == pytest.approx(3.5)
+    assert over.loc[("any", "given numbers")].difference == 0
+    found = words.routes(by_seed, cues.routes_over_seeds(by_seed))
+    assert "gains +0.5 (ARM) and +4.0 (MDM)" in found.said
+    assert "2 trainings, n = 9 prompts" in found.said
+    assert words.routes(by_seed.iloc[:0], over.reset_index()) == words.NONE
+    [ax] = plot_routes(by_seed).axes
+    assert len(ax.get_yticklabels()) == 6
+
+
+def test_hiding_tokens_from_the_read_is_exact_in_a_real_model(tmp_path) -> None:
+    """Against a run whose mask is written by hand, for an ARM and an MDM."""
+    name = make_pair(tmp_path, tasks=("countdown",), budget={"cue_examples": 6})
+    study = Study.open(name, "book", str(tmp_path / "results"), "all", tmp_path)
+    made = [c for c in cues.conflicts_of(study, 0) if (c.kind, c.at) == cues.DECISIVE][:1]
+    [one] = made
+    for role in ("arm", "mdm"):
+        model = study.model(role, 0)
+        found = cues.cut_routes(model, made).set_index(["cut", "tokens"]).change
+        asked = question(
+            model.readout, model.mask_id, one.prompt, one.n_answer, one.revealed, one.at
+        )
+        assert asked is not None
+        ids, read = asked
+        values = []
+        for cut in (False, True):
+            seen = torch.ones(len(ids), len(ids), dtype=torch.bool)
+            seen = seen.tril() if role == "arm" else seen
+            seen[read, one.target] &= not cut
+            mask = torch.zeros(1, 1, len(ids), len(ids)).masked_fill(~seen, -1e9)
+            with torch.no_grad():
+                row = model.hf(input_ids=torch.tensor([ids]), attention_mask=mask).logits[0, read]
+            values.append(float(row[one.listed[0]] - row[one.targeted[0]]))
+        assert found["direct", "target"] == pytest.approx(values[1] - values[0], abs=1e-4)
+        assert found["any", "target"] != pytest.approx(found["direct", "target"], abs=1e-6)

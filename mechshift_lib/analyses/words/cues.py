@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
+from mechshift_lib.analyses.cues import CUTS, DECISIVE
 from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.cues import PLACES
 from mechshift_lib.plots.cues import SIGNALS as SIGNAL_WORDS
 from mechshift_lib.plots.theme import count_text, label
 
-#: The conflict that the finding is about: elimination determines the last number, and the target
-#: asks for another number of the list.
-DECISIVE = ("other target", 4)
 WINS = (
     "At the last number, with a target that asks for another one than is left, the number that is "
     "left has a probability of {each} (means over {trainings}, n = {n} prompts each)."
@@ -21,6 +19,12 @@ SIGNALS = (
     "A donor with another place switches {place} of the answer, one with another name {name} "
     "(means over layers and {trainings}, n = {n} prompts each)."
 )
+ROUTES = (
+    "When the position that is read can't see the target, the number that is left gains {each} "
+    "over the target's number (logits; means over {trainings}, n = {n} prompts each)."
+)
+CUT_WORDS = {"direct": "hidden from the read", "any": "hidden from all"}
+LOGITS = fmt.span("difference", "+.1f", 1)
 NO_IOI = fmt.Finding("ARM and MDM of this pair don't both solve IOI, so no name is interchanged.")
 POINTS = fmt.span("difference", "+.0f", 100)
 
@@ -54,6 +58,24 @@ def differences(table: pd.DataFrame) -> pd.DataFrame:
         "trainings": lambda row: str(row.n),
     }
     return fmt.lines(rows, ["conflict", "compared"], columns)
+
+
+def routes(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
+    """What the target carries to the decisive read; all tokens, over trainings."""
+    if by_seed.empty:
+        return NONE
+    rows = by_seed[(by_seed.cut == CUTS[0]) & (by_seed.tokens == "target")]
+    each = [
+        f"{part.change.mean():+.1f} ({label(str(model))})"
+        for model, part in rows.groupby("model", sort=False)
+    ]
+    said = ROUTES.format(each=fmt.listed(each), trainings=_trainings(rows), n=count_text(rows.n))
+    shown = over_seeds.assign(
+        hidden=[f"{r.tokens}, {CUT_WORDS[r.cut]}" for r in over_seeds.itertuples()],
+        compared=[f"{label(r.model)} − {label(r.base)}" for r in over_seeds.itertuples()],
+    )
+    columns = {"logits [95 % over trainings]": LOGITS, "trainings": lambda row: str(row.n)}
+    return fmt.Finding(said, fmt.lines(shown, ["hidden", "compared"], columns))
 
 
 def signals(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:

@@ -49,6 +49,7 @@ def cut_attention(
     *,
     metric: str = "logit-diff",
     batch_size: int = 256,
+    reads_only: bool = False,
 ) -> CutRuns:
     """Run the clean inputs while nobody but themselves sees some positions, in any layer.
 
@@ -59,6 +60,8 @@ def cut_attention(
             ``[n_cut][n_item]``; none is the clean run.
         metric: one of :data:`mechshift_lib.circuits.questions.metrics.METRICS`.
         batch_size: rows per pass; makes no difference to the values.
+        reads_only: hide them from the positions that are read alone: what others make of them can
+            still be read, only not they themselves.
 
     Raises:
         CircuitError: a position is outside of its item, a read would see nothing else, the model's
@@ -79,7 +82,9 @@ def cut_attention(
         clean = _run(model, ids, [()] * len(batch)).final
         reads = reads_for(metric, batch, model.device, clean, unembed)
         for number, cut in enumerate(cuts):
-            final_in = _run(model, ids, [cut[place[id(item)]] for item in batch]).final_in
+            hidden = [cut[place[id(item)]] for item in batch]
+            readers = [item.reads for item in batch] if reads_only else None
+            final_in = _run(model, ids, hidden, readers).final_in
             parts = read_out(model, metric, final_in.to(_precise(final_in)), reads)
             for kept, part in zip(found, parts, strict=True):
                 kept[:, number] = part.double().cpu().numpy()
@@ -88,13 +93,19 @@ def cut_attention(
     return CutRuns(values.examples, values.by_example.T, correct.by_example.T)
 
 
-def attention_mask(model: LoadedModel, ids: Tensor, hidden: Sequence[Sequence[int]]) -> Tensor:
+def attention_mask(
+    model: LoadedModel,
+    ids: Tensor,
+    hidden: Sequence[Sequence[int]],
+    readers: Sequence[Sequence[int]] | None = None,
+) -> Tensor:
     """What each position may look at, as transformers adds it to the scores.
 
     Args:
         model: a loaded model.
         ids: input ids, ``[batch, pos]``.
         hidden: for each row the positions that only they themselves see.
+        readers: for each row the positions that they are hidden from; by default all others.
 
     Returns:
         0 where a query (rows) sees a key (columns), else the least number of the model's dtype,
@@ -107,15 +118,25 @@ def attention_mask(model: LoadedModel, ids: Tensor, hidden: Sequence[Sequence[in
     for row, positions in enumerate(hidden):
         cut = torch.zeros(length, dtype=torch.bool, device=ids.device)
         cut[list(positions)] = True
-        seen[row] &= ~cut[None, :] | cut[:, None]
+        blind = ~cut  # a hidden position sees itself and the other hidden ones
+        if readers is not None:
+            blind = torch.zeros_like(cut)
+            blind[list(readers[row])] = True
+            blind &= ~cut
+        seen[row] &= ~(blind[:, None] & cut[None, :])
     dtype = next(model.hf.parameters()).dtype
     mask = torch.zeros(batch, 1, length, length, dtype=dtype, device=ids.device)
     return mask.masked_fill(~seen[:, None], torch.finfo(dtype).min)
 
 
-def _run(model: LoadedModel, ids: Tensor, hidden: Sequence[Sequence[int]]) -> LayerRun:
+def _run(
+    model: LoadedModel,
+    ids: Tensor,
+    hidden: Sequence[Sequence[int]],
+    readers: Sequence[Sequence[int]] | None = None,
+) -> LayerRun:
     """Run input ids ``[batch, pos]`` while some positions of each row are hidden from others."""
-    return run_layers(model, ids, NOTHING, attention=attention_mask(model, ids, hidden))
+    return run_layers(model, ids, NOTHING, attention=attention_mask(model, ids, hidden, readers))
 
 
 def _precise(x: Tensor) -> torch.dtype:
