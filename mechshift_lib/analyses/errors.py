@@ -35,10 +35,10 @@ MODELS = ("arm", "mdm", "continued")
 #: Similarities that a rule could be built on: the one that is used, and the paper's.
 COMPARED = ("noiseless", "jaccard")
 #: Halves over which the paper's is corrected in a simulated training.
-SPLITS = 8
+SPLITS = 4
 #: Trainings of a simulated study, and numbers of them for the curve of power.
 TRAININGS = 5
-CURVE = (3, 5, 8, 12)
+CURVE = (3, 5, 8)
 
 
 def usable(study: Study) -> list[int]:

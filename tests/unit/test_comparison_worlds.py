@@ -67,30 +67,43 @@ def test_the_size_of_a_move_is_found_beneath_the_noise() -> None:
         W.true_drift(*(np.outer([1.0, -1.0, 1.0, -1.0], [1.0, 2.0]) for _ in range(2)))
 
 
+def test_examples_are_drawn_with_the_real_covariance() -> None:
+    measured = real(0.5, 1, 0.3)
+    drawn = W._Drawn(measured)
+    rng = np.random.default_rng(0)
+    found = np.concatenate([drawn.draw(rng) for _ in range(200)], axis=1)
+    assert abs(found.mean(1)).max() < 0.2 * found.std()
+    real_scores = np.stack([measured.arm, measured.mdm, measured.control])
+    assert found.std(1) == pytest.approx(real_scores.std(1, ddof=1), rel=0.1)
+    one, other = measured.arm[:, 3], measured.mdm[:, 3]  # an example is shared by all models
+    expected = np.corrcoef(one, other)[0, 1]
+    assert np.corrcoef(found[0, :, 3], found[1, :, 3])[0, 1] == pytest.approx(expected, abs=0.1)
+
+
 @pytest.mark.parametrize("shared", ["edge", "source", "reader", "measured"])
 def test_simulated_moves_have_the_size_and_the_pattern_that_are_prescribed(shared: str) -> None:
     sim, rng = simulation(), np.random.default_rng(1)
-    arm = real(0.1, 3, 0.3).arm
-    mean, real_move = arm.mean(0), rng.standard_normal(EDGES)
+    measured = real(0.1, 3, 0.3)
+    drawn, arm = W._Drawn(measured), measured.arm
     drift = W.Drift(0.0, 0.0, 0.0, shared=shared)
-    moves = np.array([sim._move(arm, real_move, 0.4, drift, rng) for _ in range(300)])
+    moves = np.array([sim._move(drawn, 0, 0.4, drift, rng) for _ in range(300)])
     weight = weights(arm)
     size = (moves**2 @ weight).mean() / product(arm, arm, weight)
     assert np.sqrt(size) == pytest.approx(0.4, rel=0.1)
-    factors = (moves[0] / mean).reshape(-1, SOURCES)
+    factors = (moves[0] / arm.mean(0)).reshape(-1, SOURCES)
     assert np.allclose(factors, factors[0]) == (shared == "source")
     assert np.allclose(factors, factors[:, :1]) == (shared == "reader")
-    assert not sim._move(arm, real_move, 0.0, drift, rng).any()
+    assert not sim._move(drawn, 0, 0.0, drift, rng).any()
 
 
 def test_tails_are_heavier_and_trainings_uneven_where_a_world_says_so() -> None:
     sim, rng = simulation(), np.random.default_rng(2)
-    arm = real(0.1, 3, 0.3).arm
+    drawn = W._Drawn(real(0.1, 3, 0.3))
 
     def sizes(**kind: bool) -> np.ndarray:
         drift = W.Drift(0.0, 0.0, 0.0, **kind)
-        moves = np.array([sim._move(arm, arm[0], 1.0, drift, rng) for _ in range(400)])
-        return np.abs(moves / arm.mean(0))
+        moves = np.array([sim._move(drawn, 0, 1.0, drift, rng) for _ in range(400)])
+        return np.abs(moves / drawn.mean)
 
     plain, heavy, uneven = sizes(), sizes(heavy=True), sizes(uneven=True)
     assert heavy.max() > 2 * plain.max()
