@@ -33,8 +33,8 @@ def make_trajectory(study: Study, seed: int, *, circuit: float = 1.0, noise: flo
     """Write a trajectory of a pair's models below its root.
 
     The MDM's accuracies go from 0 to 1 and its cue from 0.9 to 0.1 in step; its circuits turn from
-    the ARM's, from the embedding alone, to deeper ones, ``way ** circuit`` of the way. The control stays as it is, and
-    ends half as far away.
+    the ARM's, from the embedding alone, to deeper ones, ``way ** circuit`` of the way. The control
+    stays as it is, and ends half as far away.
     """
     pair, graph = study.pair, Graph.for_model(study.model("arm", seed))
     rng = np.random.default_rng(seed)
