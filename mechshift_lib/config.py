@@ -30,6 +30,7 @@ Analysis = Literal[
     "trust",
     "probes",
     "cues",
+    "trajectory",
     "errors",
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.

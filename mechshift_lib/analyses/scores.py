@@ -164,14 +164,15 @@ def scores(study: Study, task: str, circuit: str, seed: int | None = None) -> Sc
     """Scores of all edges over the common-correct pool, as shares of each read's effect.
 
     All circuits of a task and seed are taken over the same examples and the same reads: those at
-    which both ARM and MDM have an effect that can be told from 0.
+    which the ARM, the MDM and, where there is one, the control all have an effect that can be told
+    from 0.
 
     Raises:
         ConfigError: the circuit is unknown, or no two examples are solved.
     """
     seed = study.seed if seed is None else seed
     own = measured(study, task, circuit, seed)
-    judges = [measured(study, task, name, seed).items for name in ("arm", "mdm")]
+    judges = [measured(study, task, name, seed).items for name in study.pair.roles]
     return assembled(circuit, own, clear_reads(judges))
 
 

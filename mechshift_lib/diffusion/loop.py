@@ -91,6 +91,10 @@ class Run:
         noise = torch.Generator().manual_seed(1_000_003 * self.seed + step)
         diffusion = self.diffusion
         may_all = batch.maskable(diffusion.masked if diffusion else "text")
+        if diffusion is not None and diffusion.answers_only:
+            # Numbers of their own, so that a recipe without such texts draws what it drew before.
+            drawn = np.random.default_rng([self.seed, step, 1]).random(len(may_all))
+            may_all = np.where((drawn < diffusion.answers_only)[:, None], batch.answer, may_all)
         masked_all, ratio_all = draw_masks(may_all, rng)
         noised_all = apply_masks(batch.ids, masked_all, self.mask_id)
         for rows, width in batch.parts(self.recipe.groups):

@@ -51,6 +51,8 @@ class Diffusion(Strict):
         anneal_steps: steps over which attention goes from causal to full; 0 is full at once.
         masked: what may be masked: every token of a text but its first (``text``), or the answers
             of tasks only (``answers``).
+        answers_only: share of the texts of which only the answer may be masked, as in the
+            instruction tuning of Dream and LLaDA, while of the others everything may be.
         attention: what attention ends as, and starts as where it isn't annealed.
     """
 
@@ -58,6 +60,7 @@ class Diffusion(Strict):
     cart_p: float = Field(default=0.3, gt=0, le=1)
     anneal_steps: int = Field(default=0, ge=0)
     masked: Masked = "text"
+    answers_only: float = Field(default=0.0, ge=0, le=1)
     attention: Literal["full", "causal"] = "full"
 
 

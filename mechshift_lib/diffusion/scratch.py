@@ -21,9 +21,30 @@ from transformers import (
 from mechshift_lib.config import ROOT, FolderSource, Pair
 from mechshift_lib.diffusion.corpus import draws_of
 from mechshift_lib.diffusion.loop import Run, train_stage
-from mechshift_lib.diffusion.recipe import STAGES, Architecture, Scratch, Stage
+from mechshift_lib.diffusion.recipe import STAGES, Architecture, Recipe, Scratch, Stage
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
+
+#: Where checkpoints and logs of unfinished stages lie, relative to the checkout.
+WORK = Path("results") / "training"
+#: Stages whose models are also kept on the way.
+FOLLOWED: tuple[Stage, ...] = ("mdm", "continued")
+
+
+def kept(
+    pair: Pair, recipe: Recipe, seed: int, stage: Stage, work: Path = ROOT / WORK
+) -> dict[int, Path]:
+    """Steps after which a stage's model is kept besides its end, and the folder of each.
+
+    Args:
+        pair: the pair.
+        recipe: what is trained.
+        seed: training seed.
+        stage: one of :data:`FOLLOWED`.
+        work: where unfinished stages lie.
+    """
+    steps = sorted({max(1, round(part * recipe.post.steps)) for part in recipe.trajectory})
+    return {s: work / pair.name / f"seed{seed}" / stage / f"step-{s:05d}" for s in steps}
 
 
 def build_model(architecture: Architecture, tokenizer: Any, seed: int) -> PreTrainedModel:
@@ -98,7 +119,7 @@ def train_scratch(
     Raises:
         ConfigError: the pair has no such seed, or no ARM to start from.
     """
-    work = root / "results" / "training" if work is None else work
+    work = root / WORK if work is None else work
     tokenizer = build_word_tokenizer()
     folders: dict[Stage, Path] = {}
     for stage in stages:
@@ -128,9 +149,8 @@ def train_scratch(
         stage_work = work / pair.name / f"seed{seed}" / stage
         stage_work.mkdir(parents=True, exist_ok=True)
         keep: dict[int, Path] = {}
-        if stage in ("mdm", "continued"):
-            steps = sorted({max(1, round(f * optimisation.steps)) for f in recipe.trajectory})
-            keep = {s: stage_work / f"step-{s:05d}" for s in steps}
+        if stage in FOLLOWED:
+            keep = kept(pair, recipe, seed, stage, work)
         log = train_stage(
             run,
             stage_work,

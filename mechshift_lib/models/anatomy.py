@@ -84,6 +84,8 @@ class Anatomy:
             that broadcasts to ``[batch, head, query, key]`` (``"4d"``), or ``"none"``.
         unset: names of numbers that a configuration must leave unset, because what they switch on
             has no place here.
+        rotary: module of the model that gives cosines and sines of rotary positions; ``""`` where
+            there is none, or where they are the layers' own.
         config: names of the configuration's numbers.
     """
 
@@ -110,6 +112,7 @@ class Anatomy:
     gain: Literal["weight", "one-plus", "none"] = "weight"
     epsilon: float | None = None
     unset: tuple[str, ...] = ()
+    rotary: str = ""
     config: ConfigNames = field(default_factory=ConfigNames)
 
     def layer(self, root: Any, index: int) -> Any:

@@ -30,6 +30,7 @@ LLAMA = Anatomy(
     final_norm="model.norm",
     unembed="lm_head",
     norm="rms",
+    rotary="model.rotary_emb",
 )
 
 #: Llama's names; the biases of q, k and v make no difference to where things are.
@@ -41,7 +42,7 @@ QWEN3 = replace(LLAMA, model_type="qwen3")
 
 #: Qwen2's names. Its own code attends in both directions whatever the configuration says, takes
 #: a mask as scaled dot-product attention does, and returns a tuple from each layer.
-DREAM = replace(LLAMA, model_type="Dream", layer_returns=1, padding="4d")
+DREAM = replace(LLAMA, model_type="Dream", layer_returns=1, padding="4d", rotary="")
 
 #: Llama's names; layers may see through a sliding window.
 MISTRAL = replace(LLAMA, model_type="mistral")
@@ -89,6 +90,7 @@ GPT_NEOX = Anatomy(
     final_norm="gpt_neox.final_layer_norm",
     unembed="lm_head",
     norm="layer",
+    rotary="gpt_neox.rotary_emb",
     config=ConfigNames(parallel="use_parallel_residual"),
 )
 

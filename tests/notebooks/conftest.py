@@ -4,8 +4,9 @@ import re
 
 import pytest
 
-from mechshift_lib.analyses import page
+from mechshift_lib.analyses import Study, page
 from tests.support.study import make_pair
+from tests.support.trajectories import make_trajectory
 
 
 @pytest.fixture
@@ -18,9 +19,12 @@ def shown(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Four tasks, two seeds, a control."""
+    """Four tasks, two seeds, a control, trajectories."""
     root = tmp_path_factory.mktemp("whole")
     make_pair(root)
+    study = Study.open("toy", results=str(root / "results"), pool="all", root=root)
+    for seed in study.pair.seeds:
+        make_trajectory(study, seed, noise=0.1)
     return root
 
 

@@ -89,6 +89,7 @@ def pictures(outputs):
         ("trust", 4),
         ("probes", 6),
         ("cues", 3),
+        ("trajectory", 4),
         ("errors", 0),
     ],
 )
@@ -122,6 +123,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("trust", "too few for intervals"),
         ("probes", "so there is nothing to plan"),
         ("cues", "nothing to set against"),
+        ("trajectory", "ships no trajectory"),
         ("errors", "nothing to simulate from"),
     ],
 )

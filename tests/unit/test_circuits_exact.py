@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from mechshift_lib.circuits.attribution import exact
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.circuits.evaluation.runs import run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.circuits.questions.items import active_positions
+from mechshift_lib.circuits.tracing.layers import STREAMS, run_layers
+from mechshift_lib.circuits.tracing.written_out import written_out
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.loading import wrap_model
 from tests.support.literal import embedding, plain_read, run
@@ -138,6 +142,73 @@ def test_by_position_patches_one_position_of_the_reader(attention):
     np.testing.assert_allclose(found.scores, joint.scores, atol=2e-6)
     assert np.abs(found.by_position.sum(0) - found.scores).max() > 1e-3  # not additive
     assert joint.by_position is None
+
+
+@pytest.mark.parametrize("kv", ["ungrouped", "grouped"])
+def test_traced_and_written_out_passes_agree(monkeypatch, items, kv):
+    for attention in ("causal", "full"):
+        model = wrap_model(tiny_hf("qwen2"), attention=attention, kv=kv)
+        options = {"by_position": True, "metric": "kl"}
+        written = exact_scores(model, items[:2], **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(exact, "written_out", lambda *_: None)
+            traced = exact_scores(model, items[:2], **options)
+        np.testing.assert_allclose(written.by_example, traced.by_example, atol=1e-5)
+        np.testing.assert_allclose(written.by_position, traced.by_position, atol=1e-5)
+        assert np.abs(traced.scores).max() > 1e-3
+
+
+#: Norms of single heads, and layers without modules for their parts.
+TRACED = {"qwen3", "dream", "llada"}
+
+
+def written(model, items):
+    """The layers written out around the items' runs, or ``None``."""
+    positions = active_positions(items, model.attention)
+    inputs = ([x[: positions.stop] for x in y] for y in zip(*map(ids_of, items), strict=True))
+    clean, corrupted = (
+        run_layers(model, torch.tensor(x), exact.PATCHED if i == 0 else STREAMS)
+        for i, x in enumerate(inputs)
+    )
+    columns = torch.tensor(sorted({read for item in items for read in item.reads}))
+    return written_out(model, clean, corrupted, positions, columns)
+
+
+def ids_of(item):
+    return item.clean, item.corrupted
+
+
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_which_architectures_are_written_out(architecture, attention):
+    model = wrap_model(tiny_hf(architecture), attention=attention)
+    found = written(model, tiny_items(2, reads=2))
+    assert (found is None) == (architecture in TRACED)
+
+
+def test_layers_that_would_not_make_the_runs_anew_are_not_written_out(model):
+    assert written(model, tiny_items(2)) is not None
+    wrong = dataclasses.replace(model, anatomy=dataclasses.replace(model.anatomy, rotary=""))
+    assert written(wrong, tiny_items(2)) is None
+
+
+def test_items_that_differ_in_their_reads_share_a_run(model, monkeypatch):
+    (item,) = tiny_items(1, reads=3)
+    parts = [
+        dataclasses.replace(
+            item, example=i, reads=(read,), answers=item.answers[i : i + 1],
+            distractors=item.distractors[i : i + 1],
+        )
+        for i, read in enumerate(item.reads)
+    ]  # fmt: skip
+    alone = np.concatenate([exact_scores(model, [part]).by_example for part in parts])
+    rows, true = [], exact._Setting._final_in
+    monkeypatch.setattr(
+        exact._Setting, "_final_in", lambda *given: rows.append(len(given[1])) or true(*given)
+    )
+    together = exact_scores(model, parts)
+    np.testing.assert_allclose(together.by_example, alone, atol=2e-6)
+    assert sum(rows) <= together.graph.n_edges
+    assert np.abs(alone[0] - alone[2]).max() > 1e-3
 
 
 def test_no_difference_scores_nothing(model):

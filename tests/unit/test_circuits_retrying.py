@@ -71,7 +71,7 @@ CASES = {
     "nodes": (node_scores, N, nodes, "visit_points", lambda a: len(a[1].ids)),
     "neurons": (neuron_scores, N, neurons, "visit_points", lambda a: len(a[1].ids)),
     "circuits": (circuits, 15, circuit_batch, "masked_run", lambda a: len(a[2])),
-    "exact": (exact_edges, 32, exact, "run_behind", lambda a: len(a[1])),
+    "exact": (exact_edges, 32, exact._Setting, "_final_in", lambda a: len(a[1])),
     "patching": (patched, 40, patching, "run_from", lambda a: len(a[1])),
 }
 
@@ -106,7 +106,7 @@ def test_memory_of_many_items_is_given_back_before_one_row_is_given_up(monkeypat
     true = exact._Setting._lost
 
     def lost(self, *arguments):
-        if len(self.ids) > 2:
+        if len(self.counts) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return true(self, *arguments)
 

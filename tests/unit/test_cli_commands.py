@@ -21,6 +21,7 @@ COMMANDS = (
     "run",
     "book",
     "train",
+    "trajectory",
     "attribute",
     "evaluate",
     "patch",

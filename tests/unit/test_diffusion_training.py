@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 
 from mechshift_lib.config import Pair, load_pair
 from mechshift_lib.diffusion import loop
-from mechshift_lib.diffusion.corpus import collate, draw_batch, draws_of
-from mechshift_lib.diffusion.recipe import recipe_of
+from mechshift_lib.diffusion.corpus import Batch, collate, draw_batch, draws_of
+from mechshift_lib.diffusion.recipe import Scratch, recipe_of
+from mechshift_lib.diffusion.scratch import build_model
 from mechshift_lib.diffusion.train import train_pair
 from mechshift_lib.errors import ConfigError, ModelError
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
@@ -302,3 +303,62 @@ def test_an_mdm_learns_to_copy_through_the_shift(tmp_path: Path) -> None:
         train_pair(pair, 0, root=tmp_path, stages=("arm", "mdm"), progress=False)
     log = records(tmp_path / "data/models/tiny-qwen/seed0/mdm/training.jsonl")
     assert log[-1]["token_loss"] < 0.3 * log[0]["token_loss"]
+
+
+def test_of_a_stated_share_of_texts_only_the_answer_is_masked() -> None:
+    """Of the others every token but the first is; without such texts nothing else changes."""
+    seen: dict[float, list[tuple[np.ndarray, Any]]] = {}
+    for share in (0.0, 0.3, 1.0):
+        diffusion = TRAINING["diffusion"] | {"answers_only": share}
+        pair = micro(diffusion=diffusion, mix={"countdown": 1})
+        run = stage_run(pair)
+        seen[share] = []
+        for step in range(40):
+            batch = run.batch(step)
+            seen[share].append((masked_tokens(run, batch, step), batch.answer))
+    none, some, every = (
+        np.concatenate([(where & ~answer).any(1) for where, answer in seen[share]])
+        for share in (0.0, 0.3, 1.0)
+    )
+    assert not every.any()
+    assert none.mean() > 0.9  # few draws happen to mask the answer alone
+    assert 0.6 < some.mean() / none.mean() < 0.8
+    # What is masked of the other texts is what is masked without any share.
+    untouched = np.concatenate(
+        [(a[0] == b[0]).all(1) for a, b in zip(seen[0.0], seen[0.3], strict=True)]
+    )
+    assert untouched.mean() > 0.6
+
+
+def stage_run(pair: Pair) -> loop.Run:
+    """The MDM's stage of a pair, on an untrained model."""
+    recipe, tokenizer = recipe_of(pair), build_word_tokenizer()
+    assert isinstance(recipe, Scratch)
+    return loop.Run(
+        pair=pair,
+        recipe=recipe,
+        stage="mdm",
+        optimisation=recipe.post,
+        seed=0,
+        model=build_model(recipe.architecture, tokenizer, 0),
+        tokenizer=tokenizer,
+        draws=draws_of(pair, recipe.mix),
+        mask_id=int(tokenizer.mask_token_id),
+    )
+
+
+def masked_tokens(run: loop.Run, batch: Batch, step: int) -> np.ndarray:
+    """Which tokens a step masks, seen from what the model is given."""
+    given: list[torch.Tensor] = []
+
+    def note(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        given.append(kwargs["input_ids"])
+
+    handle = run.model.model.register_forward_pre_hook(note, with_kwargs=True)
+    for _ in run.losses(batch, step):
+        pass
+    handle.remove()
+    found = np.zeros(batch.ids.shape, dtype=bool)
+    for (rows, width), ids in zip(batch.parts(run.recipe.groups), given, strict=True):
+        found[rows, :width] = (ids == run.mask_id).numpy()
+    return found

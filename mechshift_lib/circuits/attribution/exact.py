@@ -5,8 +5,9 @@ M being the metric: positive = corrupting this edge lowers the metric. Everythin
 computed again, norms included, and nothing in front of it.
 
 A pass has one row per patched edge and item. Edges into one layer go together: all layers below are
-skipped with the clean run's residual stream; what a reader takes in depends on the source alone, so
-one projection serves all readers of a source. Edges into ``logits`` need no pass.
+skipped with the clean run's residual stream. What lies behind is written out where that is proven
+to be what the model computes (:mod:`mechshift_lib.circuits.tracing.written_out`), and traced
+elsewhere. Edges into ``logits`` need no pass; items that differ in their reads alone share theirs.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import linear
 
 from mechshift_lib.circuits.attribution.loop import worked_batches
 from mechshift_lib.circuits.attribution.plan import Plan, PlanOptions
@@ -31,9 +33,10 @@ from mechshift_lib.circuits.questions.items import (
 )
 from mechshift_lib.circuits.questions.metrics import Reads, item_metric, reads_for
 from mechshift_lib.circuits.questions.reading import unembedded
-from mechshift_lib.circuits.tracing.layers import NODES, Kept, LayerRun, run_layers
+from mechshift_lib.circuits.tracing.layers import NODES, STREAMS, Kept, LayerRun, run_layers
 from mechshift_lib.circuits.tracing.resuming import run_behind
 from mechshift_lib.circuits.tracing.retrying import BatchSize, retrying_batches
+from mechshift_lib.circuits.tracing.written_out import WrittenOut, written_out
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, gather_qkv, projection_bias, projection_rows
 from mechshift_lib.models.loading import LoadedModel
@@ -111,30 +114,38 @@ def _items_at_once(model: LoadedModel, graph: Graph, items: Sequence[Item], batc
 
 @dataclass(frozen=True)
 class _Setting:
-    """A batch of items with its clean run, and how far every source is from it.
+    """A batch of items with their clean runs, and how far every source is from them.
+
+    Items that differ in their reads alone share a run.
 
     Attributes:
         model: the model.
         graph: its graph.
         metric: name of the metric.
         batch_size: rows per pass.
-        ids: clean input ids up to the last position that matters, ``[batch, pos]``.
-        reads: the batch's reads.
-        clean: the clean run.
+        items: items of each run, one run after the other, ``[n_item]``.
+        counts: number of items of each run, ``[n_run]``.
+        reads: the items' reads, their positions as places in ``columns``.
+        columns: positions that are read, ascending, ``[n_column]``.
+        clean: the clean runs up to the last position that matters.
+        layers: the layers written out, or ``None`` where passes are traced.
         change: output of every source, corrupted minus clean, at ``positions``:
-            ``[batch, pos, n_source, d_model]``.
+            ``[n_run, pos, n_source, d_model]``.
         positions: positions at which anything can differ.
-        clean_metric: ``[batch]``.
-        corrupted_metric: ``[batch]``.
+        clean_metric: ``[n_item]``.
+        corrupted_metric: ``[n_item]``.
     """
 
     model: LoadedModel
     graph: Graph
     metric: str
     batch_size: int
-    ids: Tensor
+    items: Tensor
+    counts: Tensor
     reads: Reads
+    columns: Tensor
     clean: LayerRun
+    layers: WrittenOut | None
     change: Tensor
     positions: slice
     clean_metric: Tensor
@@ -149,26 +160,37 @@ class _Setting:
         plan: Plan,
     ) -> _Setting:
         """Run a batch of items of one length clean and corrupted."""
-        positions = active_positions(items, model.attention)
-        ids, other = (
-            torch.tensor([x[: positions.stop] for x in inputs], device=model.device)
-            for inputs in ([item.clean for item in items], [item.corrupted for item in items])
-        )
+        positions, device = active_positions(items, model.attention), model.device
+        asked: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, item in enumerate(items):
+            inputs = (item.clean[: positions.stop], item.corrupted[: positions.stop])
+            asked.setdefault(inputs, []).append(index)
+        ids, other = (torch.tensor(x, device=device) for x in zip(*asked, strict=True))
+        counts = torch.tensor([len(members) for members in asked.values()], device=device)
+        order = torch.tensor([i for members in asked.values() for i in members], device=device)
+        run_of = torch.empty_like(order)
+        run_of[order] = torch.arange(len(counts), device=device).repeat_interleave(counts)
         unembed = at(model.hf, model.anatomy.unembed)
-        clean, corrupted = run_layers(model, ids, PATCHED), run_layers(model, other)
-        reads = reads_for(plan.metric, items, model.device, clean.final, unembed)
+        clean, corrupted = run_layers(model, ids, PATCHED), run_layers(model, other, STREAMS)
+        finals = [run.final[run_of] for run in (clean, corrupted)]
+        reads = reads_for(plan.metric, items, device, finals[0], unembed)
+        metrics = [item_metric(plan.metric, final, unembed, reads) for final in finals]
+        columns, places = reads.positions.unique(return_inverse=True)
         return cls(
             model=model,
             graph=graph,
             metric=plan.metric,
             batch_size=plan.batch_size,
-            ids=ids,
-            reads=reads,
+            items=order,
+            counts=counts,
+            reads=replace(reads, positions=places),
+            columns=columns,
             clean=clean,
+            layers=written_out(model, clean, corrupted, positions, columns),
             change=source_differences(model, corrupted, clean, positions),
             positions=positions,
-            clean_metric=item_metric(plan.metric, clean.final, unembed, reads),
-            corrupted_metric=item_metric(plan.metric, corrupted.final, unembed, reads),
+            clean_metric=metrics[0],
+            corrupted_metric=metrics[1],
         )
 
     @property
@@ -190,64 +212,79 @@ class _Setting:
             chosen: edges.
             position: patch this one of ``positions`` only.
         """
-        found = np.zeros((len(self.ids), self.graph.n_edges), dtype=np.float32)
+        found = np.zeros((len(self.items), self.graph.n_edges), dtype=np.float32)
         where = slice(None) if position is None else slice(position, position + 1)
         size = BatchSize(self.batch_size)
-        differs = self.change[:, where].ne(0).any(3).any(1).cpu().numpy()  # [batch, n_source]
+        differs = self.change[:, where].ne(0).any(3).any(1).cpu().numpy()  # [n_run, n_source]
         for edges in by_site(self.graph, chosen):
-            items, columns = np.nonzero(differs[:, self.graph.source_index[edges]])
-            order = np.lexsort((columns, self.graph.source_index[edges][columns], items))
-            items, rows = items[order], edges[columns[order]]
-            for part, lost in retrying_batches(
+            runs, columns = np.nonzero(differs[:, self.graph.source_index[edges]])
+            rows = edges[columns]
+            for part, (within, items, lost) in retrying_batches(
                 range(len(rows)),
                 size,
-                lambda part, items=items, rows=rows: self._lost(  # type: ignore[misc]
-                    items[list(part)], rows[list(part)], where
+                lambda part, runs=runs, rows=rows: self._lost(  # type: ignore[misc]
+                    runs[list(part)], rows[list(part)], where
                 ),
                 within=True,
             ):
-                found[items[list(part)], rows[list(part)]] = lost
+                found[items, rows[list(part)][within]] = lost
         return found
 
     def _lost(
-        self, items: NDArray[np.int64], edges: NDArray[np.int64], where: slice
-    ) -> NDArray[np.float32]:
-        """What one pass measures: one row per item and edge of one site, ``[n_row]``."""
-        graph, device = self.graph, self.model.device
-        row = torch.from_numpy(items).to(device)
-        sources = torch.from_numpy(graph.source_index[edges]).to(device)
-        readers = torch.from_numpy(graph.reader_index[edges]).to(device)
+        self, runs: NDArray[np.int64], edges: NDArray[np.int64], where: slice
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """What one pass measures: one row per run and edge of one site.
+
+        Returns:
+            For each item of each row: the row, the item, and what is lost.
+        """
+        device = self.model.device
+        row = torch.from_numpy(runs).to(device)
+        values = self._final_in(row, edges, where).to(self.change.dtype)
+        counts, first = self.counts[row], self.counts.cumsum(0) - self.counts
+        rows = torch.arange(len(row), device=device).repeat_interleave(counts)
+        nth = torch.arange(len(rows), device=device) - (counts.cumsum(0) - counts)[rows]
+        items = self.items[first[row][rows] + nth]
+        metric = item_metric(
+            self.metric,
+            values[rows],
+            lambda x: unembedded(self.model, x),
+            self.reads.take(items),
+        )
+        lost = (self.clean_metric[items] - metric).float()
+        return rows.cpu().numpy(), items.cpu().numpy(), lost.cpu().numpy()
+
+    def _final_in(self, row: Tensor, edges: NDArray[np.int64], where: slice) -> Tensor:
+        """Input of the final norm at ``columns``, one row patched at each edge of one site.
+
+        Args:
+            row: run of each edge, ``[n_row]``.
+            edges: the edges.
+            where: which of ``positions`` are patched.
+        """
+        graph = self.graph
+        sources = torch.from_numpy(graph.source_index[edges]).to(row.device)
         layer, split = int(graph.reader_layer[edges[0]]), graph.split[edges[0]]
         if split == "logits":
-            final_in = self._patched(self.clean.final_in, row, sources, where)
-        elif split == "mlp":
+            taken = self._patched(self.clean.final_in, row, sources, where)
+            return taken[:, self.columns]
+        if split == "mlp":
             taken = self._patched(self.clean.mlp_in[layer], row, sources, where)
+            if self.layers is not None:
+                return self.layers.behind_mlp(layer, taken, row)
             norm = at(self.model.anatomy.layer(self.model.hf, layer), self.model.anatomy.mlp_norm)
-            final_in = run_behind(
-                self.model,
-                self.ids[row],
-                layer,
-                self.clean.attn_in[layer][row],
-                attended=self.clean.attended[layer][row],
-                mlp_normed=normed(self.model, norm, taken),
-            )
-        else:
-            first = graph.readers_of(layer, "q").start
-            final_in = run_behind(
-                self.model,
-                self.ids[row],
-                layer,
-                self.clean.attn_in[layer][row],
-                qkv=self._patched_qkv(layer, row, sources, readers - first, where),
-            )
-        values = item_metric(
-            self.metric,
-            final_in.to(self.change.dtype),
-            lambda x: unembedded(self.model, x),
-            self.reads.take(row),
-        )
-        lost: NDArray[np.float32] = (self.clean_metric[row] - values).float().cpu().numpy()
-        return lost
+            normed_in = normed(self.model, norm, taken)
+            attended = self.clean.attended[layer][row]
+            return self._traced(layer, row, attended=attended, mlp_normed=normed_in)
+        # What a reader takes in depends on the source alone, so sources are normed once
+        pairs, pair = torch.unique(row * graph.n_sources + sources, return_inverse=True)
+        runs, writers = pairs // graph.n_sources, pairs % graph.n_sources
+        taken = self._patched(self.clean.attn_in[layer], runs, writers, where)
+        readers = torch.from_numpy(graph.reader_index[edges]).to(row.device)
+        readers = readers - graph.readers_of(layer, "q").start
+        if self.layers is not None:
+            return self.layers.behind_qkv(layer, taken, pair, readers, row)
+        return self._traced(layer, row, qkv=self._patched_qkv(layer, taken, pair, readers, row))
 
     def _patched(self, stream: Tensor, row: Tensor, sources: Tensor, where: slice) -> Tensor:
         """The clean stream with the sources' outputs of the corrupted run, ``[n_row, pos, d]``."""
@@ -255,26 +292,27 @@ class _Setting:
         taken[:, self.positions][:, where] += self.change[row, where, sources]
         return taken
 
+    def _traced(self, layer: int, row: Tensor, **taken: Tensor) -> Tensor:
+        """A traced pass, whose final stream is read at ``columns``."""
+        ids, stream = self.clean.ids[row], self.clean.attn_in[layer][row]
+        return run_behind(self.model, ids, layer, stream, **taken)[:, self.columns]
+
     def _patched_qkv(
-        self, layer: int, row: Tensor, sources: Tensor, readers: Tensor, where: slice
+        self, layer: int, taken: Tensor, pair: Tensor, readers: Tensor, row: Tensor
     ) -> Tensor:
         """q, k and v of the clean run, one reader of each row patched, ``[n_row, pos, …]``."""
         model, width = self.model, self.model.d_head
-        pairs, pair = torch.unique(
-            row * self.graph.n_sources + sources, sorted=True, return_inverse=True
-        )
-        items, writers = pairs // self.graph.n_sources, pairs % self.graph.n_sources
-        taken = self._patched(self.clean.attn_in[layer], items, writers, where)
         block = model.anatomy.layer(model.hf, layer)
         x = normed(model, at(block, model.anatomy.attn_norm), taken)
-        weights = projection_rows(model.hf, model.anatomy, layer, width).to(x.dtype)
+        used, place = readers.unique(return_inverse=True)
+        weights = projection_rows(model.hf, model.anatomy, layer, width).unflatten(0, (-1, width))
+        weights = weights[used].flatten(0, 1).to(x.dtype)
         bias = projection_bias(model.hf, model.anatomy, layer, width)
-        projected = x @ weights.T
         if bias is not None:
-            projected = projected + bias.to(x.dtype)
+            bias = bias.unflatten(0, (-1, width))[used].flatten().to(x.dtype)
+        projected = linear(x, weights, bias).unflatten(-1, (-1, width))
         qkv = gather_qkv(model.anatomy, [y[row] for y in self.clean.qkv[layer]], width)
         qkv = qkv.unflatten(-1, (-1, width)).clone()
         rows = torch.arange(len(row), device=row.device)
-        new = projected.unflatten(-1, (-1, width))[pair, :, readers]  # [n_row, pos, d_head]
-        qkv[rows, :, readers] = new.to(qkv.dtype)
+        qkv[rows, :, readers] = projected[pair, :, place].to(qkv.dtype)
         return qkv.flatten(2)

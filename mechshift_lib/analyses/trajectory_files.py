@@ -1,0 +1,148 @@
+"""Trajectories that the repository ships in place of their checkpoints.
+
+``data/trajectories/PAIR/seedS.csv`` has a row for each point of a training: behaviour, cue and
+displacement, as :func:`mechshift_lib.analyses.trajectory_points.measure` gives them.
+``seedS.safetensors`` beside it has the scores of all edges at each, in half precision, and where
+both come from. They are of the models that stand in data/models if the hashes of the ends' weights
+say so (:func:`is_of`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mechshift_lib.analyses.study import EXAMPLES_SEED, Study
+from mechshift_lib.analyses.trajectory_points import (
+    OWN,
+    ROOMS,
+    Amount,
+    Measured,
+    folder_of,
+    read_names,
+    weights_hash,
+)
+from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.config import ROOT
+from mechshift_lib.errors import ConfigError, ResultError
+from mechshift_lib.results import code_hash
+from mechshift_lib.results.atomic import write_atomic
+
+#: Where trajectories lie, relative to the checkout.
+FOLDER = Path("data") / "trajectories"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What was measured of all points of one training.
+
+    Attributes:
+        seed: the training.
+        table: one row a point (see :func:`trajectory_points.measure`).
+        reads: names of the reads, such as ``countdown/4``, ``[n_read]``.
+        scores: ``[n_point, n_read, n_group, n_edges]``, in units of the metric.
+        graph: the models' graph.
+        notes: recipe, code, amounts: where it comes from.
+    """
+
+    seed: int
+    table: pd.DataFrame
+    reads: tuple[str, ...]
+    scores: NDArray[np.float32]
+    graph: Graph
+    notes: dict[str, Any]
+
+    def of(self, model: str) -> NDArray[np.intp]:
+        """Rows of one model's training in the order of steps; the control's begin at the ARM."""
+        start = ["arm"] if model == "continued" else []
+        rows = self.table[self.table.model.isin([*start, model])]
+        return rows.sort_values("step").index.to_numpy()
+
+
+def path_of(pair: str, seed: int, root: Path = ROOT) -> Path:
+    """The file of scores of a training; the table is beside it."""
+    return root / FOLDER / pair / f"seed{seed}.safetensors"
+
+
+def write(
+    study: Study, seed: int, measured: Sequence[Measured], amount: Amount, root: Path = ROOT
+) -> Path:
+    """Write the files of a training; returns that of the scores.
+
+    Args:
+        study: whose pair and recipe it is.
+        seed: the training.
+        measured: all its points.
+        amount: how much was measured of each.
+        root: the checkout that they are written to.
+    """
+    path = path_of(study.pair.name, seed, root)
+    table = pd.DataFrame([one.row for one in measured])
+    notes = {
+        "pair": study.pair.name,
+        "seed": [seed, EXAMPLES_SEED],
+        "recipe": study.pair.training,
+        "amount": asdict(amount),
+        "reads": read_names(study.pair.tasks),
+        "graph": asdict(measured[0].graph),
+        "code": code_hash(*ROOMS, *OWN),
+        "points": _points(table),
+    }
+    scores = np.stack([one.scores for one in measured]).astype(np.float16)
+    content = save({"scores": scores}, metadata={"about": json.dumps(notes, sort_keys=True)})
+    write_atomic(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
+    return write_atomic(path, content)
+
+
+def _points(table: pd.DataFrame) -> list[str]:
+    return [f"{row.model}/{row.step}/{row.weights}" for row in table.itertuples()]
+
+
+def read(pair: str, seed: int, root: Path = ROOT) -> Trajectory | None:
+    """A shipped trajectory; None where there is none.
+
+    Raises:
+        ResultError: a file is missing or damaged, or the two aren't of the same points.
+    """
+    path = path_of(pair, seed, root)
+    table_path = path.with_suffix(".csv")
+    if not path.is_file() and not table_path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = json.loads((file.metadata() or {})["about"])
+            scores = file.get_tensor("scores").astype(np.float32)
+        text = table_path.read_text(encoding="utf-8")
+        table = pd.read_csv(io.StringIO(text), dtype={"weights": str})
+        if _points(table) != notes["points"] or len(scores) != len(table):
+            raise ValueError("table and scores are of different points")
+        graph = Graph(**notes["graph"])
+    except (SafetensorError, OSError, KeyError, ValueError, AttributeError, TypeError) as error:
+        raise ResultError(
+            f"The trajectory {path} is damaged ({error}): take it and {table_path.name} from the "
+            "repository again."
+        ) from error
+    return Trajectory(seed, table, tuple(notes["reads"]), scores, graph, notes)
+
+
+def is_of(found: Trajectory, study: Study) -> bool:
+    """Whether its ends are the models that the pair has now."""
+    try:
+        ends = {
+            role: weights_hash(folder_of(study, study.pair.model(role, found.seed)))
+            for role in study.pair.roles
+        }
+    except ConfigError:  # models of another kind
+        return False
+    last = {str(role): part.weights.iloc[-1] for role, part in found.table.groupby("model")}
+    return all(last.get(role) == ends[role] for role in ends)

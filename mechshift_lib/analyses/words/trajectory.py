@@ -1,0 +1,220 @@
+"""Words of the chapter that follows a post-training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from mechshift_lib.analyses.narrative import listed
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.plots.theme import count_text, label
+from mechshift_lib.plots.trajectory import read_label
+
+NOTHING = (
+    "This pair ships no trajectory of its models, so how they came about can't be followed here; "
+    "`mechshift trajectory` makes one while a training's checkpoints are there."
+)
+FOLLOWED = "This page follows {n}."
+LEFT_OUT = " There is no trajectory of {seeds}, as those models are now."
+WAYS = (
+    "Half of its final accuracy is reached by the MDM {each}. The control's accuracies are {end}."
+)
+NO_CONTROL_END = "not known, as there is no control"
+DISTANCE = (
+    "As far from the ARM as its control ends, the MDM's circuit has a cosine with the ARM's of "
+    "{each} (means over trainings, n = {n})."
+)
+NO_DISTANCE = fmt.Finding("No MDM here gets as far as its control ends, so there is no such point.")
+CUE = (
+    "The number that is left has a probability of {start} in the ARM asked as an MDM, {lowest} at "
+    "its lowest and {end} at the end of the MDM's training{control} (means over {trainings})."
+)
+DEPTH = " The sources' mean depth goes from {start} to {end} in the MDM{control}."
+HALF = (
+    "When the MDM's accuracy on {task} is half of what it ends with, these have gone that share of "
+    "their way: {each} (means over {trainings}, lowest and highest in brackets)."
+)
+LAYERS = (
+    "The residual stream that answers are read from has a linear CKA with the ARM's of {each} "
+    "after the last layer; least alike it is after layer {least} (means over tasks and "
+    "{trainings}, n = {n})."
+)
+NO_LAYERS = fmt.Finding("Too few examples are solved by ARM and MDM to compare their layers.")
+
+
+def trainings(n: int) -> str:
+    """``1 training``, ``5 trainings``."""
+    return f"{n} training{'s' if n != 1 else ''}"
+
+
+def left_out(seeds: Sequence[int], followed: int) -> str:
+    """Which trainings the page follows, and which not.
+
+    Args:
+        seeds: those without a trajectory.
+        followed: number of those with one.
+    """
+    if not followed:
+        return NOTHING
+    names = f"seed{'s' if len(seeds) != 1 else ''} {listed([str(s) for s in seeds])}"
+    return FOLLOWED.format(n=trainings(followed)) + (LEFT_OUT.format(seeds=names) if seeds else "")
+
+
+def behaviour(table: pd.DataFrame, half: pd.DataFrame) -> fmt.Finding:
+    """When the MDM's accuracy is half of what it ends with, and where both end.
+
+    Args:
+        table: of :func:`trajectory.behaviour`.
+        half: ``seed, task, step``.
+    """
+    each = [
+        f"at step {count_text(part.step.round())} on {label(str(task))}"
+        for task, part in half.groupby("task", sort=False)
+    ]
+    ends = table.sort_values("step").groupby(["model", "task", "seed"], sort=False).tail(1)
+    said = WAYS.format(each=listed(each), end=_ends(ends[ends.model == "continued"]))
+    rows = [
+        {"model": label(str(model)), "task": label(str(task))}
+        | {"accuracy at the end (%), by training": ", ".join(_percent(x) for x in part.accuracy)}
+        for (model, task), part in ends.groupby(["model", "task"], sort=False)
+    ]
+    return fmt.Finding(said, pd.DataFrame(rows))
+
+
+def _ends(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return NO_CONTROL_END
+    means = rows.groupby("task", sort=False).accuracy.mean()
+    each = [f"{_percent(x)} % on {label(str(task))}" for task, x in means.items()]
+    return f"{listed(each)} at its end"
+
+
+def _percent(share: float) -> str:
+    return fmt.number(share, ".0f", 100)
+
+
+def similarity(table: pd.DataFrame) -> fmt.Finding:
+    """MDM and control at one distance.
+
+    Args:
+        table: of :func:`trajectory.at_the_controls_distance`.
+    """
+    known = table[table.mdm.notna()]
+    if known.empty:
+        return NO_DISTANCE
+    each = [
+        f"{fmt.number(row.mdm)} on {read_label(row.read)} (control {fmt.number(row.continued)})"
+        for row in known.itertuples()
+    ]
+    texts = {
+        "MDM": fmt.value("mdm"),
+        "continued ARM": fmt.value("continued"),
+        "difference [95 % over trainings]": fmt.span("difference", "+.2f"),
+        "trainings": lambda row: str(row.n),
+    }
+    shown = fmt.lines(known.assign(read=known["read"].map(read_label)), ["read"], texts)
+    return fmt.Finding(DISTANCE.format(each=listed(each), n=count_text(known.n)), shown)
+
+
+def signals(table: pd.DataFrame) -> fmt.Finding:
+    """Where cue and depth begin and end.
+
+    Args:
+        table: of :func:`trajectory.signals`.
+    """
+    parts = []
+    number = trainings(table.seed.nunique())
+    means = table.groupby(["what", "model", "step"], sort=False).value.mean()
+    for what in dict.fromkeys(table.what):
+        mdm = means[what]["mdm"]
+        control = means[what].get("continued")
+        end = (
+            "" if control is None else f" (the control ends at {_written(what, control.iloc[-1])})"
+        )
+        start, last = _written(what, mdm.iloc[0]), _written(what, mdm.iloc[-1])
+        if what == "cue":
+            lowest = _written(what, mdm.min())
+            parts.append(
+                CUE.format(start=start, lowest=lowest, end=last, control=end, trainings=number)
+            )
+        else:
+            parts.append(f"from {start} to {last} on {read_label(what)}{end}")
+    cue, depths = (
+        [p for p in parts if p.startswith(head)] for head in (CUE.partition("{")[0], "from ")
+    )
+    said = f"The mean depth of the circuit's sources goes {listed(depths)}." if depths else ""
+    return fmt.Finding(" ".join(filter(None, [*cue, said])))
+
+
+def _written(what: str, value: float) -> str:
+    return f"{_percent(value)} %" if what == "cue" else fmt.number(value)
+
+
+#: Curve → its name; depth is in the table only.
+NAMES = {
+    "displacement": "‖Δθ‖",
+    "listed": "the probability of the number that is left",
+    "own": "the circuit of {read}",
+    "depth": "the depth of {read}",
+}
+
+
+def half(table: pd.DataFrame, task: str) -> fmt.Finding:
+    """How far each curve has gone when half the accuracy is there.
+
+    Args:
+        table: of :func:`trajectory.halfway`.
+        task: the task whose accuracy it is.
+    """
+    rows = []
+    for (curve, name), part in table.groupby(["curve", "read"], sort=False):
+        named = NAMES[curve].format(read=read_label(name) if name else "")
+        known = part.share.dropna()
+        text = fmt.MISSING if known.empty else _range(known)
+        rows.append({"curve": named, "share of its way (%)": text, "trainings": str(len(known))})
+    shown = pd.DataFrame(rows)
+    depth = NAMES["depth"].partition("{")[0]
+    each = [
+        f"{row.curve} {row.text.replace(' [', ' % [')}"
+        for row in shown.set_axis(["curve", "text", "n"], axis=1).itertuples()
+        if row.text != fmt.MISSING and not row.curve.startswith(depth)
+    ]
+    number = trainings(table.seed.nunique())
+    return fmt.Finding(HALF.format(task=label(task), each=listed(each), trainings=number), shown)
+
+
+def _range(values: pd.Series) -> str:
+    ends = [_percent(x) for x in (values.mean(), values.min(), values.max())]
+    return f"{ends[0]} [{ends[1]}, {ends[2]}]"
+
+
+def layers(table: pd.DataFrame) -> fmt.Finding:
+    """How alike streams are after the last layer, and where least.
+
+    Args:
+        table: of :func:`trajectory.layers`.
+    """
+    if table.empty:
+        return NO_LAYERS
+    means = table.groupby(["model", "layer"], sort=False).cka.mean().unstack("layer")
+    each = [f"{fmt.number(row.iloc[-1])} in the {label(str(m))}" for m, row in means.iterrows()]
+    least = [
+        f"{int(np.nanargmin(row))} ({fmt.number(row.min())}) in the {label(str(m))}"
+        for m, row in means.iterrows()
+    ]
+    said = LAYERS.format(
+        each=listed(each),
+        least=listed(least),
+        trainings=trainings(table.seed.nunique()),
+        n=count_text(table.n),
+    )
+    rows = table.groupby(["task", "model", "layer"], sort=False).cka.agg(["mean", "min", "max"])
+    shown = fmt.grid(
+        rows.reset_index(),
+        ["task", "model"],
+        "layer",
+        lambda row: fmt.number(row["mean"]),
+    )
+    return fmt.Finding(said, shown)

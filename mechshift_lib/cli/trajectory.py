@@ -1,0 +1,56 @@
+"""``mechshift trajectory``: what the checkpoints of a post-training say, kept in their place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mechshift_lib.config import ROOT
+from mechshift_lib.errors import ConfigError, shown
+
+
+def trajectory(
+    pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="Only this training; give it again for more; none: all."),
+    ] = None,
+    checkout: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The checkout that was trained in, with its data/pairs, data/models and "
+            "results/training; by default this one.",
+        ),
+    ] = None,
+) -> None:
+    """Measure every checkpoint of a post-training and keep what it says in data/trajectories.
+
+    Checkpoints of the MDM and the control lie in results/training after a training, and are too
+    large for a repository. Of each, the accuracy on every task, the probability of the decisive
+    cue, the distance from the ARM and the scores of all edges (EAP-IG, by answer position) are
+    kept, with the hash of its weights, the recipe and the code's.
+
+    A checkpoint that was measured already isn't measured again; where some are missing, the others
+    are measured and one sentence says which.
+
+    Example: mechshift trajectory tiny-qwen --seed 0
+    """
+    from mechshift_lib.analyses.study import Study
+    from mechshift_lib.analyses.trajectory_files import write
+    from mechshift_lib.analyses.trajectory_points import Amount, measure_all
+
+    if checkout is not None and not checkout.is_dir():
+        raise ConfigError(f"There is no folder {shown(str(checkout))} that was trained in.")
+    root = ROOT if checkout is None else checkout.absolute()
+    study = Study.open(pair, root=root)
+    chosen = seed or study.pair.seeds
+    for number in chosen:
+        study.pair.model("arm", number)
+    amount = Amount()
+    for number in chosen:
+        found = measure_all(study, number, amount, progress=sys.stderr.isatty())
+        typer.echo(f"Wrote {write(study, number, found, amount)}")
