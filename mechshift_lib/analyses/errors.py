@@ -9,16 +9,18 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses import shift
 from mechshift_lib.analyses.scores import scores, scores_key
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison import published
+from mechshift_lib.comparison.noiseless import noiseless_cosine
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION
-from mechshift_lib.comparison.similarity import Measure, measures
+from mechshift_lib.comparison.similarity import corrected, top_jaccard
 from mechshift_lib.comparison.worlds import (
     NULLS,
     Drift,
     Real,
+    Similarity,
     Simulation,
     drift_of,
     error_rates,
@@ -27,14 +29,16 @@ from mechshift_lib.comparison.worlds import (
 )
 from mechshift_lib.errors import CircuitError
 
-ROOMS = ("comparison", "analyses/errors")
+ROOMS = ("comparison", "analyses/errors", "analyses/shift")
 TASKS = ("ioi", "countdown")
 MODELS = ("arm", "mdm", "continued")
 #: Similarities that a rule could be built on: the one that is used, and the paper's.
-COMPARED = ("cosine", "jaccard")
+COMPARED = ("noiseless", "jaccard")
+#: Halves over which the paper's is corrected in a simulated training.
+SPLITS = 4
 #: Trainings of a simulated study, and numbers of them for the curve of power.
 TRAININGS = 5
-CURVE = (3, 5, 8, 12)
+CURVE = (3, 5, 8)
 
 
 def usable(study: Study) -> list[int]:
@@ -43,7 +47,7 @@ def usable(study: Study) -> list[int]:
     """
     if "continued" not in study.pair.roles or not set(TASKS) <= set(study.pair.tasks):
         return []
-    return [s for s in study.pair.seeds if all(len(pool(study, t, s)) >= 4 for t in TASKS)]
+    return [s for s in shift.trainings(study, TASKS) if study.has("continued", s)]
 
 
 def obstacle(study: Study) -> str:
@@ -81,10 +85,9 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     """Error rates of the rule in every world.
 
     Returns:
-        ``rates``: one row per similarity and world, ``measure, world, true`` (is C1 true there?),
-        and the columns of :func:`mechshift_lib.comparison.worlds.error_rates`. ``power``: the
-        worlds with a planted shift again, for the similarity that is used and several numbers of
-        trainings.
+        ``rates``: one row per similarity and world, ``true`` (is C1 true there?) and the columns
+        of :func:`mechshift_lib.comparison.worlds.error_rates`. ``power``: the worlds with a planted
+        shift again, for the similarity that is used and several numbers of trainings.
     """
     seeds = usable(study)
     keys = {
@@ -103,55 +106,71 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
 
     def compute() -> dict[str, pd.DataFrame]:
         reals = _measured(study, seeds)
+        edges = scores(study, TASKS[0], "arm", seeds[0]).edges
+        # Components count from 0; embedding and logits are ends, too.
+        ends = (edges.source + 1, edges.reader + 1)
+        count = max(1, round(REFERENCE_FRACTION * len(edges)))
         local, planned = reals[: len(seeds)], reals[len(seeds) :]
-        first = scores(study, TASKS[0], "arm", seeds[0])
-        # Components count from 0; the embedding is a source, too.
-        sources = first.edges.source + 1
-        of = measures(max(1, round(REFERENCE_FRACTION * len(first.edges))))
-        return _simulated(
-            local, planned, sources, of, planted_effects(), study.budget.error_studies
-        )
+        effects, studies = planted_effects(), study.budget.error_studies
+        return simulated(local, planned, ends, count, effects, studies)
 
     return study.frames("errors", key, compute)
 
 
-def _simulated(
+def similarities(count: int) -> dict[str, Similarity]:
+    """What :data:`COMPARED` are, the paper's at ``count`` edges and corrected for noise."""
+
+    def overlap(a: np.ndarray, b: np.ndarray) -> float:
+        return corrected(a, b, partial(top_jaccard, count=count), splits=SPLITS).value
+
+    return {"noiseless": noiseless_cosine, "jaccard": overlap}
+
+
+def simulated(
     local: list[Real],
     planned: list[Real],
-    sources: np.ndarray,
-    of: Mapping[str, Measure],
+    ends: tuple[np.ndarray, np.ndarray],
+    count: int,
     effects: Mapping[str, float],
     studies: int,
 ) -> dict[str, pd.DataFrame]:
-    make = partial(Simulation, local, planned, sources)
-    paper = make(of["jaccard"])
-    control, mdm = paper.drifts()
+    """The tables of :func:`rates` from scores alone.
+
+    Args:
+        local: what was measured on IOI.
+        planned: what was measured on Countdown, in the same trainings.
+        ends: source and reader of every edge, counted from 0.
+        count: edges of the paper's circuit.
+        effects: shifts to plant (:func:`planted_effects`).
+        studies: simulated studies a world.
+    """
+    simulation = Simulation(local, planned, *ends, similarities(count), TRAININGS)
+    control, mdm = simulation.drifts()
     nulls = {str(w): drift_of(w, control, mdm, 0.0) for w in NULLS}
-    found = {name: planted_drift(paper, mdm, effect) for name, effect in effects.items()}
+    found = {name: planted_drift(simulation, "jaccard", mdm, x) for name, x in effects.items()}
     # Moves of the edges' own sizes may not be able to take as much of the overlap as was published.
     planted = {
         name: drift_of("planted", control, mdm, drift)
         for name, drift in found.items()
         if drift is not None
     }
-    worlds: dict[str, Drift] = {**nulls, **planted}
-    total = studies * (len(COMPARED) * len(worlds) + len(CURVE) * len(planted))
+    total = studies * (len(nulls) + len(planted))
     with tqdm(total=total, desc="simulated studies", unit="study") as bar:
 
-        def run(measure: str, drifts: Mapping[str, Drift], trainings: int) -> pd.DataFrame:
-            simulation = make(of[measure], seeds=trainings)
+        def run(worlds: Mapping[str, Drift], numbers: tuple[int, ...], true: bool) -> pd.DataFrame:
             rows = error_rates(
                 simulation,
-                drifts,
+                worlds,
                 studies=studies,
+                seeds=numbers,
                 seed=RESAMPLING_SEED,
                 progress=bar.update,
             )
-            frame = pd.DataFrame(rows)
-            frame.insert(0, "measure", measure)
-            frame.insert(2, "true", [world in planted for world in frame.world])
-            return frame
+            return pd.DataFrame(rows).assign(true=true)
 
-        rates = pd.concat([run(m, worlds, TRAININGS) for m in COMPARED], ignore_index=True)
-        power = [run(COMPARED[0], planted, n) for n in CURVE] if planted else [rates.iloc[:0]]
-        return {"rates": rates, "power": pd.concat(power, ignore_index=True)}
+        false = run(nulls, (TRAININGS,), true=False)
+        true = run(planted, CURVE, true=True) if planted else false.iloc[:0]
+    rates = pd.concat([false, true[true.seeds == TRAININGS]], ignore_index=True)
+    rates = rates.sort_values("measure", key=lambda m: m != COMPARED[0], kind="stable")
+    power = true[true.measure == COMPARED[0]]
+    return {"rates": rates.reset_index(drop=True), "power": power.reset_index(drop=True)}

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, circuits, overlap, scores
+from mechshift_lib.analyses import ablation, circuits, scores, shift
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.comparison.claims import CLAIMS, Claim, smallest_shift
+from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
+from mechshift_lib.comparison.over_seeds import FEWEST
 from mechshift_lib.comparison.verdicts import (
     Contrast,
     Unit,
@@ -45,6 +47,7 @@ CHAPTERS: dict[Claim, str] = {
 }
 #: What a pair without a control lacks.
 NO_CONTROL = "the continued ARM (the pair has none)"
+NO_MATCHED = "the MDM when it was as far from the ARM as the continued one (the pair has none)"
 
 
 def of(study: Study, claim: Claim) -> list[Verdict]:
@@ -81,54 +84,65 @@ def of_all(studies: Sequence[Study]) -> list[Verdict]:
 
 
 def _overlap(study: Study) -> list[Verdict]:
-    """C1: the overlap of IOI minus that of Countdown, and that beyond the control's."""
-    rows = overlap.at_reference(overlap.comparison_tables(study)["edges"])
-
-    def contrast(comparison: str, against: str) -> Contrast:
-        by = rows[rows.comparison == comparison].set_index("task")
-        ends = [_contrast(by.loc[task], "jaccard", "") for task in ("ioi", "countdown")]
-        return difference(ends[0], ends[1], against)
-
-    found = [contrast("arm-mdm", "Countdown's overlap of ARM and MDM")]
-    if "arm-continued" in set(rows.comparison):
-        control = contrast("arm-continued", "")
-        beyond = "the same difference between ARM and continued ARM"
-        found.append(difference(found[0], control, beyond))
-    else:
-        found.append(absent(NO_CONTROL))
-    measure = "overlap of the top 5 % of edges, IOI minus Countdown"
-    return [_judge(study, "C1", found, measure, "jaccard")]
+    """C1: likeness on IOI minus that on Countdown, beyond the control's, and no further away."""
+    tasks = (shift.LOCAL, shift.GLOBAL)
+    seeds = shift.trainings(study, tasks)
+    if not seeds:
+        why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of a task in common"
+        return [inapplicable("C1", study.pair.name, why, "behaviour")]
+    values = shift.differences(shift.likeness(study))
+    found = _over_trainings(values, len(seeds), "Countdown", "the same difference")
+    measure = "cosine of ARM and MDM without noise, IOI minus Countdown"
+    return [_judge(study, "C1", found, measure, "cosine")]
 
 
 def _depth(study: Study) -> list[Verdict]:
     """C2: how much earlier the MDM's sources lie, than the ARM's and than the control's."""
-    frames = overlap.comparison_tables(study)
-    shift, depth = (
-        rows[(rows.end == "source") & (rows.edges == overlap.TOP)]
-        for rows in (frames["shift"], frames["depth"])
-    )
     made = []
-    for task in scores.studied_tasks(study):
-        if TASKS[task].regime != "global":
+    for task in study.pair.tasks:
+        seeds = shift.trainings(study, [task])
+        if TASKS[task].regime != "global" or not seeds:
             continue
-        floor = depth[(depth.task == task) & (depth.circuit == "arm")].depth.iloc[0]
-        if floor < smallest_shift():
+        table = shift.depths(study)
+        if not shift.room(table, task, margin("C2")):
             why = (
                 "the ARM's own sources lie too near to the embedding for a shift that would matter"
             )
             made.append(inapplicable("C2", study.pair.name, why, "overlap", task))
             continue
-        bases = shift[(shift.circuit == "mdm") & (shift.task == task)].set_index("base")
-        found = [
-            _contrast(bases.loc[base], "shift", against, sign=-1)
-            if base in bases.index
-            else absent(NO_CONTROL)
-            for base, against in (("arm", "the ARM"), ("continued", "the continued ARM"))
-        ]
-        measure = "mean depth of sources by which the MDM lies earlier"
+        found = _over_trainings(
+            shift.earlier(table, task), len(seeds), "the ARM", "how much earlier"
+        )
+        measure = "mean depth of sources but the embedding by which the MDM lies earlier"
         made.append(_judge(study, "C2", found, measure, "depth", task))
     why = "ARM and MDM don't both solve a global task"
     return made or [inapplicable("C2", study.pair.name, why, "behaviour")]
+
+
+def _over_trainings(values: pd.DataFrame, n: int, base: str, what: str) -> list[Contrast]:
+    """The three contrasts of a claim over trainings, and what is missing.
+
+    Args:
+        values: one number a training and circuit.
+        n: trainings.
+        base: what the MDM's number is held against, in words.
+        what: what the control's number is, in words.
+    """
+    found = shift.over_trainings(values)
+    # What is as far as the control can't be without one.
+    matched = NO_MATCHED if "mdm-continued" in found else NO_CONTROL
+    against = {
+        "mdm": (base, ""),
+        "mdm-continued": (f"{what} of the continued ARM", NO_CONTROL),
+        "matched-continued": (f"{what} of the continued ARM, the MDM no further away", matched),
+    }
+    made = [
+        replace(found[name], against=said) if name in found else absent(lacking)
+        for name, (said, lacking) in against.items()
+    ]
+    if n < FEWEST:
+        made.append(absent(f"intervals over trainings ({n} of at least {FEWEST})"))
+    return made
 
 
 def _steps(study: Study) -> list[Verdict]:

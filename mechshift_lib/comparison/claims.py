@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
 from typing import Literal, get_args
-
-from mechshift_lib.comparison import published
-from mechshift_lib.config import ROOT
 
 Claim = Literal["C1", "C2", "C3", "C4", "C5", "C6", "C7"]
 CLAIMS: tuple[Claim, ...] = get_args(Claim)
@@ -22,38 +17,16 @@ SAID: dict[Claim, str] = {
     "C6": "ablating early structures hurts the MDM on Countdown more than controls do",
     "C7": "the earlier circuits of C2 hold under other prompts, circuit sizes and steps",
 }
-#: Part of the smaller published effect that is the smallest effect to matter.
-SHARE = 0.25
+#: The smallest effect that matters, in the claim's unit; 0 where only an effect of the other sign
+#: is held against a claim. Both are judgements: published sizes are of other estimands (Jaccard
+#: indices; means over 30 edges that weigh the same) and can't be carried over.
+MARGINS: dict[Claim, float] = {"C1": 0.05, "C2": 0.05}
 
 
-@lru_cache
-def smallest_shift(root: Path = ROOT) -> float:
-    """The shift of source depth that would matter, in layers / number of layers.
-
-    :data:`SHARE` of the smaller shift of the two published families on Countdown. It is of
-    unweighted means over 30 edges, so it is no margin for a mean weighted by score: it only says
-    whether a circuit lies deep enough to be able to shift at all.
-    """
-    table = published.top_edge_depth(published.read_table("top_edges", root))
-    rows = table[table.task == "countdown"].pivot(
-        index="series", columns="role", values="source_depth"
-    )
-    return SHARE * float((rows.arm - rows.mdm).min())
-
-
-@lru_cache
-def margin(claim: Claim, root: Path = ROOT) -> float:
+def margin(claim: Claim) -> float:
     """The smallest effect that matters, in the claim's unit: below it, a claim isn't reproduced.
 
-    C1: :data:`SHARE` of the smaller published difference of overlaps (Jaccard index) between IOI
-    and Countdown. Everything else: 0. For C2 the published depths are means over 30 edges that
-    weigh the same, ours are weighted by score over many more; a size of the one is no size of the
-    other, so only an effect of the other sign is held against the claim.
+    C1: five hundredths of a cosine. C2: a twentieth of the model's depth, which is also how deep
+    a circuit must lie at least to have room for a shift.
     """
-    if claim != "C1":
-        return 0.0
-    overlaps = published.overlap_table(
-        published.read_table("overlap", root), published.read_table("top_edges", root)
-    )
-    rows = overlaps.pivot(index="series", columns="task", values="top1000")
-    return SHARE * float((rows.ioi - rows.countdown).min())
+    return MARGINS.get(claim, 0.0)

@@ -16,8 +16,14 @@ from scipy.stats import t as student
 
 from mechshift_lib.comparison.verdicts import Contrast
 
+#: Trainings without which there is no interval: two always agree or always differ.
+FEWEST = 3
+#: Coverage of intervals over trainings. At 95 % more than one verdict in twenty can be false: a few
+#: trainings, whose differences are skewed, are no normal sample.
+LEVEL = 0.98
 
-def contrast_over_seeds(values: Sequence[float], against: str, level: float = 0.95) -> Contrast:
+
+def contrast_over_seeds(values: Sequence[float], against: str, level: float = LEVEL) -> Contrast:
     """Mean of one number a training, with its t interval.
 
     Args:
@@ -26,14 +32,17 @@ def contrast_over_seeds(values: Sequence[float], against: str, level: float = 0.
         level: coverage of the interval.
 
     Returns:
-        ``n`` is the number of seeds; with fewer than 2 there is no interval (NaN).
+        ``n`` is the number of seeds; with fewer than :data:`FEWEST` there is no interval (NaN).
+        A seed without a value (NaN) is left out.
     """
     x = np.asarray(values, dtype=np.float64)
+    x = x[~np.isnan(x)]
     mean = float(x.mean()) if len(x) else float("nan")
-    if len(x) < 2:
-        return Contrast(against, mean, float("nan"), float("nan"), len(x))
+    if len(x) < FEWEST:
+        return Contrast(against, mean, float("nan"), float("nan"), len(x), "trainings")
     half = float(student.ppf(0.5 + level / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
-    return Contrast(against, mean, mean - half, mean + half, len(x))
+    ends = (mean - half, mean + half)
+    return Contrast(against, mean, *ends, len(x), "trainings", (1 - level) / 2, len(x) - 1)
 
 
 def sign_flip(values: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """When a claim counts as reproduced: the one rule, and the only place where a claim is decided.
 
 A claim on a pair is one or several **contrasts**: numbers that are positive where the claim is
-right, each with a 95 % interval, each against one yardstick (another task, the ARM, the control,
+right, each with an interval, each against one yardstick (another task, the ARM, the control,
 random sets). The claim says that all of them are positive. With ``k`` contrasts it is
 
 - *reproduced* if every interval lies above 0 and none rules out the margin;
@@ -16,7 +16,8 @@ lost to: such a claim is at best undecided. A claim that a pair can't be asked *
 (:func:`inapplicable`), and one that nobody has asked is *not measured* (:func:`unmeasured`): for
 want of evidence nothing is ever "not reproduced".
 
-The margin is the smallest effect that would matter (:func:`claims.margin`).
+The margin is the smallest effect that would matter (:func:`claims.margin`). Intervals are of 95 %
+over examples and of 98 % over trainings (:mod:`mechshift_lib.comparison.over_seeds`).
 
 Error rates, if intervals cover as they say: a claim with one effect at 0 or below is called
 reproduced in at most 2.5 % of samples, and one with an effect at 0 or above reversed (an
@@ -31,7 +32,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from scipy.stats import norm
+from scipy.stats import t as student
 
 from mechshift_lib.comparison import claims
 from mechshift_lib.comparison.claims import Claim
@@ -42,7 +43,7 @@ Outcome = Literal[
 ]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 #: What an effect is a fraction of: a Jaccard index, the model's layers, tokens or components.
-Unit = Literal["jaccard", "depth", "accuracy", "components"]
+Unit = Literal["cosine", "depth", "accuracy", "components"]
 
 #: One-sided error rate of either mistake.
 ERROR = 0.025
@@ -55,9 +56,12 @@ class Contrast:
     Attributes:
         against: what it is held against, in words that end "… against …".
         effect: the estimate, as a fraction of the claim's unit; NaN where there is none.
-        low: lower end of its 95 % interval; NaN where there is none.
+        low: lower end of its interval; NaN where there is none.
         high: upper end.
-        n: examples that it is over (the smaller number where it compares tasks).
+        n: units that it is over (the smaller number where it compares tasks).
+        of: what the units are, ``examples`` or ``trainings``.
+        error: share of samples in which an end of the interval lies beyond the truth.
+        freedom: degrees of freedom of the interval, where it is Student's.
     """
 
     against: str
@@ -65,6 +69,9 @@ class Contrast:
     low: float
     high: float
     n: int
+    of: str = "examples"
+    error: float = ERROR
+    freedom: float = math.inf
 
     @property
     def known(self) -> bool:
@@ -89,14 +96,15 @@ class Verdict:
         measure: what the effect is, in words.
         unit: what it is a fraction of; None without contrasts.
         effect: effect of the contrast that decides, the least favourable one; NaN without any.
-        low: lower end of its 95 % interval.
+        low: lower end of its interval.
         high: upper end.
         yardstick: what it is held against.
         missing: the yardsticks that the pair lacks, the precondition that fails, or what was not
             measured.
         contrasts: number of contrasts that have to hold.
-        n: examples.
+        n: units that the effect is over.
         page: the chapter that shows it.
+        of: what the units are, ``examples`` or ``trainings``.
     """
 
     claim: Claim
@@ -113,6 +121,7 @@ class Verdict:
     contrasts: int
     n: int
     page: str
+    of: str = "examples"
 
 
 def decide(contrasts: Sequence[Contrast], margin: float = 0.0) -> Outcome:
@@ -136,8 +145,8 @@ def decide(contrasts: Sequence[Contrast], margin: float = 0.0) -> Outcome:
 
 def _upper(contrast: Contrast, k: int) -> float:
     """Upper end of the interval, widened so that all ``k`` hold at once (Bonferroni)."""
-    wider = norm.ppf(1 - ERROR / k) / norm.ppf(1 - ERROR)
-    return float(contrast.effect + (contrast.high - contrast.effect) * wider)
+    wider, usual = student.ppf([1 - contrast.error / k, 1 - contrast.error], contrast.freedom)
+    return float(contrast.effect + (contrast.high - contrast.effect) * wider / usual)
 
 
 def judge(
@@ -179,10 +188,11 @@ def judge(
         low=worst.low,
         high=worst.high,
         yardstick=worst.against,
-        missing="; ".join(c.against for c in contrasts if math.isnan(c.effect)),
+        missing="; ".join(dict.fromkeys(c.against for c in contrasts if math.isnan(c.effect))),
         contrasts=len(contrasts),
         n=worst.n,
         page=page,
+        of=worst.of,
     )
 
 

@@ -5,13 +5,24 @@ seed, task and model. True scores of an ARM are their mean; those of the other m
 from them by a drift that the world prescribes. Examples are drawn anew with the covariance that
 the real ones have, the same draw for all models of a seed, as examples are really shared.
 
-A drift is **wild**: each edge moves by its really measured move (MDM or control against ARM)
-times an independent normal number, scaled to a share of the ARM's norm. It so keeps the size that
-moves of strong and of weak edges really have, and no direction.
+A drift has a relative size r, which is what C1 is about: where it is the same on both tasks, C1 is
+false. Every edge moves by r times its score times a number of mean 0 and variance 1, its own or
+one that all edges of a source or of a reader share; or (``measured``) by the really measured move
+times such a number, scaled to r in the norm of :mod:`mechshift_lib.comparison.noiseless`. The
+latter can also make edges strong that were weak.
+
+The rule for C1. In each training the noiseless cosine of a model's circuit with the ARM's on IOI
+minus that on Countdown: of the MDM; of the MDM minus the same of the control; and where a pair has
+it, of the MDM at the step where it had moved as far as the control, minus the same of the control.
+Over trainings, at least three: the mean and Student's interval of each, at 98 %, as 95 % isn't
+enough for a few trainings whose differences are skewed. C1 is reproduced if all intervals lie above
+0 (:func:`mechshift_lib.comparison.verdicts.decide`). Here without the contrast of the matched MDM,
+which can only make false verdicts rarer.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -20,16 +31,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechshift_lib.comparison import claims
+from mechshift_lib.comparison.noiseless import noiseless_cosine, product, weights
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
-from mechshift_lib.comparison.similarity import Corrected, Measure
 from mechshift_lib.comparison.verdicts import Outcome, decide
 from mechshift_lib.errors import CircuitError
 
 Array = NDArray[np.float64]
-World = Literal["no drift", "alike", "more everywhere", "shared by source", "planted"]
+#: Two circuits' scores ``[n_example, n_edges]`` -> their similarity without noise.
+Similarity = Callable[[Array, Array], float]
+Shared = Literal["edge", "source", "reader", "measured"]
+World = Literal[
+    "no drift",
+    "alike",
+    "more everywhere",
+    "shared by source",
+    "shared by reader",
+    "heavy tails",
+    "uneven trainings",
+    "sizes as measured",
+    "planted",
+]
 WORLDS: tuple[World, ...] = get_args(World)
 #: Worlds in which C1 is false: the MDM's drift, relative to its scores, is the same on both tasks.
 NULLS: tuple[World, ...] = WORLDS[:-1]
+#: Degrees of freedom of the heavy-tailed moves: the fewest with which they have a variance.
+TAILS = 3
+#: Standard deviation of the logarithm of a drift over uneven trainings.
+UNEVEN = 0.4
+#: Examples of a simulated training, or as many as were measured where they are fewer: more cost
+#: time and make every error rarer.
+EXAMPLES = 30
+#: Largest drift that is simulated: there the cosine is 0.2.
+LARGEST = 5.0
 
 
 @dataclass(frozen=True)
@@ -49,19 +82,23 @@ class Real:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far models move in a world, as shares of the norm of the ARM's mean scores.
+    """How far models move in a world, relative to the ARM's mean scores.
 
     Attributes:
         control: of the control on either task.
         local: of the MDM on the local task.
         planned: of the MDM on the global task.
-        by_source: edges of one source move by the same normal number.
+        shared: what moves by one number together.
+        heavy: moves have tails of Student's t with :data:`TAILS` degrees of freedom.
+        uneven: drifts differ by task and training, with the mean as given.
     """
 
     control: float
     local: float
     planned: float
-    by_source: bool = False
+    shared: Shared = "edge"
+    heavy: bool = False
+    uneven: bool = False
 
 
 def drift_of(world: World, control: float, mdm: float, planted: float) -> Drift:
@@ -77,27 +114,62 @@ def drift_of(world: World, control: float, mdm: float, planted: float) -> Drift:
         "no drift": Drift(0.0, 0.0, 0.0),
         "alike": Drift(control, control, control),
         "more everywhere": Drift(control, mdm, mdm),
-        "shared by source": Drift(control, mdm, mdm, by_source=True),
-        "planted": Drift(control, mdm, planted),
+        "shared by source": Drift(control, mdm, mdm, shared="source"),
+        "shared by reader": Drift(control, mdm, mdm, shared="reader"),
+        "heavy tails": Drift(control, mdm, mdm, heavy=True),
+        "uneven trainings": Drift(control, mdm, mdm, uneven=True),
+        "sizes as measured": Drift(control, mdm, mdm, shared="measured"),
+        "planted": Drift(control, mdm, planted, shared="measured"),
     }[world]
 
 
 def true_drift(arm: NDArray[np.floating], other: NDArray[np.floating]) -> float:
-    """Size of the move between two models' mean scores, with the examples' noise taken off.
+    """Relative size of the move between two models' mean scores, without noise and scale.
 
-    ‖d‖² of the estimated move d is too large by the trace of its covariance; likewise for the
-    ARM's own norm, of which the move is a share.
+    Raises:
+        CircuitError: one of the two is noise only.
+    """
+    cosine = noiseless_cosine(arm, other)
+    if math.isnan(cosine):
+        raise CircuitError("These scores are noise only: more examples are needed.")
+    return _drift(cosine)
+
+
+def _drift(cosine: float) -> float:
+    """A move of relative size r that has no direction leaves a cosine of 1 / √(1 + r²)."""
+    least = 1 / np.sqrt(1 + LARGEST**2)
+    return float(np.sqrt(min(max(cosine, least), 1.0) ** -2 - 1))
+
+
+class _Drawn:
+    """What simulated trainings are drawn from: one real training on one task.
+
+    Attributes:
+        mean: the ARM's mean scores, ``[n_edges]``.
+        moves: size of the really measured move of MDM and control, ``[2, n_edges]``.
+        norm: size of a measured move that is as large as the ARM's scores, for each, ``[2]``.
+        noise: scores of ARM, MDM and control without their means, side by side,
+            ``[n_example, 3 * n_edges]``.
     """
 
-    def square(x: Array) -> float:
-        mean, n = x.mean(0), len(x)
-        return float(mean @ mean - x.var(0, ddof=1).sum() / n)
+    def __init__(self, real: Real) -> None:
+        scores = [np.asarray(x, dtype=np.float64) for x in (real.arm, real.mdm, real.control)]
+        means = [x.mean(0) for x in scores]
+        weight = weights(scores[0])
+        self.mean = means[0]
+        self.moves = np.abs(np.stack(means[1:]) - self.mean)
+        own = max(product(scores[0], scores[0], weight), 0.0)
+        self.norm = np.sqrt(own / np.maximum(self.moves**2 @ weight, np.finfo(float).tiny))
+        # Single precision halves the time of a draw; the noise needs no more.
+        centred = [x - m for x, m in zip(scores, means, strict=True)]
+        self.noise = np.concatenate(centred, axis=1).astype(np.float32)
 
-    a, b = np.asarray(arm, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    norm = square(a)
-    if norm <= 0:
-        raise CircuitError("These scores are noise only: more examples are needed.")
-    return float(np.sqrt(max(0.0, square(b - a)) / norm))
+    def draw(self, rng: np.random.Generator) -> Array:
+        """Noise of new examples with the real covariance, ``[3, n_example, n_edges]``."""
+        n = len(self.noise)
+        numbers = rng.standard_normal((min(n, EXAMPLES), n), dtype=np.float32) / np.sqrt(n - 1)
+        drawn = numbers.astype(np.float32) @ self.noise
+        return np.stack(np.split(drawn, 3, axis=1)).astype(np.float64)
 
 
 class Simulation:
@@ -108,89 +180,80 @@ class Simulation:
         local: Sequence[Real],
         planned: Sequence[Real],
         sources: NDArray[np.int64],
-        measure: Measure,
-        *,
+        readers: NDArray[np.int64],
+        similarities: Mapping[str, Similarity],
         seeds: int = 5,
-        splits: int = 8,
     ) -> None:
         """Prepare.
 
         Args:
             local: what was measured on the local task, one training each.
             planned: on the global task, the same trainings.
-            sources: source of every edge, ``[n_edges]``.
-            measure: similarity that is corrected for noise.
+            sources: source of every edge, counted from 0, ``[n_edges]``.
+            readers: reader of every edge, counted from 0, ``[n_edges]``.
+            similarities: of two circuits, by name.
             seeds: trainings of a simulated study, each drawn from a random real one.
-            splits: random halves of the examples.
 
         Raises:
             CircuitError: there is no training, or the tasks have different ones.
         """
         if not local or len(local) != len(planned):
             raise CircuitError("A simulation needs the same trainings of both tasks, at least one.")
-        self.tasks = (list(local), list(planned))
-        self.sources, self.measure = sources, measure
-        self.seeds, self.splits = seeds, splits
+        self.tasks = ([_Drawn(x) for x in local], [_Drawn(x) for x in planned])
+        self.real = list(local)
+        self.ends = {"source": sources, "reader": readers}
+        self.similarities, self.seeds = dict(similarities), seeds
 
     def drifts(self) -> tuple[float, float]:
-        """Drifts of control and MDM on the local task, the mean over the real trainings."""
-        both = [(true_drift(r.arm, r.control), true_drift(r.arm, r.mdm)) for r in self.tasks[0]]
+        """Drifts of control and MDM on the local task: of the mean cosine."""
+        both = [
+            (noiseless_cosine(r.arm, r.control), noiseless_cosine(r.arm, r.mdm)) for r in self.real
+        ]
         control, mdm = np.mean(both, axis=0)
-        return float(control), float(mdm)
+        return _drift(float(control)), _drift(float(mdm))
 
-    def overlaps(self, drift: Drift, rng: np.random.Generator) -> Array:
-        """Corrected similarities of one simulated study: ``[seed, task, (mdm, control)]``."""
-        found = np.empty((self.seeds, 2, 2))
-        for s in range(self.seeds):
+    def overlaps(
+        self, drift: Drift, rng: np.random.Generator, seeds: int | None = None
+    ) -> dict[str, Array]:
+        """Similarities of one simulated study by name, each ``[seed, task, (mdm, control)]``."""
+        seeds = self.seeds if seeds is None else seeds
+        found = {name: np.empty((seeds, 2, 2)) for name in self.similarities}
+        for s in range(seeds):
             which = int(rng.integers(len(self.tasks[0])))
             for t, reals in enumerate(self.tasks):
                 size = drift.planned if t else drift.local
-                found[s, t] = self._training(reals[which], size, drift, rng)
+                arm, *others = self._training(reals[which], size, drift, rng)
+                for name, similarity in self.similarities.items():
+                    found[name][s, t] = [similarity(arm, other) for other in others]
         return found
 
     def _training(
-        self, real: Real, size: float, drift: Drift, rng: np.random.Generator
-    ) -> tuple[float, float]:
-        arm, n = np.asarray(real.arm, dtype=np.float64), len(real.arm)
-        mean = arm.mean(0)
-        draw = rng.standard_normal((n, n)) / np.sqrt(n - 1)
-        noise = [draw @ (np.asarray(x) - x.mean(0)) for x in (arm, real.mdm, real.control)]
-        moves = [
-            self._move(mean, x.mean(0) - mean, share, drift.by_source, rng)
-            for x, share in ((real.mdm, size), (real.control, drift.control))
-        ]
-        return self._against(
-            mean + noise[0], [mean + m + e for m, e in zip(moves, noise[1:], strict=True)], rng
-        )
+        self, real: _Drawn, size: float, drift: Drift, rng: np.random.Generator
+    ) -> tuple[Array, Array, Array]:
+        """Scores of ARM, MDM and control, each ``[n_example, n_edges]``."""
+        arm, mdm, control = real.mean + real.draw(rng)
+        mdm += self._move(real, 0, size, drift, rng)
+        control += self._move(real, 1, drift.control, drift, rng)
+        return arm, mdm, control
 
     def _move(
-        self, mean: Array, real: Array, share: float, by_source: bool, rng: np.random.Generator
+        self, real: _Drawn, model: int, r: float, drift: Drift, rng: np.random.Generator
     ) -> Array:
-        """A wild move of norm ``share`` of the mean's."""
-        if share == 0.0:
-            return np.zeros_like(mean)
-        if by_source:
-            move = mean * rng.standard_normal(int(self.sources.max()) + 1)[self.sources]
-        else:
-            move = np.abs(real) * rng.standard_normal(len(mean))
-        return np.asarray(share * np.linalg.norm(mean) / np.linalg.norm(move) * move)
+        """A move of relative size ``r`` from the ARM's mean scores, ``[n_edges]``.
 
-    def _against(
-        self, arm: Array, others: Sequence[Array], rng: np.random.Generator
-    ) -> tuple[float, float]:
-        """Corrected similarity of the ARM with each other model, over shared random halves."""
-        n = len(arm)
-        order = rng.permuted(np.tile(np.arange(n), (self.splits, 1)), axis=1)
-        weights = np.zeros((2, self.splits, n))
-        for half, rows in enumerate((order[:, : n // 2], order[:, n // 2 : 2 * (n // 2)])):
-            np.put_along_axis(weights[half], rows, 2 / (2 * (n // 2)), axis=1)
-        (a1, a2), *rest = [weights @ x for x in (arm, *others)]
-        own = float(self.measure(a1, a2).mean())
-        found = []
-        for b1, b2 in rest:
-            between = float(self.measure(a1, b2).mean() + self.measure(a2, b1).mean()) / 2
-            found.append(Corrected(between, own, float(self.measure(b1, b2).mean())).value)
-        return found[0], found[1]
+        ``model`` is 0 for the MDM's really measured moves and 1 for the control's.
+        """
+        if drift.uneven:
+            r *= float(np.exp(UNEVEN * rng.standard_normal() - UNEVEN**2 / 2))
+        ends = self.ends.get(drift.shared, np.arange(len(real.mean)))
+        size = int(ends.max()) + 1
+        if drift.heavy:
+            numbers = rng.standard_t(TAILS, size) / np.sqrt(TAILS / (TAILS - 2))
+        else:
+            numbers = rng.standard_normal(size)
+        if drift.shared == "measured":
+            return np.asarray(r * real.norm[model] * real.moves[model] * numbers)
+        return np.asarray(r * real.mean * numbers[ends])
 
 
 def contrasts(overlaps: Array) -> tuple[Array, Array]:
@@ -208,31 +271,32 @@ def judged(overlaps: Array) -> Outcome:
 
 
 def planted_drift(
-    simulation: Simulation, mdm: float, effect: float, *, draws: int = 12, seed: int = 0
+    simulation: Simulation, measure: str, mdm: float, effect: float, draws: int = 6, seed: int = 0
 ) -> float | None:
-    """Drift on the global task at which its corrected similarity is ``effect`` lower.
+    """Drift on the global task at which its similarity is ``effect`` lower.
 
     Args:
-        simulation: data and the similarity that the effect is of.
+        simulation: data and similarities.
+        measure: name of the similarity that the effect is of.
         mdm: drift of the MDM on the local task.
-        effect: corrected similarity of the local task minus that of the global one.
+        effect: similarity of the local task minus that of the global one.
         draws: simulated studies that are averaged at each drift that is tried.
         seed: seed of the draws.
 
     Returns:
-        None where no drift up to ten times the ARM's norm does that.
+        None where no drift up to :data:`LARGEST` does that.
     """
 
     def lower(planned: float) -> float:
         rng = np.random.default_rng(seed)
-        drift = Drift(0.0, mdm, planned)
-        found = [contrasts(simulation.overlaps(drift, rng))[0].mean() for _ in range(draws)]
-        return float(np.mean(found))
+        drift = Drift(0.0, mdm, planned, shared="measured")
+        found = [simulation.overlaps(drift, rng)[measure] for _ in range(draws)]
+        return float(np.mean([contrasts(one)[0].mean() for one in found]))
 
-    low, high = 0.0, 10.0
+    low, high = 0.0, LARGEST
     if lower(high) < effect:
         return None
-    for _ in range(9):
+    for _ in range(7):
         middle = (low + high) / 2
         low, high = (middle, high) if lower(middle) < effect else (low, middle)
     return (low + high) / 2
@@ -243,40 +307,53 @@ def error_rates(
     drifts: Mapping[str, Drift],
     *,
     studies: int,
+    seeds: Sequence[int] = (5,),
     seed: int = 0,
     progress: Callable[[], object] | None = None,
 ) -> list[dict[str, float | str | int]]:
     """How often each world ends in each verdict.
 
     Args:
-        simulation: data and rule.
+        simulation: data and similarities.
         drifts: name of a world -> how far models move in it (:func:`drift_of`).
         studies: simulated studies a world.
+        seeds: numbers of trainings that a study is judged by, the first ones of the largest.
         seed: seed of the draws.
         progress: called after every study.
 
     Returns:
-        One row a world: ``world``, a count of studies for each of ``reproduced, "not reproduced",
-        undecided, reversed``, ``control, local, planned`` (drifts), ``effect`` (mean of the first
-        contrast), ``studies, seeds``.
+        One row a similarity, world and number of trainings: ``measure, world, seeds``, a count of
+        studies for each of ``reproduced, "not reproduced", undecided, reversed``, ``control, local,
+        planned`` (drifts), ``effect`` (mean of the first contrast), ``studies``.
     """
     rows: list[dict[str, float | str | int]] = []
     for number, (world, drift) in enumerate(drifts.items()):
         rng = np.random.default_rng([seed, number])
-        effects: list[float] = []
-        outcomes: list[str] = []
+        drawn: list[dict[str, Array]] = []
         for _ in range(studies):
-            found = simulation.overlaps(drift, rng)
-            outcomes.append(judged(found))
-            effects.append(float(contrasts(found)[0].mean()))
+            drawn.append(simulation.overlaps(drift, rng, max(seeds)))
             if progress is not None:
                 progress()
-        kinds = ("reproduced", "not reproduced", "undecided", "reversed")
-        rows.append(
-            {"world": world}
-            | {kind: outcomes.count(kind) for kind in kinds}
-            | {"control": drift.control, "local": drift.local, "planned": drift.planned}
-            | {"effect": float(np.mean(effects))}
-            | {"studies": studies, "seeds": simulation.seeds}
-        )
+        for measure in simulation.similarities:
+            for n in seeds:
+                found = [one[measure][:n] for one in drawn]
+                outcomes = [judged(one) for one in found]
+                counts: dict[str, int] = {kind: outcomes.count(kind) for kind in KINDS}
+                effect = float(np.mean([contrasts(one)[0].mean() for one in found]))
+                row: dict[str, float | str | int] = {
+                    "measure": measure,
+                    "world": world,
+                    "seeds": n,
+                    "studies": studies,
+                    "control": drift.control,
+                    "local": drift.local,
+                    "planned": drift.planned,
+                    "effect": effect,
+                    **counts,
+                }
+                rows.append(row)
     return rows
+
+
+#: Outcomes that a simulated study can have.
+KINDS: tuple[Outcome, ...] = ("reproduced", "not reproduced", "undecided", "reversed")

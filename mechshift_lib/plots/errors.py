@@ -18,8 +18,8 @@ from mechshift_lib.plots.theme import (
     theme,
 )
 
-COLORS = {"cosine": BLUE, "jaccard": ORANGE}
-MARKS = {"cosine": "o", "jaccard": "s"}
+COLORS = {"noiseless": BLUE, "jaccard": ORANGE}
+MARKS = {"noiseless": "o", "jaccard": "s"}
 
 
 def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
@@ -31,7 +31,7 @@ def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
     """
     with theme():
         worlds = present(table.world, ())
-        kinds = present(table.measure, ("cosine", "jaccard"))
+        kinds = present(table.measure, ("noiseless", "jaccard"))
         fig = figure(0.7 + 0.42 * len(worlds))
         ax = fig.subplots()
         for i, kind in enumerate(kinds):

@@ -118,6 +118,8 @@ LABELS = {
     "exact-halves": "exact, halves",
     "pearson": "Pearson",
     "spearman": "Spearman",
+    "noiseless": "cosine without noise",
+    "jaccard": "Jaccard index without noise",
     "recall-0.01": "recall of top 1 %",
     "recall-0.05": "recall of top 5 %",
     "recall-0.2": "recall of top 20 %",

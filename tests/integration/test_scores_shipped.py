@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from mechshift_lib.analyses import Study, scores, shipped
 from mechshift_lib.circuits.attribution.exact import exact_scores
+from mechshift_lib.cli import app
 from mechshift_lib.config import load_pair, pair_names
 from mechshift_lib.errors import ResultError
 from mechshift_lib.results.store import Store
@@ -96,3 +98,24 @@ def test_shipped_scores_are_what_exact_patching_gives(name, seed, task, circuit,
     )
     effect = found.metric_clean - found.metric_corrupted
     np.testing.assert_allclose(effect, kept["items"].effect[chosen], rtol=1e-3, atol=1e-3)
+
+
+def test_ship_keeps_what_is_wanted_once_and_names_what_is_unknown(study, monkeypatch):
+    monkeypatch.setattr(Study, "open", lambda _name: study)
+    command = ["ship", "toy", "--seed", "0", "--circuit", "continued"]
+    found = CliRunner().invoke(app, command)
+    assert found.exit_code == 0, found.output
+    assert "2 circuits of toy are in data/scores" in found.output
+    assert all(
+        shipped.path_of(study, task, "continued", 0).is_file() for task in ("ioi", "countdown")
+    )
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(scores, "attribute", refuse)
+    assert CliRunner().invoke(app, command).exit_code == 0
+    for wrong, sentence in ((["--circuit", "best"], "Unknown circuit"), (["--seed", "7"], "seed")):
+        told = CliRunner().invoke(app, ["ship", "toy", *wrong])
+        assert told.exit_code == 2
+        assert sentence in told.output

@@ -8,11 +8,10 @@ import pytest
 
 from mechshift_lib.analyses import errors
 from mechshift_lib.analyses.words import errors as words
-from mechshift_lib.comparison.similarity import measures
 from mechshift_lib.comparison.worlds import NULLS, Real
 from mechshift_lib.plots.errors import plot_rates
 
-EFFECTS = {"a small shift": 0.1, "a large shift": 0.3}
+EFFECTS = {"a small shift": 0.05, "a large shift": 0.15}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +27,8 @@ def simulated() -> dict[str, pd.DataFrame]:
         ]
         return Real(*scores)
 
-    sources = np.arange(120) % 8
-    return errors._simulated([real(0.5)], [real(1.0)], sources, measures(12), EFFECTS, 12)
+    ends = (np.arange(120) % 8, np.arange(120) // 8)
+    return errors.simulated([real(0.5)], [real(1.0)], ends, 12, EFFECTS, 12)
 
 
 def test_every_world_is_judged_by_both_similarities(simulated: dict[str, pd.DataFrame]) -> None:
@@ -37,11 +36,11 @@ def test_every_world_is_judged_by_both_similarities(simulated: dict[str, pd.Data
     assert rates.groupby("measure").world.apply(list).to_dict() == {
         name: [*NULLS, *EFFECTS] for name in errors.COMPARED
     }
-    assert rates.true.tolist() == 2 * [False, False, False, False, True, True]
+    assert rates.true.tolist() == 2 * [*len(NULLS) * [False], True, True]
     kinds = rates[["reproduced", "not reproduced", "undecided", "reversed"]]
     assert (kinds.sum(axis=1) == 12).all()
     assert simulated["power"].seeds.unique().tolist() == list(errors.CURVE)
-    by = rates[rates.measure == "cosine"].set_index("world")
+    by = rates[rates.measure == "noiseless"].set_index("world")
     assert by.planned["a small shift"] < by.planned["a large shift"]
     assert by.effect["a small shift"] < by.effect["a large shift"]
 
@@ -53,9 +52,9 @@ def test_the_sentences_count_and_the_table_has_exact_intervals() -> None:
         [
             row | {"measure": m, "world": w, "true": t, "reproduced": n, "undecided": 100 - n}
             for m, w, t, n in [
-                ("cosine", "alike", False, 2),
-                ("cosine", "shared", False, 4),
-                ("cosine", "planted", True, 97),
+                ("noiseless", "alike", False, 2),
+                ("noiseless", "shared", False, 4),
+                ("noiseless", "planted", True, 97),
                 ("jaccard", "alike", False, 9),
                 ("jaccard", "shared", False, 1),
                 ("jaccard", "planted", True, 31),
@@ -65,7 +64,7 @@ def test_the_sentences_count_and_the_table_has_exact_intervals() -> None:
     found = words.rates(table)
     assert "4 of 100 simulated studies" in found.said
     assert "worst of 2 worlds (shared)" in found.said
-    assert "and 9 when" in found.said
+    assert "and 9 if" in found.said
     assert "97 and 31 do" in found.said
     assert "planted here" not in found.said
     more = words.rates(table, ["planted", "as in heaven"])
@@ -86,19 +85,17 @@ def test_the_figure_has_both_similarities_and_what_is_promised(
 ) -> None:
     fig = plot_rates(simulated["rates"], words.PROMISED)
     [ax] = fig.axes
-    dots = [line for line in ax.lines if len(line.get_xdata()) == 6]
+    dots = [line for line in ax.lines if len(line.get_xdata()) == len(NULLS) + 2]
     assert len(dots) == 2
     assert any(np.allclose(line.get_xdata(), words.PROMISED) for line in ax.lines)
-    assert len(ax.get_yticklabels()) == 6
+    assert len(ax.get_yticklabels()) == len(NULLS) + 2
 
 
 def test_a_shift_that_no_move_makes_is_left_out() -> None:
     rng = np.random.default_rng(1)
     mean = rng.standard_normal(60) ** 3
     noisy = [mean + 0.1 * rng.standard_normal((8, 60)) for _ in range(3)]
-    sources = np.arange(60) % 4
-    found = errors._simulated(
-        [Real(*noisy)], [Real(*noisy)], sources, measures(6), {"impossible": 5.0}, 2
-    )
+    ends = (np.arange(60) % 4, np.arange(60) // 4)
+    found = errors.simulated([Real(*noisy)], [Real(*noisy)], ends, 6, {"impossible": 5.0}, 2)
     assert found["rates"].world.unique().tolist() == list(NULLS)
     assert found["power"].empty

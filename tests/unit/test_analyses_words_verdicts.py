@@ -36,13 +36,13 @@ def about(value, *more, claim="C2", pair="p", task="countdown", unit="depth"):
 def test_every_outcome_has_its_sentence():
     assert sentence(about(0.3, contrast(0.2, "the control"))) == (
         "✓ **C2 is reproduced** on Countdown. How much: +20.0 % of the model's depth "
-        "[+10.0, +30.0] against the control, the least favourable of 2; n = 20."
+        "[+10.0, +30.0] against the control, the least favourable of 2; n = 20 examples."
     )
     assert sentence(about(-0.3)).startswith("⇄ **C2 is reversed** on Countdown. How much: −30.0 %")
     assert "✗ **C2 is not reproduced**" in sentence(about(-0.3, contrast(0.2)))
     lacking = sentence(about(0.3, absent("the control")))
     assert lacking.startswith("? **C2 is undecided**")
-    assert lacking.endswith("n = 20. Missing: the control.")
+    assert lacking.endswith("n = 20 examples. Missing: the control.")
     asked = inapplicable("C6", "p", "the pair has no Countdown")
     assert sentence(asked) == "⊘ **C6 doesn't apply**. The pair has no Countdown."
     assert sentence(unmeasured("C3", "p", "nobody looked")) == (
@@ -61,7 +61,7 @@ def test_without_an_interval_the_effect_is_told_all_the_same():
         page="circuits",
     )
     assert sentence(found) == (
-        "? **C5 is undecided**. Share: −15.0 percentage points against 90 %, n = 8."
+        "? **C5 is undecided**. Share: −15.0 percentage points against 90 %, n = 8 examples."
     )
 
 
@@ -77,7 +77,7 @@ def test_outcomes_differ_in_word_sign_and_colour():
 @pytest.mark.parametrize(
     ("unit", "written"),
     [
-        ("jaccard", "+4.1 Jaccard points"),
+        ("cosine", "+4.1 hundredths of a cosine"),
         ("depth", "+4.1 % of the model's depth"),
         ("accuracy", "+4.1 percentage points of accuracy"),
         ("components", "+4.1 percentage points"),

@@ -13,8 +13,8 @@ from mechshift_lib.comparison.proportions import clopper_pearson
 PROMISED, ASKED = 0.05, 0.9
 RATES = (
     "Where the claim is false, {false} of {n_false} simulated studies call it reproduced in the "
-    "worst of {worlds} worlds ({worst}) when the cosine of all scores is compared with noise "
-    "divided out, and {jaccard} when the overlap is.{power}"
+    "worst of {worlds} worlds ({worst}) by the rule of this book, and {jaccard} if the overlap of "
+    "the strongest edges took the cosine's place.{power}"
 )
 FOUND = " With a shift as published, {used} and {paper} do in the less favourable case."
 NOT_PLANTED = (
@@ -35,7 +35,7 @@ def rates(table: pd.DataFrame, effects: Collection[str] = ()) -> fmt.Finding:
         table: ``rates`` of :func:`errors.rates`.
         effects: names of the shifts that were to be planted.
     """
-    used, paper = (table[table.measure == kind] for kind in ("cosine", "jaccard"))
+    used, paper = (table[table.measure == kind] for kind in ("noiseless", "jaccard"))
     null, null_paper = used[~used.true], paper[~paper.true]
     worst = null.loc[null.reproduced.idxmax()]
     said = RATES.format(

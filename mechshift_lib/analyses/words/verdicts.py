@@ -27,20 +27,20 @@ class _Written:
 
 #: Every effect is a fraction and is written in hundredths.
 _UNITS: dict[Unit, _Written] = {
-    "jaccard": _Written("Jaccard points", "J. points"),
+    "cosine": _Written("hundredths of a cosine", "/100"),
     "depth": _Written("% of the model's depth", "% of depth"),
     "accuracy": _Written("percentage points of accuracy", "% points"),
     "components": _Written("percentage points", "% points"),
 }
 #: What a sentence says after the outcome, with and without an effect.
-_EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n}."
+_EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n} {of}."
 _NO_EFFECT = "{missing}."
 _VERBS: dict[Outcome, str] = {outcome: f"is {outcome}" for outcome in OUTCOMES}
 _VERBS["doesn't apply"] = "doesn't apply"
 
 
 def effect(verdict: Verdict, *, short: bool = False) -> str:
-    """``+4.1 Jaccard points [-1.0, +9.2]``; empty where there is no effect.
+    """``+4.1 hundredths of a cosine [-1.0, +9.2]``; empty where there is no effect.
 
     Args:
         verdict: whose effect is written, in hundredths of its unit.
@@ -74,6 +74,7 @@ def sentence(verdict: Verdict) -> str:
         yardstick=verdict.yardstick,
         least=least,
         n=verdict.n,
+        of=verdict.of,
     )
     lacks = f" Missing: {verdict.missing}." if verdict.missing and effect(verdict) else ""
     return f"{sign} **{verdict.claim} {verb}**{where}. {said}{lacks}"
@@ -148,6 +149,6 @@ def details(verdicts: Sequence[Verdict]) -> pd.DataFrame:
             "what": [v.measure or v.missing for v in verdicts],
             "effect": [effect(v) for v in verdicts],
             "against": [v.yardstick for v in verdicts],
-            "n": [v.n or "" for v in verdicts],
+            "n": [f"{v.n} {v.of}" if v.n else "" for v in verdicts],
         }
     )
