@@ -20,6 +20,7 @@ from mechshift_lib.comparison.noiseless import noiseless_cosine
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds, sign_flip
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, jaccard, top_edges
 from mechshift_lib.comparison.verdicts import Contrast
+from mechshift_lib.errors import ConfigError
 from mechshift_lib.plots.theme import label
 from mechshift_lib.results.store import Frames
 
@@ -70,11 +71,21 @@ def depths(study: Study) -> pd.DataFrame:
 
 
 def _table(study: Study, name: str) -> pd.DataFrame:
+    """A table of all tasks and trainings.
+
+    Raises:
+        ConfigError: no task has enough examples in any training.
+    """
     parts = [
         of_training(study, task, seed)[name]
         for task in study.pair.tasks
         for seed in trainings(study, [task])
     ]
+    if not parts:
+        raise ConfigError(
+            f"ARM and MDM of {study.pair.name!r} solve fewer than {FEWEST} examples of every task "
+            "in common, so no circuits can be compared: train longer, or set pool = 'all'."
+        )
     return pd.concat(parts, ignore_index=True)
 
 

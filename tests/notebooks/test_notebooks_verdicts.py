@@ -63,7 +63,6 @@ def made_up(study, outcome, monkeypatch):
         return rows.assign(least=rows.lost - HALF, most=rows.lost + HALF)
 
     cut |= {"contrasts": contrasts(cut["contrasts"]), "losses": losses(cut["losses"])}
-    monkeypatch.setattr(shift, "trainings", lambda *_: list(range(5)))
     monkeypatch.setattr(shift, "likeness", lambda _: likeness)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
     monkeypatch.setattr(ablation, "tables", lambda _: cut)

@@ -52,6 +52,10 @@ DIFFERENCES = (
     "({n} trainings)."
 )
 ONE_TASK = fmt.Finding("This pair lacks circuits of IOI or of Countdown, so nothing is compared.")
+SURE = (
+    "Of the ARM's strongest edges {arm} are in its circuit in nearly every resample of the "
+    "examples; of those, {mdm} are so in the MDM's, too (means over trainings)."
+)
 HEADS = "Heads of the circuits, by which model uses them and in which half of the layers."
 PUBLISHED = (
     "The sources of the 30 published edges of Countdown lie {sizes} apart, MDM minus ARM. That "
@@ -173,6 +177,21 @@ def earlier(depths: pd.DataFrame, table: pd.DataFrame, regimes: Mapping[str, str
     rows = rows.assign(regime=rows.task.map(regimes))
     text = fmt.value("earlier", "+.1f", 100)
     return fmt.told(EARLIER, rows, ["regime"], text, contrasts(table, "+.3f"))
+
+
+def sureness(table: pd.DataFrame) -> fmt.Finding:
+    """How many edges are sure to belong to circuits.
+
+    Args:
+        table: ``inclusion`` of :func:`mechshift_lib.analyses.measures.tables`.
+    """
+    by = table.groupby(["task", "circuit"], sort=False, as_index=False)
+    rows = by[["core", "contingent", "noise", "shared"]].mean().assign(n=0)
+    texts = {name: fmt.value(name, ".1f") for name in ("core", "contingent", "noise", "shared")}
+    shown = fmt.lines(rows, ["task", "circuit"], texts).rename(
+        columns={"shared": "core of the ARM's, too"}
+    )
+    return fmt.told(SURE, rows, ["circuit"], fmt.value("shared", ".1f"), shown)
 
 
 def published_shifts() -> str:
