@@ -153,8 +153,9 @@ def test_pages_that_are_not_fresh_are_known(project: Path, tmp_path: Path) -> No
     notebook.write_bytes(notebook.read_bytes() + b"\n")
     (other / workflow.mark("paper")).unlink()
     stale = {page for page in workflow.out_of_date(other) if "/" not in page or PAIR in page}
-    # Verdicts are made of other pairs too, which this project has no pages of.
-    assert stale == {f"{PAIR}/{name}" for name in behind("patching")} | {"paper", "verdicts"}
+    # These are made of other pairs too, which this project has no pages of.
+    whole = {"paper", "verdicts", "outlook"}
+    assert stale == {f"{PAIR}/{name}" for name in behind("patching")} | whole
 
 
 def test_without_snakemake_pages_of_failed_runs_are_known(

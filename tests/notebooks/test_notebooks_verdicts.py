@@ -22,6 +22,8 @@ EFFECTS = {
     "undecided": (0.3, 0.01),
 }
 HALF = 0.02
+#: Pages of all pairs that say verdicts.
+OF_ALL = ("verdicts", "outlook")
 
 
 def put(rows, name, value):
@@ -70,8 +72,8 @@ def book_of(monkeypatch, root, outputs, folder):
     """What the pages of a book of the pair say: chapters, verdicts, and the generated pages."""
     monkeypatch.setattr(page, "show", lambda *_: None)  # figures take the time
     pages = {}
-    for name in (*JUDGED, "verdicts"):
-        inside = "" if name == "verdicts" else "toy/"
+    for name in (*JUDGED, *OF_ALL):
+        inside = "" if name in OF_ALL else "toy/"
         notebook = run(name, monkeypatch, root, outputs=outputs)
         path = folder / f"{inside}{name}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +113,8 @@ def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeyp
                 assert sentence(verdict) in pages[f"toy/{name}"].splitlines()
                 assert sentence(verdict) in pages["toy/overview"].splitlines()
     assert outcome in pages["index"]
+    for verdict in decided:
+        assert sentence(verdict) in pages["outlook"].splitlines()
     planted = {
         "toy/circuits": "**C1 is reproduced on this pair.**",
         "toy/overview": sentence(decided[0]).replace(outcome, "not measured"),
@@ -127,7 +131,8 @@ def test_a_pair_that_can_t_be_asked_is_told_the_same_everywhere(
     decided = verdicts.judged(study)
     assert {v.outcome for v in decided} == {"doesn't apply", "not measured"}
     pages = book_of(monkeypatch, least, shown, tmp_path)
-    del pages["verdicts"], pages["index"], pages["limits"]  # of the pool that both solve
+    for name in (*OF_ALL, "index", "limits"):  # of the pool that both solve
+        del pages[name]
     assert contradictions(pages, decided, TITLES) == []
 
 
