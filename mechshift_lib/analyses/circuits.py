@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from mechshift_lib.analyses.scores import CIRCUITS, circuits_of, scores, studied_tasks
+from mechshift_lib.analyses.scores import scores
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,
-    component_count,
-    component_overlap,
     component_scores,
-    jaccard,
     top_edges,
 )
 
@@ -96,42 +93,3 @@ def component_table(study: Study, task: str) -> pd.DataFrame:
             )
         )
     return pd.concat(frames, ignore_index=True)
-
-
-def step_table(study: Study) -> pd.DataFrame:
-    """What the MDM's circuits at consecutive denoising steps have in common.
-
-    Returns:
-        One row per task, circuit and step: ``task, circuit, step, next, edges`` (Jaccard of the
-        top edges), ``components`` (share of the top-K components in both), ``cosine`` (of the
-        scores of all edges), ``count, k, n``; empty where no answer has several scored steps.
-    """
-    rows = []
-    for task in studied_tasks(study):
-        for circuit in circuits_of(study, task):
-            if CIRCUITS[circuit] != "mdm":
-                continue
-            found = scores(study, task, circuit)
-            count = max(1, round(REFERENCE_FRACTION * len(found.edges)))
-            k = component_count(len(found.edges.components))
-            tops = top_edges(found.by_step, count)
-            parts = component_scores(found.edges, found.by_step, tops)
-            for i in range(len(found.steps) - 1):
-                a, b = found.by_step[i].astype(float), found.by_step[i + 1].astype(float)
-                norm = np.linalg.norm(a) * np.linalg.norm(b)
-                rows.append(
-                    {
-                        "task": task,
-                        "circuit": circuit,
-                        "step": int(found.steps[i]) + 1,
-                        "next": int(found.steps[i + 1]) + 1,
-                        "edges": float(jaccard(tops[i], tops[i + 1])),
-                        "components": component_overlap(parts[i], parts[i + 1], k).share,
-                        "cosine": float(a @ b / norm) if norm else np.nan,
-                        "count": count,
-                        "k": k,
-                        "n": len(found.examples),
-                    }
-                )
-    columns = ["task", "circuit", "step", "next", "edges", "components", "cosine"]
-    return pd.DataFrame(rows, columns=[*columns, "count", "k", "n"])

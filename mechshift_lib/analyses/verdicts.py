@@ -6,16 +6,15 @@ numbers a claim is about, and what must be there before it can be asked.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, circuits, scores, shift
+from mechshift_lib.analyses import ablation, scores, shift, steps
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
-from mechshift_lib.comparison.over_seeds import FEWEST
+from mechshift_lib.comparison.over_seeds import FEWEST, contrast_over_seeds
 from mechshift_lib.comparison.verdicts import (
     Contrast,
     Unit,
@@ -135,30 +134,35 @@ def _over_trainings(values: pd.DataFrame, base: str, what: str) -> list[Contrast
         for name, (said, lacking) in against.items()
     ]
     n = min((contrast.n for contrast in found.values()), default=0)
-    if n < FEWEST:
-        made.append(absent(f"intervals over trainings ({n} of at least {FEWEST})"))
-    return made
+    return [*made, *_too_few(n)]
+
+
+def _too_few(n: int) -> list[Contrast]:
+    """What is missing where trainings are too few for intervals."""
+    lacking = f"intervals over trainings ({n} of at least {FEWEST})"
+    return [absent(lacking)] if n < FEWEST else []
 
 
 def _steps(study: Study) -> list[Verdict]:
-    """C5: a step's circuit has no interval, so the share of components is told, not decided."""
-    rows = circuits.step_table(study)
-    rows = rows[rows.circuit == "mdm"]
-    if not len(rows):
-        why = "every answer has one denoising step only"
+    """C5: what the MDM's circuit at one answer position keeps, and that beyond the ARM's change."""
+    table = steps.tables(study)["trainings"]
+    if table.empty:
+        why = "no answer has several scored tokens in enough examples"
         return [inapplicable("C5", study.pair.name, why, "circuits")]
     made = []
-    for task, part in rows.groupby("task", sort=False):
-        share = float(part.components.mean()) - STABLE
-        found = Contrast(
-            f"{STABLE:.0%} (a step's circuit has no interval)".replace("%", " %"),
-            share,
-            math.nan,
-            math.nan,
-            int(part.n.min()),
-        )
-        measure = "share of the top components that consecutive steps have in common, minus 90 %"
-        made.append(_judge(study, "C5", [found], measure, "components", str(task)))
+    for task, part in table.groupby("task", sort=False):
+        values = part.pivot(index="seed", columns="model", values="kept")
+        values = values.reindex(columns=steps.MODELS)
+        found = [
+            contrast_over_seeds(list(values.mdm - STABLE), f"{100 * STABLE:g} %"),
+            contrast_over_seeds(
+                list(values.mdm - values.arm),
+                "what the ARM's circuit keeps from one answer position to the next",
+            ),
+            *_too_few(len(values)),
+        ]
+        measure = "attribution to components that stays at a position as more is revealed"
+        made.append(_judge(study, "C5", found, measure, "components", str(task)))
     return made
 
 

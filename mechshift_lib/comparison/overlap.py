@@ -176,6 +176,19 @@ def component_overlap(a: NDArray[np.float64], b: NDArray[np.float64], k: int) ->
     )
 
 
+def shared_attribution(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Σ min of the two circuits' shares of summed |score|, along the last axis, ``[...]``.
+
+    The part of the attribution that stays where it is; no number of components is chosen.
+    """
+    shares = []
+    for scores in (a, b):
+        size = np.abs(np.asarray(scores, dtype=np.float64))
+        total = size.sum(axis=-1, keepdims=True)
+        shares.append(size / np.where(total == 0, np.nan, total))
+    return np.asarray(np.minimum(*shares).sum(axis=-1))
+
+
 def used_components(edges: Edges, mask: Mask) -> Mask:
     """Which components write or read an edge of the set, ``[n_components]``."""
     used = np.zeros(len(edges.components), dtype=bool)

@@ -13,16 +13,11 @@ from mechshift_lib.plots.theme import (
     BLUE,
     CARD,
     GRID,
-    INK,
-    MUTED,
-    ROLE_COLORS,
     VERMILLION,
     count_text,
     figure,
     handle,
     header,
-    label,
-    present,
     theme,
 )
 
@@ -223,47 +218,4 @@ def plot_components(table: pd.DataFrame, n_layers: int, n_heads: int, title: str
             title,
             f"sum of the scores of a component's edges in the top {count_text(table['count'])}; "
             f"red: corrupting it lowers the metric; n = {count_text(table.n)} examples",
-        )
-
-
-def plot_steps(table: pd.DataFrame, published: float) -> Figure:
-    """What consecutive denoising steps have in common.
-
-    Args:
-        table: ``task, circuit, step, edges, components``: overlap of this step with the next.
-        published: the paper's share of components that steps have in common.
-    """
-    with theme():
-        tasks = present(table.task, ())
-        circuits = present(table.circuit, ("mdm", "mdm-own"))
-        fig = figure(0.4 + 1.75 * len(tasks))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharey=True))
-        for ax, task in zip(axes, tasks, strict=True):
-            for circuit in circuits:
-                rows = table[(table.task == task) & (table.circuit == circuit)].sort_values("step")
-                color = ROLE_COLORS[circuit]
-                ax.plot(rows.step, rows.components, "-o", color=color, ms=5, lw=1.6)
-                ax.plot(rows.step, rows.edges, ":s", color=color, ms=4, lw=1.4, mfc="white")
-            ax.axhline(published, color=MUTED, linewidth=1, linestyle="--")
-            here = table[table.task == task].drop_duplicates("step").sort_values("step")
-            ax.set_xticks(
-                here.step, [f"{a}→{b}" for a, b in zip(here.step, here.next, strict=True)]
-            )
-            ax.set_ylim(0, 1.03)
-            ax.grid(axis="y")
-            ax.set_title(label(task))
-        axes[-1].set_xlabel("denoising steps compared")
-        fig.supylabel("overlap with the next step", fontsize=10.5)
-        handles = [handle(label(c), ROLE_COLORS[c], linestyle="-", markersize=5) for c in circuits]
-        handles += [
-            handle("components (share)", INK, linestyle="-", markersize=5),
-            handle("edges (Jaccard)", INK, "s", linestyle=":", markersize=4, mfc="white"),
-            handle("paper: components", MUTED, "", linestyle="--"),
-        ]
-        return header(
-            fig,
-            "What stays of the MDM's circuit from step to step",
-            f"top {count_text(table['k'])} components and top {count_text(table['count'])} edges "
-            f"of each step; n = {count_text(table.n)} examples",
-            handles,
         )

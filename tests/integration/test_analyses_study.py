@@ -121,15 +121,6 @@ def test_tables_of_circuits_agree_with_each_other(study):
     np.testing.assert_allclose(shares, 1)
 
 
-def test_steps_compare_neighbours_of_the_mdm(study):
-    table = circuits.step_table(study)
-    assert set(table.task) == {"countdown", "infilling"}
-    assert set(table.circuit) == {"mdm", "mdm-own"}
-    infilling = table[(table.task == "infilling") & (table.circuit == "mdm")]
-    assert infilling[["step", "next"]].to_numpy().tolist() == [[1, 2]]
-    assert table.cosine.between(-1, 1).all()
-
-
 def test_comparisons_cover_every_studied_task_and_both_seeds(study):
     tables = overlap.comparison_tables(study)
     assert set(tables["edges"].task) == set(TASKS)

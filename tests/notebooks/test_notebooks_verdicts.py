@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import Study, ablation, circuits, page, shift, verdicts
+from mechshift_lib.analyses import Study, ablation, page, shift, verdicts
 from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
 from mechshift_lib.comparison.verdicts import OUTCOMES
@@ -162,15 +162,6 @@ def test_a_pair_without_the_chapter_is_not_measured(study, monkeypatch):
     less = study.pair.model_copy(update={"analyses": ["behaviour", "circuits"]})
     other = Study(less, study.budget_name, study.store, study.pool, study.device, study.root)
     assert [v.outcome for v in verdicts.of(other, "C6")] == ["not measured"]
-
-
-def test_steps_are_told_without_being_decided(study, monkeypatch):
-    columns = ["task", "circuit", "components", "n", "k"]
-    rows = pd.DataFrame([["countdown", "mdm", share, 6, 4] for share in (1.0, 0.75)])
-    monkeypatch.setattr(circuits, "step_table", lambda _: rows.set_axis(columns, axis=1))
-    (verdict,) = verdicts.of(study, "C5")
-    assert verdict.outcome == "undecided"
-    assert verdict.effect == pytest.approx(0.875 - 0.9)
 
 
 def hand_written():

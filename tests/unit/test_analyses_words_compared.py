@@ -92,19 +92,6 @@ def test_the_graph_and_its_strongest_edges() -> None:
     )
 
 
-def test_steps_are_told_with_the_size_of_one_component() -> None:
-    rows = [
-        {"task": "countdown", "circuit": "mdm", "step": i, "next": i + 1, "components": c}
-        | {"edges": 0.5, "cosine": 0.8, "k": 4, "n": 20}
-        for i, c in ((1, 1.0), (2, 0.5))
-    ]
-    found = circuits.steps(pd.DataFrame(rows))
-    assert "the MDM keeps 75 % on Countdown of its top 4" in found.said
-    assert "one component more or less is 25 %" in found.said
-    assert table_of(found)["components in common (%)"].tolist() == ["100", "50"]
-    assert "no steps to compare" in circuits.steps(pd.DataFrame(rows).iloc[:0]).said
-
-
 def test_overlaps_stand_beside_their_yardsticks() -> None:
     found = overlap.overlaps(edges())
     table = table_of(found)

@@ -24,7 +24,6 @@ from mechshift_lib.plots.circuits import (
     membership,
     plot_circuit,
     plot_components,
-    plot_steps,
 )
 from mechshift_lib.plots.depth import plot_depth
 from mechshift_lib.plots.faithfulness import plot_areas, plot_cross, plot_faithfulness
@@ -51,6 +50,7 @@ from mechshift_lib.plots.planning import (
 )
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
 from mechshift_lib.plots.shift import plot_earlier, plot_likeness
+from mechshift_lib.plots.steps import plot_steps
 from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
 from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
 
@@ -132,13 +132,8 @@ def component_table(layers=3, heads=2):
 
 
 def step_table():
-    return pd.DataFrame(
-        [
-            {"task": t, "circuit": c, "step": s, "next": s + 1, "edges": 0.4, "components": 0.8}
-            | {"k": 4, "count": 50, "n": 50}
-            for t, c, s in itertools.product(TASKS, ("mdm", "mdm-own"), (1, 2, 3))
-        ]
-    )
+    rows = itertools.product(TASKS, range(3), ("mdm", "arm"))
+    return pd.DataFrame(rows, columns=["task", "seed", "model"]).assign(kept=0.95, n=50)
 
 
 def edge_table():

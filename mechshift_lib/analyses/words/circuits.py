@@ -23,14 +23,6 @@ ESTIMATORS: dict[Estimator, str] = {
     "eap-ig": "EAP-IG with {points} interpolation points",
 }
 STRONGEST = "Of each model's {n} strongest edges, {shared} are the same ones."
-STEPS = (
-    "From step to step the MDM keeps {mdm} of its top {k} components (mean over steps; one "
-    "component more or less is {one} %)."
-)
-NO_STEPS = fmt.Finding(
-    "No answer of this pair has several scored tokens, so there are no steps to compare."
-)
-SHARE = fmt.value("components", ".0f", 100)
 
 
 def graph(found: Graph, budget: Budget) -> str:
@@ -54,21 +46,3 @@ def strongest(tables: Mapping[str, pd.DataFrame]) -> str:
     ]
     n = max(len(table) for table in tables.values())
     return STRONGEST.format(n=n, shared=fmt.listed(shared))
-
-
-def steps(table: pd.DataFrame) -> fmt.Finding:
-    """What consecutive denoising steps have in common."""
-    if table.empty:
-        return NO_STEPS
-    columns = {
-        "components in common (%)": SHARE,
-        "Jaccard of the top edges": fmt.value("edges"),
-        "cosine of all scores": fmt.value("cosine"),
-        "n": fmt.value("n", ".0f"),
-    }
-    rows = table.assign(steps=[f"{a} → {b}" for a, b in zip(table.step, table.next, strict=True)])
-    means = table.groupby(["task", "circuit"], sort=False, as_index=False).mean(numeric_only=True)
-    k = int(table.k.iloc[0])
-    shown = fmt.lines(rows, ["task", "circuit", "steps"], columns)
-    parts = {"k": k, "one": fmt.number(1 / k, ".0f", 100)}
-    return fmt.told(STEPS, means, ["circuit"], SHARE, shown, " %", **parts)
