@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.cues import TASK as CUE_TASK
 from mechshift_lib.analyses.scores import edges_of, single_reads
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.trajectory_files import Trajectory, is_of, read
@@ -216,7 +217,7 @@ def shares(found: Sequence[Trajectory], circuit: pd.DataFrame, task: str) -> pd.
             steps, step = table.step.to_numpy(dtype=np.float64), float(at[one.seed])
             row = {"seed": one.seed, "part": part, "step": step}
             curves = {("displacement", ""): _shares(table.displacement.to_numpy())}
-            if table.cues.all():
+            if task == CUE_TASK and table.cues.all():
                 curves["listed", ""] = _shares(table.listed.to_numpy())
             own = circuit[(circuit.seed == one.seed) & (circuit.model == "mdm")]
             for name, rest in own.groupby("read", sort=False):

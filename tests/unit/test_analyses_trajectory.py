@@ -92,6 +92,7 @@ def test_what_stands_where_when_a_part_of_the_behaviour_is_there(
     along = (1 - np.cos(angle) + np.sin(angle)) / 2
     assert share["way", "countdown/0", 0.5] == pytest.approx(along, abs=1e-3)
     assert not table["read"].str.startswith("ioi").any()
+    assert "listed" not in set(trajectory.shares(found, circuits, "ioi").curve)  # Countdown's
     said = words.shares(table, "countdown")
     assert "‖Δθ‖ 50 % [50, 50]" in said.said
     assert "the circuit of Countdown, first number 73 % [73, 73]" in said.said
