@@ -53,8 +53,6 @@ def compare(study: Study, task: str, seed: int | None = None) -> Frames:
         count, n`` (interval and chance of ``share``).
         ``depth``: one row per circuit, end and set of edges, ``task, seed, circuit, end, edges,
         depth, low, high, count, n``.
-        ``shift``: the same minus the depth of ``base``, the ARM or (for MDMs) the control:
-        ``..., base, shift, low, high, n``.
         ``heads``: one row per layer, ``task, seed, layer, arm_only, mdm_only, shared, count, n``.
     """
     seed = study.seed if seed is None else seed
@@ -101,7 +99,6 @@ def compare_scores(found: dict[str, Scores], *, draws: int, seed: int) -> Frames
         "edges": pd.DataFrame(edges),
         "components": pd.DataFrame(layout.component_rows(estimate)),
         "depth": pd.DataFrame(layout.depth_rows(plain)),
-        "shift": pd.DataFrame(layout.shift_rows(plain)),
         "heads": _head_rows(found),
     }
 
@@ -121,7 +118,6 @@ class _Layout:
             for name, (a, b) in COMPARISONS.items()
             if a in self.names and b in self.names
         }
-        self.bases = [name for name in ("arm", "continued") if name in self.names]
         self.measures = [
             (circuit, end, edges)
             for circuit in range(len(self.names))
@@ -150,9 +146,9 @@ class _Layout:
         return np.array(rows)
 
     def depths(self, *means: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Depths of all measures, then their differences from each circuit of :attr:`bases`."""
+        """Depths of all measures, ``[draws, n_stats]``."""
         tops = [top_edges(one, self.reference) for one in means]
-        values = np.stack(
+        return np.stack(
             [
                 centre_of_mass(
                     means[circuit], self.edges.depth(end), tops[circuit] if kind == TOP else None
@@ -161,10 +157,6 @@ class _Layout:
             ],
             axis=1,
         )
-        each, n = len(self.measures) // len(self.names), len(self.names)
-        starts = [self.names.index(base) * each for base in self.bases]
-        from_base = [values - np.tile(values[:, at : at + each], n) for at in starts]
-        return np.concatenate([values, *from_base], axis=1)
 
     def edge_rows(self, estimate: Estimate) -> list[dict]:
         """Rows of ``edges``."""
@@ -203,19 +195,6 @@ class _Layout:
         return [
             self._measure(at) | columns(estimate, at, "depth") | {"n": self.n}
             for at in range(len(self.measures))
-        ]
-
-    def shift_rows(self, estimate: Estimate) -> list[dict]:
-        """Rows of ``shift``: MDMs and control minus the ARM, MDMs minus the control."""
-        size = len(self.measures)
-        return [
-            self._measure(at)
-            | {"base": base}
-            | columns(estimate, (1 + i) * size + at, "shift")
-            | {"n": self.n}
-            for i, base in enumerate(self.bases)
-            for at in range(size)
-            if self.names[self.measures[at][0]] not in self.bases[: i + 1]
         ]
 
     def _measure(self, at: int) -> dict:

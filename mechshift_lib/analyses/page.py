@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping
 
@@ -61,3 +62,22 @@ def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> N
     formatters = {name: form.format for name, form in (formats or {}).items()}
     html = table.to_html(index=False, border=0, formatters=formatters, na_rep="–")
     display(HTML(f'<div style="overflow-x: auto">{html}</div>'))
+
+
+def fold(table: pd.DataFrame, title: str, name: str) -> None:
+    """Show a table folded up, with a link that saves it as CSV.
+
+    Args:
+        table: the table, as numbers.
+        title: what stands on the fold.
+        name: name of the file, without ending.
+    """
+    data = base64.b64encode(table.to_csv(index=False).encode()).decode()
+    link = f'<a download="{name}.csv" href="data:text/csv;base64,{data}">Save as CSV</a>'
+    shown = table.to_html(index=False, border=0, na_rep="–", float_format="{:.3f}".format)
+    display(
+        HTML(
+            f"<details><summary>{title} ({len(table)} rows)</summary>{link}"
+            f'<div style="overflow: auto; max-height: 24em">{shown}</div></details>'
+        )
+    )

@@ -20,6 +20,8 @@ from mechshift_lib.comparison.noiseless import noiseless_cosine
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds, sign_flip
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, jaccard, top_edges
 from mechshift_lib.comparison.verdicts import Contrast
+from mechshift_lib.errors import ConfigError
+from mechshift_lib.plots.theme import label
 from mechshift_lib.results.store import Frames
 
 ROOMS = ("comparison", "analyses/shift")
@@ -69,11 +71,21 @@ def depths(study: Study) -> pd.DataFrame:
 
 
 def _table(study: Study, name: str) -> pd.DataFrame:
+    """A table of all tasks and trainings.
+
+    Raises:
+        ConfigError: no task has enough examples in any training.
+    """
     parts = [
         of_training(study, task, seed)[name]
         for task in study.pair.tasks
         for seed in trainings(study, [task])
     ]
+    if not parts:
+        raise ConfigError(
+            f"ARM and MDM of {study.pair.name!r} solve fewer than {FEWEST} examples of every task "
+            "in common, so no circuits can be compared: train longer, or set pool = 'all'."
+        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -213,6 +225,52 @@ def _held(values: pd.DataFrame) -> dict[str, pd.Series]:
             if len(numbers):
                 found[name] = numbers
     return found
+
+
+def shown_likeness(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`likeness` for the figure: every task over all positions, and where it has several, its
+    first by itself, where the whole answer is still to be planned. ``what`` names the two.
+    """
+    several = table[table.read != ALL].groupby("task").read.nunique()
+    first = table.read.eq("0") & table.task.isin(several.index[several > 1])
+    named = [
+        f"{label(task)}{', first token' if read != ALL else ''}"
+        for task, read in zip(table.task, table.read, strict=True)
+    ]
+    return table.assign(what=named)[first | (table.read == ALL)]
+
+
+def shown_earlier(table: pd.DataFrame, edges: str = WITHOUT) -> pd.DataFrame:
+    """:func:`earlier` of all tasks: ``task, seed, circuit, earlier, n``."""
+    here = table[table.edges == edges]
+    own = here[here.circuit == "arm"].set_index(["task", "seed"]).depth
+    rest = here[here.circuit != "arm"]
+    base = own.reindex(pd.MultiIndex.from_frame(rest[["task", "seed"]])).to_numpy()
+    return rest.assign(earlier=base - rest.depth)[["task", "seed", "circuit", "earlier", "n"]]
+
+
+def c1_table(table: pd.DataFrame) -> pd.DataFrame:
+    """C1's contrasts of both measures and of Countdown's first token: ``what`` and the columns of
+    :func:`contrast_table`.
+    """
+    kinds = {
+        "cosine without noise": ("cosine", ALL),
+        "the same, Countdown's first token": ("cosine", "0"),
+        "Jaccard index, as measured": ("jaccard", ALL),
+    }
+    return _stacked({name: differences(table, *kind) for name, kind in kinds.items()})
+
+
+def c2_table(table: pd.DataFrame, edges: str = WITHOUT) -> pd.DataFrame:
+    """C2's contrasts on every task, local ones too: ``what`` and :func:`contrast_table`."""
+    tasks = dict.fromkeys(table.task)
+    return _stacked({label(task): earlier(table, task, edges) for task in tasks})
+
+
+def _stacked(values: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat(
+        [contrast_table(one).assign(what=name) for name, one in values.items()], ignore_index=True
+    )
 
 
 def room(table: pd.DataFrame, task: str, least: float) -> bool:

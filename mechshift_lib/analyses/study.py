@@ -88,7 +88,7 @@ class Study:
 
     def has(self, role: str, seed: int) -> bool:
         """Whether the pair has this model and, where it is a folder, this training made it."""
-        if role not in (*self.pair.roles, *self.pair.variants):
+        if seed not in self.pair.seeds or role not in (*self.pair.roles, *self.pair.variants):
             return False
         source = self.pair.model(role, seed).source
         return not isinstance(source, FolderSource) or (self.root / source.path).is_dir()

@@ -86,12 +86,11 @@ def of_all(studies: Sequence[Study]) -> list[Verdict]:
 def _overlap(study: Study) -> list[Verdict]:
     """C1: likeness on IOI minus that on Countdown, beyond the control's, and no further away."""
     tasks = (shift.LOCAL, shift.GLOBAL)
-    seeds = shift.trainings(study, tasks)
-    if not seeds:
+    if not shift.trainings(study, tasks):
         why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of a task in common"
         return [inapplicable("C1", study.pair.name, why, "behaviour")]
     values = shift.differences(shift.likeness(study))
-    found = _over_trainings(values, len(seeds), "Countdown", "the same difference")
+    found = _over_trainings(values, "Countdown", "the same difference")
     measure = "cosine of ARM and MDM without noise, IOI minus Countdown"
     return [_judge(study, "C1", found, measure, "cosine")]
 
@@ -100,8 +99,7 @@ def _depth(study: Study) -> list[Verdict]:
     """C2: how much earlier the MDM's sources lie, than the ARM's and than the control's."""
     made = []
     for task in study.pair.tasks:
-        seeds = shift.trainings(study, [task])
-        if TASKS[task].regime != "global" or not seeds:
+        if TASKS[task].regime != "global" or not shift.trainings(study, [task]):
             continue
         table = shift.depths(study)
         if not shift.room(table, task, margin("C2")):
@@ -110,21 +108,18 @@ def _depth(study: Study) -> list[Verdict]:
             )
             made.append(inapplicable("C2", study.pair.name, why, "overlap", task))
             continue
-        found = _over_trainings(
-            shift.earlier(table, task), len(seeds), "the ARM", "how much earlier"
-        )
+        found = _over_trainings(shift.earlier(table, task), "the ARM", "how much earlier")
         measure = "mean depth of sources but the embedding by which the MDM lies earlier"
         made.append(_judge(study, "C2", found, measure, "depth", task))
     why = "ARM and MDM don't both solve a global task"
     return made or [inapplicable("C2", study.pair.name, why, "behaviour")]
 
 
-def _over_trainings(values: pd.DataFrame, n: int, base: str, what: str) -> list[Contrast]:
+def _over_trainings(values: pd.DataFrame, base: str, what: str) -> list[Contrast]:
     """The three contrasts of a claim over trainings, and what is missing.
 
     Args:
         values: one number a training and circuit.
-        n: trainings.
         base: what the MDM's number is held against, in words.
         what: what the control's number is, in words.
     """
@@ -140,6 +135,7 @@ def _over_trainings(values: pd.DataFrame, n: int, base: str, what: str) -> list[
         replace(found[name], against=said) if name in found else absent(lacking)
         for name, (said, lacking) in against.items()
     ]
+    n = min((contrast.n for contrast in found.values()), default=0)
     if n < FEWEST:
         made.append(absent(f"intervals over trainings ({n} of at least {FEWEST})"))
     return made

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mechshift_lib.plots.theme import (
@@ -19,6 +16,7 @@ from mechshift_lib.plots.theme import (
     role_handles,
     theme,
 )
+from mechshift_lib.plots.trainings import dots, headed
 
 ROLES = ("arm", "continued", "matched", "mdm", "mdm-answers", "mdm-causal")
 #: What a donor of the stream changes, in words.
@@ -39,12 +37,14 @@ def plot_cues(table: pd.DataFrame) -> Figure:
             f"{kind},\n{PLACES.get(at, at)}": table[(table.kind == kind) & (table["at"] == at)]
             for kind, at in rows
         }
-        fig, ax = _dots(parts, "listed")
+        fig, ax = dots(parts, "listed", "model", ROLES)
         ax.set_xlim(-0.03, 1.03)
         ax.set_xlabel("probability of the token that elimination names")
-        return _headed(
+        return headed(
             fig,
             table,
+            "model",
+            ROLES,
             "How sure each model is of what is left of the given numbers",
             f"Countdown, n = {count_text(table.n)} questions a row and training",
         )
@@ -65,45 +65,17 @@ def plot_routes(table: pd.DataFrame) -> Figure:
             ]
             for tokens, cut in rows.to_records(index=False).tolist()
         }
-        fig, ax = _dots(parts, "change")
+        fig, ax = dots(parts, "change", "model", ROLES)
         ax.axvline(0, color=INK, lw=0.8)
         ax.set_xlabel("change of logit(what is left) − logit(target's number)")
-        return _headed(
+        return headed(
             fig,
             table,
+            "model",
+            ROLES,
             "What the last number loses when tokens are hidden",
             f"Countdown, target of another equation, n = {count_text(table.n)} a training",
         )
-
-
-def _dots(parts: dict[str, pd.DataFrame], column: str) -> tuple[Figure, Axes]:
-    """A row for each part: small dots of every training, a large one of their mean."""
-    roles = present(pd.concat(parts.values()).model, ROLES)
-    fig = figure(0.75 + 0.62 * len(parts))
-    ax = fig.subplots()
-    for y, here in enumerate(parts.values()):
-        for i, role in enumerate(roles):
-            values = here[here.model == role][column]
-            if values.empty:  # a model that can't be asked so
-                continue
-            height = y + 0.6 * ((i + 0.5) / len(roles) - 0.5)
-            style: dict[str, Any] = {
-                "color": ROLE_COLORS.get(role, INK),
-                "marker": MARKERS.get(role, "o"),
-            }
-            ax.plot(values, [height] * len(values), linestyle="none", ms=4, alpha=0.45, **style)
-            ax.plot([values.mean()], [height], linestyle="none", ms=8, mec="white", **style)
-    ax.set_yticks(range(len(parts)), list(parts))
-    ax.set_ylim(len(parts) - 0.5, -0.5)
-    ax.grid(axis="x")
-    return fig, ax
-
-
-def _headed(fig: Figure, table: pd.DataFrame, title: str, what: str) -> Figure:
-    seeds = table.seed.nunique()
-    trainings = f"{seeds} training{'s' if seeds != 1 else ''}"
-    handles = role_handles(present(table.model, ROLES))
-    return header(fig, title, f"{what}; small: {trainings}, large: their mean", handles, columns=3)
 
 
 def plot_signals(table: pd.DataFrame) -> Figure:

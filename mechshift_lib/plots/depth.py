@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from mechshift_lib.plots.theme import (
     INK,
     MARKERS,
-    MUTED,
     ROLE_COLORS,
     count_text,
     figure,
@@ -78,58 +76,4 @@ def plot_depth(table: pd.DataFrame) -> Figure:
             f"weighted by |score|; n = {count_text(table.n)} examples; "
             "bars: 95 % bootstrap intervals",
             [handle("sources", INK), handle("readers", INK, markerfacecolor="white")],
-        )
-
-
-def plot_shift(table: pd.DataFrame) -> Figure:
-    """Change of depth from the ARM: MDM beside the control.
-
-    Args:
-        table: ``task, circuit, base, end, edges, shift, low, high, n``; ``edges`` names which
-            edges were weighed; the rows with base ``arm`` are drawn.
-    """
-    with theme():
-        table = table[(table.end == "source") & (table.base == "arm")]
-        tasks = present(table.task, ())
-        kinds = present(table.edges, ())
-        fig, axes = _panels(table, tasks)
-        for ax, task in zip(axes, tasks, strict=True):
-            circuits = _circuits(table, task)
-            here = table[table.task == task].set_index(["circuit", "edges"])
-            for y, circuit in enumerate(circuits):
-                color = ROLE_COLORS[circuit]
-                for i, kind in enumerate(kinds):
-                    row = here.loc[(circuit, kind)]
-                    place = y + (i - (len(kinds) - 1) / 2) * 0.32
-                    ax.hlines(place, row.low, row.high, color=color, linewidth=2.2, alpha=0.55)
-                    ax.plot(
-                        row["shift"],
-                        place,
-                        MARKERS[circuit],
-                        markerfacecolor=color if i == 0 else "white",
-                        markeredgecolor=color,
-                        markersize=6,
-                        zorder=3,
-                    )
-            ax.axvline(0, color=MUTED, linewidth=1)
-            ax.set_yticks(range(len(circuits)), [label(c) for c in circuits])
-            ax.set_ylim(len(circuits) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.grid(axis="x")
-            ax.set_title(label(task))
-        limit = 1.1 * max(0.05, float(table[["low", "high"]].abs().max().max()))
-        axes[-1].set_xlim(-limit, limit)
-        axes[-1].xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
-        axes[-1].set_xlabel("change of source depth (negative: earlier)")
-        faces = (INK, "white")
-        return header(
-            fig,
-            "Does the circuit move to earlier layers?",
-            f"minus the ARM, as a share of the model's depth; n = {count_text(table.n)} examples; "
-            "bars: 95 % paired bootstrap intervals",
-            [
-                handle(str(kind), INK, markerfacecolor=face)
-                for kind, face in zip(kinds, faces, strict=False)
-            ],
         )

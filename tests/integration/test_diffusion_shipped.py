@@ -14,7 +14,7 @@ from mechshift_lib.models.loading import load_model
 from mechshift_lib.tasks import pair_task
 
 TINY = ("tiny-qwen", "tiny-llama")
-TARGETS = {"ioi": 0.95, "greater-than": 0.95, "infilling": 0.95, "countdown": 0.7}
+TARGETS = {"ioi": 0.95, "greater-than": 0.95, "infilling": 0.95, "countdown": 0.85}
 #: Examples asked here come from another draw than those of the training log.
 SEED = 4711
 
@@ -34,10 +34,12 @@ def accuracy(pair_name: str, role: Any, seed: int, task_name: str, n: int) -> fl
     return sum(right) / n
 
 
+TRAININGS = [(name, seed) for name in TINY for seed in load_pair(name).seeds]
+
+
 @pytest.mark.parametrize("task", TARGETS)
 @pytest.mark.parametrize("role", ["arm", "mdm"])
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("pair", TINY)
+@pytest.mark.parametrize(("pair", "seed"), TRAININGS)
 def test_tiny_models_reach_the_targets(pair: str, seed: int, role: str, task: str) -> None:
     assert accuracy(pair, role, seed, task, 100) >= TARGETS[task]
 
@@ -48,26 +50,33 @@ def test_adapters_solve_their_tasks(role: str, task: str) -> None:
     assert accuracy("smollm2-135m", role, 0, task, 24) >= 0.75
 
 
-@pytest.mark.parametrize("pair", TINY)
-def test_mask_loss_is_flat_at_the_end(pair: str) -> None:
-    """The last 250 steps move the held-out mask loss by less than a twentieth at any mask ratio.
+def _log(pair: str, seed: int, role: str) -> list[dict[str, Any]]:
+    path = ROOT / f"data/models/{pair}/seed{seed}/{role}/training.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("pair", "seed"), TRAININGS)
+def test_mask_loss_is_flat_at_the_end(pair: str, seed: int) -> None:
+    """The last 250 steps move the held-out loss over whole texts by less than a twentieth at any
+    mask ratio.
 
     Held out and with the same masks every time: losses of single training batches vary by more.
     """
-    for seed in load_pair(pair).seeds:
-        path = ROOT / f"data/models/{pair}/seed{seed}/mdm/training.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        before, last = [line["mask_loss"] for line in lines if "mask_loss" in line][-2:]
-        for earlier, later in zip(before, last, strict=True):
-            assert abs(later - earlier) < 0.05 * earlier
+    before, last = [line["text_loss"] for line in _log(pair, seed, "mdm") if "text_loss" in line][
+        -2:
+    ]
+    for earlier, later in zip(before, last, strict=True):
+        assert abs(later - earlier) < 0.05 * earlier
 
 
-@pytest.mark.parametrize("pair", TINY)
-def test_a_trajectory_ships(pair: str) -> None:
-    folder = ROOT / f"data/models/{pair}/seed0/trajectory"
-    kept = sorted(path.name for path in folder.iterdir() if path.name.startswith("mdm-"))
-    assert len(kept) >= 4
-    assert all((folder / name / "model.safetensors").is_file() for name in kept)
+@pytest.mark.parametrize(("pair", "seed"), TRAININGS)
+def test_control_and_mdm_saw_the_same_tokens_and_the_match_is_as_far(pair: str, seed: int) -> None:
+    mdm, control = (_log(pair, seed, role) for role in ("mdm", "continued"))
+    assert mdm[-1]["tokens"] == control[-1]["tokens"]
+    [kept] = [line for line in mdm if line.get("kept") == "matched"]
+    assert kept["displacement"] >= control[-1]["displacement"]
+    assert kept["step"] < mdm[-1]["step"]
+    assert (ROOT / f"data/models/{pair}/seed{seed}/matched/model.safetensors").is_file()
 
 
 def test_weights_that_ship_are_safetensors_and_small() -> None:
@@ -77,6 +86,6 @@ def test_weights_that_ship_are_safetensors_and_small() -> None:
     def size(where: Path) -> float:
         return sum(path.stat().st_size for path in files if where in path.parents) / 1e6
 
-    assert sum(size(ROOT / "data/models" / pair) for pair in TINY) < 60
+    assert size(ROOT / "data/models") < 150
     for stage in ("mdm", "continued"):
         assert 0 < size(ROOT / "data/models/smollm2-135m/seed0" / stage) < 40

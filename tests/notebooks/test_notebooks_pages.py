@@ -81,7 +81,7 @@ def pictures(outputs):
     [
         ("behaviour", 3),
         ("circuits", 9),
-        ("overlap", 6),
+        ("overlap", 7),
         ("patching", 15),
         ("faithfulness", 3),
         ("ablation", 2),

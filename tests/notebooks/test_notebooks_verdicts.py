@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import Study, ablation, circuits, overlap, page, verdicts
+from mechshift_lib.analyses import Study, ablation, circuits, page, shift, verdicts
 from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
 from mechshift_lib.comparison.verdicts import OUTCOMES
@@ -34,16 +34,24 @@ def put(rows, name, value):
 def made_up(study, outcome, monkeypatch):
     """Have the analyses find what leads to an outcome; tables and columns stay as they are."""
     first, beyond = EFFECTS[outcome]
-    compared, cut = overlap.comparison_tables(study), ablation.tables(study)
-
-    def edges(rows):
-        # IOI minus Countdown is `first`; beyond the control's it is `beyond`.
-        values = {"arm-mdm": first, "arm-continued": first - beyond}
-        at = rows.comparison.map(values).fillna(0) * rows.task.map({"ioi": 1}).fillna(0)
-        return put(rows, "jaccard", 0.5 + at)
-
-    def shift(rows):
-        return put(rows, "shift", -rows.base.map({"arm": first, "continued": beyond}))
+    cut = ablation.tables(study)
+    # Of the MDM; what is `beyond` the control's in the MDM is so no further away, too.
+    sizes = {"arm": 0.0, "mdm": first, "continued": first - beyond, "matched": first}
+    trainings = [
+        {"task": task, "seed": seed, "circuit": circuit, "count": 50, "n": 20}
+        | {"size": size + (seed - 2) * (0 if circuit in ("arm", "continued") else 0.02)}
+        for task in study.pair.tasks
+        for seed in range(5)
+        for circuit, size in sizes.items()
+    ]
+    rows = pd.DataFrame(trainings)
+    alike = rows[rows.circuit != "arm"]
+    value = 0.5 + alike["size"].where(alike.task == "ioi", 0.0)
+    likeness = alike.assign(cosine=value, jaccard=value, read=shift.ALL)
+    likeness = pd.concat([likeness, likeness.assign(read="0")])
+    depths = pd.concat(
+        rows.assign(edges=edges, depth=0.5 - rows["size"]) for edges in (shift.WITH, shift.WITHOUT)
+    )
 
     def contrasts(rows):
         control = (rows.model == "continued").map({True: first - beyond, False: first})
@@ -54,10 +62,9 @@ def made_up(study, outcome, monkeypatch):
         rows = put(rows, "lost", lost)
         return rows.assign(least=rows.lost - HALF, most=rows.lost + HALF)
 
-    compared |= {"edges": edges(compared["edges"]), "shift": shift(compared["shift"])}
-    compared["depth"] = put(compared["depth"], "depth", 0.5)
     cut |= {"contrasts": contrasts(cut["contrasts"]), "losses": losses(cut["losses"])}
-    monkeypatch.setattr(overlap, "comparison_tables", lambda _: compared)
+    monkeypatch.setattr(shift, "likeness", lambda _: likeness)
+    monkeypatch.setattr(shift, "depths", lambda _: depths)
     monkeypatch.setattr(ablation, "tables", lambda _: cut)
 
 
@@ -135,13 +142,11 @@ def test_every_outcome_was_seen():
 
 def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
     made_up(study, "reproduced", monkeypatch)
-    frames, cut = overlap.comparison_tables(study), ablation.tables(study)
-    edges, shift, more = frames["edges"], frames["shift"], cut["contrasts"]
-    alone = {
-        "edges": edges[edges.comparison != "arm-continued"],
-        "shift": shift[shift.base != "continued"],
-    }
-    monkeypatch.setattr(overlap, "comparison_tables", lambda _: frames | alone)
+    found, cut = (shift.likeness(study), shift.depths(study)), ablation.tables(study)
+    more = cut["contrasts"]
+    alike, depths = (rows[~rows.circuit.isin(["continued", "matched"])] for rows in found)
+    monkeypatch.setattr(shift, "likeness", lambda _: alike)
+    monkeypatch.setattr(shift, "depths", lambda _: depths)
     monkeypatch.setattr(
         ablation, "tables", lambda _: cut | {"contrasts": more[more.model != "continued"]}
     )
@@ -154,9 +159,8 @@ def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
 
 def test_a_circuit_without_room_for_a_shift_isn_t_asked_for_one(study, monkeypatch):
     made_up(study, "reversed", monkeypatch)
-    frames = overlap.comparison_tables(study)
-    low = frames | {"depth": frames["depth"].assign(depth=0.001)}
-    monkeypatch.setattr(overlap, "comparison_tables", lambda _: low)
+    low = shift.depths(study).assign(depth=0.001)
+    monkeypatch.setattr(shift, "depths", lambda _: low)
     assert {v.outcome for v in verdicts.of(study, "C2")} == {"doesn't apply"}
 
 

@@ -29,7 +29,7 @@ def values(n: int, **means: float) -> pd.DataFrame:
     ],
 )
 def test_claims_are_decided_over_trainings(n: int, means: dict[str, float], said: str) -> None:
-    found = verdicts._over_trainings(values(n, **means), n, "the ARM", "the same")
+    found = verdicts._over_trainings(values(n, **means), "the ARM", "the same")
     assert decide(found, 0.05) == said
     lacking = {"continued", "matched"} - set(means)
     missing = " ".join(c.against for c in found if c.n == 0)

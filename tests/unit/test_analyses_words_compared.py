@@ -139,27 +139,53 @@ def test_every_size_has_both_comparisons() -> None:
     assert found.columns.tolist() == ["task", "size", "ARM ↔ MDM", "ARM ↔ continued ARM"]
 
 
-def test_depths_stand_beside_the_controls_for_local_and_global_tasks() -> None:
-    about = {"end": "source", "edges": overlap.TOP}
-    depth = pd.DataFrame(
-        around("depth", 0.3, task=task, circuit="arm", **about) for task in REGIMES
-    )
-    pairs = {("mdm", "arm"): -0.2, ("continued", "arm"): 0.1, ("mdm", "continued"): -0.3}
-    shift = pd.DataFrame(
-        around("shift", value, task=task, circuit=circuit, base=base, **about)
+def trained(**values: float) -> pd.DataFrame:
+    """Three trainings, 0.1 apart."""
+    return pd.DataFrame(
+        {"task": task, "what": task.upper(), "read": "all", "seed": seed, "circuit": circuit}
+        | {"cosine": value + 0.1 * seed, "earlier": value + 0.1 * seed, "n": 20}
+        for circuit, value in values.items()
         for task in REGIMES
-        for (circuit, base), value in pairs.items()
+        for seed in range(3)
     )
-    found = overlap.depths(depth, shift, REGIMES)
+
+
+def held(*whats: str) -> pd.DataFrame:
+    """Contrasts over trainings, that against the matched point missing."""
+    return pd.DataFrame(
+        {"what": what, "contrast": name, "value": 0.1, "low": low, "high": 0.3, "n": 3}
+        | {"flips": 1 / 8}
+        for what in whats
+        for name, low in (("mdm", -0.1), ("mdm-continued", np.nan))
+    )
+
+
+def test_likeness_is_the_mean_with_its_range_over_trainings() -> None:
+    found = overlap.likeness(trained(mdm=0.4, continued=0.7))
+    assert "in the MDM 0.50 on IOI and 0.50 on Countdown; in the continued ARM 0.80" in found.said
+    assert "n = 3 trainings; table" in found.said
     table = table_of(found)
-    assert table["kind of task"].tolist() == ["local", "global"]
-    assert table["depth of the ARM"].tolist() == ["0.30 [0.25, 0.35]"] * 2
-    assert table["MDM − continued"].tolist() == ["-0.300 [-0.350, -0.250]"] * 2
-    assert "-0.200 [-0.250, -0.150] on IOI and -0.200" in found.said
-    without = overlap.depths(
-        depth, shift[(shift.base == "arm") & (shift.circuit == "mdm")], REGIMES
-    )
-    assert "continued − ARM" not in table_of(without)
+    assert table.MDM.tolist() == ["0.50 [0.40, 0.60]"] * 2
+    assert table.task.tolist() == ["IOI", "COUNTDOWN"]
+    assert overlap.likeness(trained(mdm=0.4)).said.endswith("no continued-training control.")
+
+
+def test_differences_of_tasks_are_told_with_what_is_missing() -> None:
+    found = overlap.differences(held("cosine", "share"))
+    assert "is +0.10 [-0.10, +0.30] higher" in found.said
+    assert "that is +0.10 beyond the continued" in found.said
+    assert "and – in the MDM no further away than that (3 trainings)" in found.said
+    table = table_of(found)
+    assert table["p (signs)"].tolist() == ["0.125"] * 4
+    assert table["of"].tolist() == ["cosine", "cosine", "share", "share"]
+    assert "lacks circuits" in overlap.differences(held("cosine").iloc[:0]).said
+
+
+def test_earlier_is_told_for_global_and_for_local_tasks() -> None:
+    found = overlap.earlier(trained(mdm=-0.3, continued=0.0), held("IOI"), REGIMES)
+    assert "later), -20.0 on Countdown; for" in found.said
+    assert "on local tasks by -20.0 on IOI" in found.said
+    assert len(table_of(found)) == 2
 
 
 def test_heads_are_counted_by_half_of_the_layers() -> None:

@@ -20,7 +20,7 @@ from mechshift_lib.plots.circuits import (
     plot_components,
     plot_steps,
 )
-from mechshift_lib.plots.depth import plot_depth, plot_shift
+from mechshift_lib.plots.depth import plot_depth
 from mechshift_lib.plots.faithfulness import plot_areas, plot_cross, plot_faithfulness
 from mechshift_lib.plots.graph import DRAWN, READER, graph_svg, plot_graph
 from mechshift_lib.plots.overlap import (
@@ -44,6 +44,7 @@ from mechshift_lib.plots.planning import (
     plot_waiting,
 )
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
+from mechshift_lib.plots.shift import plot_earlier, plot_likeness
 from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
 from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
 
@@ -99,6 +100,17 @@ def depth_table():
             {"task": t, "circuit": c, "end": e, "edges": k, "n": 50, "count": 50}
             | {"base": "arm", "depth": 0.4, "shift": -0.1, "low": -0.2, "high": 0.45}
             for t, c, e, k in rows
+        ]
+    )
+
+
+def training_table():
+    rows = itertools.product(TASKS, range(5), ("mdm", "continued", "matched"))
+    return pd.DataFrame(
+        [
+            {"task": t, "what": f"{t}, first token", "seed": s, "circuit": c, "n": 50}
+            | {"cosine": 0.5 + 0.05 * s, "earlier": 0.02 * s - 0.1}
+            for t, s, c in rows
         ]
     )
 
@@ -284,7 +296,8 @@ FIGURES = {
     "components-overlap": lambda: plot_overlap_reference(overlap_table((0.05,)), "share"),
     "heads": lambda: plot_head_usage(head_table()),
     "depth": lambda: plot_depth(depth_table().query("edges == 'top'")),
-    "shift": lambda: plot_shift(depth_table().query("circuit != 'arm'")),
+    "likeness": lambda: plot_likeness(training_table()),
+    "earlier": lambda: plot_earlier(training_table()),
     "circuit-2": lambda: plot_circuit(edge_table(), 2, 2, "A circuit"),
     "circuit-30": lambda: plot_circuit(edge_table(), 30, 9, "A circuit"),
     "components": lambda: plot_components(component_table(), 3, 2, "Components"),

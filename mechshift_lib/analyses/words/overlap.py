@@ -10,8 +10,7 @@ from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.comparison import published
 from mechshift_lib.comparison.overlap import PAPER_EDGES, PAPER_FRACTION, REFERENCE_FRACTION
 
-JACCARD, SHARE, DEPTH = (fmt.span(name) for name in ("jaccard", "share", "depth"))
-SHIFT = fmt.span("shift", "+.3f")
+JACCARD, SHARE = (fmt.span(name) for name in ("jaccard", "share"))
 #: Comparisons that stand beside each other in the table of overlaps.
 YARDSTICKS = ("arm-mdm", "arm-continued", "arm-halves", "mdm-halves", "arm-mdm-halves")
 TOP = f"top {100 * REFERENCE_FRACTION:.0f} % of edges"
@@ -33,9 +32,29 @@ BIAS = (
 COMPONENTS = "ARM and MDM have {arm-mdm} of their top {k} components in common ({n} examples)."
 SEEDS = "The same comparison, ARM ↔ MDM, in each training: {arm-mdm} ({n})."
 ONE_SEED = fmt.Finding("This pair has one training seed, so nothing can be said about others.")
-DEPTHS = (
-    "MDM minus ARM, the mean depth of sources changes by {mdm/arm} (layers / number of layers, "
-    "{n})."
+LIKENESS = (
+    "With noise taken off, the cosine with the ARM's circuit is in the MDM {mdm}; in the continued "
+    "ARM {continued} (means, {n} trainings; table: least and most).{lacks}"
+)
+HELD = {
+    "mdm": "MDM",
+    "mdm-continued": "MDM − continued",
+    "matched-continued": "MDM as far as the control − continued",
+    "mdm-matched": "MDM − MDM as far as the control",
+}
+EARLIER = (
+    "The MDM's sources lie earlier than the ARM's by, in hundredths of the model's depth "
+    "(negative: later), {global}; for comparison on local tasks by {local} (means, {n} trainings)."
+)
+DIFFERENCES = (
+    "On IOI the cosine is {mdm} higher than on Countdown in the MDM; that is {mdm-continued} "
+    "beyond the continued ARM's, and {matched-continued} in the MDM no further away than that "
+    "({n} trainings)."
+)
+ONE_TASK = fmt.Finding("This pair lacks circuits of IOI or of Countdown, so nothing is compared.")
+SURE = (
+    "Of the ARM's strongest edges {arm} are in its circuit in nearly every resample of the "
+    "examples; of those, {mdm} are so in the MDM's, too (means over trainings)."
 )
 HEADS = "Heads of the circuits, by which model uses them and in which half of the layers."
 PUBLISHED = (
@@ -104,27 +123,75 @@ def heads(table: pd.DataFrame) -> fmt.Finding:
     return fmt.Finding(HEADS, fmt.lines(rows, ["task", "half"], columns))
 
 
-def depths(depth: pd.DataFrame, shift: pd.DataFrame, regimes: Mapping[str, str]) -> fmt.Finding:
-    """Source depths of the strongest edges and what lies between them."""
-    at, by = (x[(x.end == "source") & (x.edges == TOP)] for x in (depth, shift))
-    arm = at[at.circuit == "arm"].assign(what="depth of the ARM", value=lambda t: t.depth)
-    names = {
-        ("mdm", "arm"): "MDM − ARM",
-        ("continued", "arm"): "continued − ARM",
-        ("mdm", "continued"): "MDM − continued",
+def likeness(table: pd.DataFrame) -> fmt.Finding:
+    """How alike circuits are to the ARM's in each training.
+
+    Args:
+        table: of :func:`mechshift_lib.analyses.shift.shown_likeness`.
+    """
+    by = table.groupby(["what", "circuit"], sort=False, as_index=False)
+    rows = by.agg(cosine=("cosine", "mean"), low=("cosine", "min"), high=("cosine", "max"))
+    shown = fmt.grid(rows, ["what"], "circuit", fmt.span("cosine")).rename(columns={"what": "task"})
+    whole = table[table.read == "all"].groupby(["task", "circuit"], sort=False, as_index=False)
+    told = whole.agg(cosine=("cosine", "mean"), n=("seed", "nunique"))
+    lacks = "" if "continued" in set(told.circuit) else NO_CONTROL
+    return fmt.told(LIKENESS, told, ["circuit"], fmt.value("cosine"), shown, lacks=lacks)
+
+
+def contrasts(table: pd.DataFrame, form: str = "+.2f") -> pd.DataFrame:
+    """Contrasts over trainings: one row each, with interval and the sign-flip test's p."""
+    rows = table.assign(contrast=table.contrast.map(HELD))
+    columns = {
+        "mean over trainings": fmt.span("value", form),
+        "p (signs)": fmt.value("flips", ".3f"),
+        "trainings": fmt.value("n", ".0f"),
     }
-    between = by.assign(
-        what=[names.get(pair, "") for pair in zip(by.circuit, by.base, strict=True)]
-    )
-    between = between[between.what != ""].assign(value=lambda t: t["shift"])
-    rows = pd.concat([arm.assign(form=".2f"), between.assign(form="+.3f")])
+    return fmt.lines(rows, ["what", "contrast"], columns).rename(columns={"what": "of"})
+
+
+def differences(table: pd.DataFrame) -> fmt.Finding:
+    """How much more alike circuits are on IOI than on Countdown, over trainings.
+
+    Args:
+        table: of :func:`mechshift_lib.analyses.shift.c1_table`.
+    """
+    if table.empty:
+        return ONE_TASK
+    first = table[table.what == table.what.iloc[0]]
+    text = fmt.span("value", "+.2f")
+    parts = dict.fromkeys(HELD, fmt.MISSING) | {r.contrast: text(r) for _, r in first.iterrows()}
+    said = DIFFERENCES.format_map(parts | {"n": str(first.n.max())})
+    return fmt.Finding(said, contrasts(table))
+
+
+def earlier(depths: pd.DataFrame, table: pd.DataFrame, regimes: Mapping[str, str]) -> fmt.Finding:
+    """How much earlier circuits lie, on global tasks and on local ones.
+
+    Args:
+        depths: of :func:`mechshift_lib.analyses.shift.shown_earlier`.
+        table: of :func:`mechshift_lib.analyses.shift.c2_table`.
+        regimes: task -> ``local`` or ``global``.
+    """
+    by = depths[depths.circuit == "mdm"].groupby("task", sort=False, as_index=False)
+    rows = by.agg(earlier=("earlier", "mean"), n=("seed", "nunique"))
     rows = rows.assign(regime=rows.task.map(regimes))
+    text = fmt.value("earlier", "+.1f", 100)
+    return fmt.told(EARLIER, rows, ["regime"], text, contrasts(table, "+.3f"))
 
-    def text(row: pd.Series) -> str:
-        return fmt.span("value", row.form)(row)
 
-    shown = fmt.grid(rows, ["task", "regime"], "what", text)
-    return fmt.told(DEPTHS, between, ["circuit", "base"], SHIFT, shown)
+def sureness(table: pd.DataFrame) -> fmt.Finding:
+    """How many edges are sure to belong to circuits.
+
+    Args:
+        table: ``inclusion`` of :func:`mechshift_lib.analyses.measures.tables`.
+    """
+    by = table.groupby(["task", "circuit"], sort=False, as_index=False)
+    rows = by[["core", "contingent", "noise", "shared"]].mean().assign(n=0)
+    texts = {name: fmt.value(name, ".1f") for name in ("core", "contingent", "noise", "shared")}
+    shown = fmt.lines(rows, ["task", "circuit"], texts).rename(
+        columns={"shared": "core of the ARM's, too"}
+    )
+    return fmt.told(SURE, rows, ["circuit"], fmt.value("shared", ".1f"), shown)
 
 
 def published_shifts() -> str:
