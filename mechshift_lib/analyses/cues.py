@@ -38,7 +38,7 @@ DIFFERENCES = (
 
 def asked(study: Study) -> bool:
     """Does the pair have Countdown with numbers of one token, and a seed that solves some?"""
-    return TASK in study.pair.tasks and any(usable(study))
+    return TASK in study.pair.tasks and bool(usable(study))
 
 
 def usable(study: Study) -> list[int]:
