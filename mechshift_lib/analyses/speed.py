@@ -112,7 +112,7 @@ def patching(benchmark: Benchmark) -> str:
     return (
         f"On a model of {settings['layers']} layers with {settings['heads']} heads, "
         f"{settings['edges']:,} edges, {settings['examples']} examples of {settings['length']} "
-        f"tokens, one thread: {'; '.join(parts)}. {where(benchmark)}"
+        f"tokens, one thread, by processor time: {'; '.join(parts)}. {where(benchmark)}"
     )
 
 
