@@ -156,7 +156,7 @@ def at_the_controls_distance(circuit: pd.DataFrame) -> pd.DataFrame:
             value = np.interp(distance, mdm.displacement, mdm.cosine, right=np.nan)
             pairs.append((float(value), float(control.cosine.iloc[-1])))
         values = np.array([pair for pair in pairs if not np.isnan(pair).any()]).reshape(-1, 2)
-        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued")
+        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued", 0.95)
         means = values.mean(0) if len(values) else (np.nan, np.nan)
         rows.append(
             {
