@@ -103,7 +103,7 @@ def patching(benchmark: Benchmark) -> str:
             f"example, where the literal implementation does {row.literal_per_second:,.0f} "
             f"({row.speedup:.0f} × as many)"
         )
-        if not pd.isna(row.traced_per_second):
+        if not pd.isna(getattr(row, "traced_per_second", None)):
             part += (
                 f" and traced passes do {row.traced_per_second:,.0f} "
                 f"({row.per_second / row.traced_per_second:.1f} × as many)"
