@@ -31,6 +31,7 @@ Analysis = Literal[
     "probes",
     "cues",
     "trajectory",
+    "robustness",
     "errors",
 ]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
@@ -116,6 +117,7 @@ class Budget(Strict):
     patching_examples: int = Field(default=16, ge=2, le=MOST)
     faithfulness_examples: int = Field(default=24, ge=2, le=MOST)
     ablation_examples: int = Field(default=100, ge=2, le=MOST)
+    robustness_examples: int = Field(default=12, ge=4, le=MOST)
     ablation_draws: int = Field(default=20, ge=2, le=MOST)
     planning_examples: int = Field(default=16, ge=2, le=MOST)
     trust_examples: int = Field(default=4, ge=2, le=MOST)

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, scores, shift, steps
+from mechshift_lib.analyses import ablation, robustness, scores, shift, steps
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
 from mechshift_lib.comparison.over_seeds import FEWEST, contrast_over_seeds
@@ -34,7 +34,6 @@ STABLE = 0.9
 NOT_YET: dict[Claim, str] = {
     "C3": "what each component writes isn't classified in this book",
     "C4": "no neuron is explained in this book",
-    "C7": "depth isn't measured again under other prompts, circuit sizes and steps",
 }
 #: Claim -> the chapter that measures it.
 CHAPTERS: dict[Claim, str] = {
@@ -42,6 +41,7 @@ CHAPTERS: dict[Claim, str] = {
     "C2": "overlap",
     "C5": "circuits",
     "C6": "ablation",
+    "C7": "robustness",
 }
 #: What a pair without a control lacks.
 NO_CONTROL = "the continued ARM (the pair has none)"
@@ -182,6 +182,26 @@ def _ablation(study: Study) -> list[Verdict]:
     return [_judge(study, "C6", list(found.values()), measure, "accuracy", shift.GLOBAL)]
 
 
+def _robustness(study: Study) -> list[Verdict]:
+    """C7: how much earlier the MDM lies with each choice of how it is measured."""
+    if not robustness.asked(study):
+        why = f"ARM and MDM solve fewer than {robustness.FEWEST} Countdown problems in common"
+        return [inapplicable("C7", study.pair.name, why, "robustness")]
+    depth = robustness.table(study, "depth")
+    if not robustness.room(depth, margin("C7")):
+        why = "the ARM's own sources lie too near to the embedding for a shift that would matter"
+        return [inapplicable("C7", study.pair.name, why, "robustness", robustness.TASK)]
+    found = robustness.earlier(depth)
+    values = robustness.levels(found).groupby(["factor", "said"], sort=False).value
+    base = "the continued ARM" if "beyond" in found else "the ARM"
+    made = [contrast_over_seeds(list(x), f"{base}, with {said}") for (_, said), x in values]
+    if "beyond" not in found:
+        made.append(absent(NO_CONTROL))
+    made += _too_few(found.seed.nunique())
+    measure = "how much earlier than the ARM's the MDM's sources lie, the control's shift taken off"
+    return [_judge(study, "C7", made, measure, "depth", robustness.TASK)]
+
+
 def _judge(
     study: Study,
     claim: Claim,
@@ -202,4 +222,5 @@ _ASKED: dict[Claim, tuple[Callable[[Study], list[Verdict]], tuple[str, ...]]] = 
     "C2": (_depth, ()),
     "C5": (_steps, ()),
     "C6": (_ablation, ("countdown",)),
+    "C7": (_robustness, ("countdown",)),
 }

@@ -106,6 +106,10 @@ class Countdown:
         """Targets that these numbers reach, each used once."""
         return set(self._solutions(numbers))
 
+    def equation(self, numbers: tuple[int, ...], target: int) -> str:
+        """The equation that the rule of :func:`solutions` names; the target must be reachable."""
+        return self._solutions(numbers)[target]
+
     def _fill(self, rng: random.Random, hold_out: bool) -> tuple[tuple[int, ...], int]:
         while True:
             numbers = tuple(rng.sample(range(1, self.largest + 1), self.count))

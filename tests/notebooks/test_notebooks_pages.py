@@ -90,6 +90,7 @@ def pictures(outputs):
         ("probes", 6),
         ("cues", 3),
         ("trajectory", 4),
+        ("robustness", 1),
         ("errors", 0),
     ],
 )
@@ -124,6 +125,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("probes", "so there is nothing to plan"),
         ("cues", "nothing to set against"),
         ("trajectory", "ships no trajectory"),
+        ("robustness", "can't be measured again"),
         ("errors", "nothing to simulate from"),
     ],
 )

@@ -49,6 +49,7 @@ from mechshift_lib.plots.planning import (
     plot_waiting,
 )
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
+from mechshift_lib.plots.robustness import plot_curve
 from mechshift_lib.plots.shift import plot_earlier, plot_likeness
 from mechshift_lib.plots.steps import plot_steps
 from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
@@ -287,6 +288,20 @@ def cut_table():
     return frame.assign(lost=0.2, low=0.1, high=0.3, n=50)
 
 
+def specifications():
+    levels = {"prompt": ["as drawn", "a number corrupted"], "size": [0.01, 1.0]}
+    rows = list(itertools.product(*levels.values()))
+    table = pd.DataFrame(rows, columns=list(levels)).assign(low=-0.2, high=0.3, n=3)
+    table["value"] = [-0.1, 0.0, 0.1, 0.2]
+    each = pd.DataFrame({seed: table.value + 0.01 * seed for seed in range(3)})
+    choices = [
+        {"factor": factor, "level": level, "said": f"problems {level}"}
+        for factor, found in levels.items()
+        for level in found
+    ]
+    return plot_curve(table, each, pd.DataFrame(choices), 0.05)
+
+
 FIGURES = {
     "accuracy": lambda: plot_accuracy(accuracy_table()),
     "orders": lambda: plot_orders(order_table()),
@@ -303,6 +318,7 @@ FIGURES = {
     "components": lambda: plot_components(component_table(), 3, 2, "Components"),
     "components-30": lambda: plot_components(component_table(30, 9), 30, 9, "Components"),
     "steps": lambda: plot_steps(step_table(), 0.9),
+    "specifications": specifications,
     "positions": lambda: plot_positions(patch_table(), "The residual stream"),
     "sublayers": lambda: plot_sublayers(patch_table(), "Attention and MLP"),
     "patch-steps": lambda: plot_patch_steps(patch_table(), "Step by step"),
@@ -357,6 +373,7 @@ def test_every_figure_stands_on_a_light_card_and_says_its_n(name):
     subtitle = subtitle.replace("\u00a0", " ").replace("\n", " ")
     assert {
         "published-overlap": "500 examples",
+        "specifications": "n = 3 trainings",
         "published-depth": "one dot an edge",
         "graph": "8 nodes, 46 edges",
         "circuit-2": "3 strongest edges of the ARM",

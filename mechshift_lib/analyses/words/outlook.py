@@ -60,9 +60,9 @@ DECIDES: dict[Claim, str] = {
     ),
     "C3": "A label for what each component writes, given without knowing which model it is of.",
     "C4": "Explanations of neurons that are scored on held-out texts, for ARM, control and MDM.",
-    "C5": "The same answer position under different states of its masks, with examples as units.",
+    "C5": "Answers of hundreds of tokens in tens of steps, one position asked for at a time.",
     "C6": "Early and other heads of equal effect on the control, taken out while the model writes.",
-    "C7": "The whole comparison again over prompts, corruptions, circuit sizes and estimators.",
+    "C7": "A circuit that lies deep in the ARM, measured in wordings that both models were taught.",
 }
 
 
