@@ -6,10 +6,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.probes import NUMBER, STEP, Probed, amnesic, probed, probed_input
+from mechshift_lib.analyses.probes import (
+    NUMBER,
+    STEP,
+    Probed,
+    amnesic,
+    later,
+    later_input,
+    probed,
+    probed_input,
+)
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.comparison.bootstrap import resample, wilson
-from mechshift_lib.comparison.proportions import mean_interval
+from mechshift_lib.comparison.bootstrap import resample
+from mechshift_lib.comparison.over_seeds import contrast_over_seeds
+from mechshift_lib.comparison.proportions import clopper_pearson, mean_interval
 
 #: Labels beside answer tokens, as readers see them.
 MASKS, QUARTER = "number of MASKs", "quarter of the target number"
@@ -102,44 +112,48 @@ def later_table(study: Study, task: str) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)[columns]
 
 
-def planned(found: Probed, place: str, wanted: pd.MultiIndex) -> Array:
-    """Mean hit of the later answer tokens of every held-out example, ``[n_test]``."""
-    cells = chosen(found, place)
-    cells = cells[cells.set_index(["step", "target"]).index.isin(wanted)]
-    return np.asarray(found.hits[cells.index].mean(0))
-
-
 def plan_table(study: Study) -> pd.DataFrame:
     """Later answer tokens, before they are written, averaged over steps and tokens.
 
-    All differences are over the same held-out examples.
+    Each training gives one number, a mean over splits; differences are over the same splits.
 
     Returns:
-        ``task, what, value, low, high, n``: a model at a place (``mdm/now``), the input
-        (``input``), and differences (``mdm/now - arm/now``); empty where answers have one token.
+        ``task, what, value`` (mean over trainings), ``low, high`` (over trainings, NaN with too
+        few), ``least, most`` (of single splits), ``n`` (trainings): a model at a place
+        (``mdm/now``), the input (``input``), and differences (``mdm/now - arm/now``); empty where
+        answers have one token.
     """
     rows = []
     for task in study.pair.tasks:
-        prior = probed_input(study, task)
-        cells = prior.cells[prior.cells.target > prior.cells.step]
-        if cells.empty:
+        if later_input(study, task).empty:
             continue
-        wanted = pd.MultiIndex.from_frame(cells[["step", "target"]])
-        values = {"input": planned(prior, "input", wanted)}
-        for role in study.pair.roles:
-            found = probed(study, task, role)
-            values[f"{role}/now"] = planned(found, "now", wanted)
-            if (found.cells.place == "own").any():
-                values[f"{role}/own"] = planned(found, "own", wanted)
+        wide = in_splits(study, task)
         pairs = [("mdm/now", "input"), ("mdm/own", "input")]
         pairs += [("mdm/now", "arm/now"), ("mdm/now", "continued/now")]
-        both = [(a, b) for a, b in pairs if {a, b} <= set(values)]
-        values |= {f"{a} - {b}": values[a] - values[b] for a, b in both}
-        for what, hit in values.items():
-            low, high = _interval(hit, study, (-1, 1) if " - " in what else (0, 1))
-            rows.append({"task": task, "what": what, "value": hit.mean(), "low": low, "high": high})
-            rows[-1] |= {"n": len(hit)}
-    return pd.DataFrame(rows, columns=["task", "what", "value", "low", "high", "n"])
+        for a, b in pairs:
+            if {a, b} <= set(wide.columns):
+                wide[f"{a} - {b}"] = wide[a] - wide[b]
+        for what, values in wide.items():
+            found = contrast_over_seeds(list(values.groupby("seed").mean()), str(what))
+            rows.append({"task": task, "what": what, "value": found.effect, "n": found.n})
+            rows[-1] |= {"low": found.low, "high": found.high}
+            rows[-1] |= {"least": values.min(), "most": values.max()}
+    columns = ["task", "what", "value", "low", "high", "least", "most", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def in_splits(study: Study, task: str) -> pd.DataFrame:
+    """Accuracy of later tokens in every split of every training, ``[(seed, split), what]``."""
+    frames = []
+    alone = later_input(study, task)
+    for seed in (seed for seed in study.pair.seeds if study.has("mdm", seed)):
+        found = [alone.assign(what="input")]
+        for role in study.pair.roles:
+            own = later(study, task, role, seed)
+            found.append(own.assign(what=[f"{role}/{place}" for place in own.place]))
+        frames.append(pd.concat(found).assign(seed=seed))
+    table = pd.concat(frames)
+    return table.pivot_table("accuracy", ["seed", "split"], "what", sort=False)
 
 
 def step_table(study: Study) -> pd.DataFrame:
@@ -181,7 +195,7 @@ def amnesic_table(study: Study) -> pd.DataFrame:
 
     Returns:
         ``task, model, layer, rank, whole, without, control, low, high, extra, extra_low,
-        extra_high, n``; ``low`` and ``high`` are of ``without`` (Wilson); ``extra`` is what more is
+        extra_high, n``; ``low`` and ``high`` are of ``without`` (exact); ``extra`` is what more is
         lost than with the directions of shuffled labels.
     """
     rows = []
@@ -189,7 +203,7 @@ def amnesic_table(study: Study) -> pd.DataFrame:
         for role in study.pair.roles:
             for layer, part in amnesic(study, task, role).groupby("layer"):
                 without = part.without.astype(bool)
-                low, high = wilson(int(without.sum()), len(part))
+                low, high = clopper_pearson(int(without.sum()), len(part))
                 extra = (part.control.astype(float) - part.without.astype(float)).to_numpy()
                 extra_low, extra_high = _interval(extra, study, (-1, 1))
                 rows.append(

@@ -39,6 +39,10 @@ QUARTERS = 4
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.int64]
+#: Place, step and activations of every layer, ``[n_layers + 1, n, d_model]``.
+Activations = tuple[str, int, NDArray[np.floating]]
+#: Random splits of the examples that later tokens are read over.
+SPLITS = 5
 
 
 @dataclass(frozen=True)
@@ -104,16 +108,55 @@ def probed_input(study: Study, task: str) -> Probed:
 
     def compute() -> dict[str, pd.DataFrame]:
         examples = study.examples(task, study.seed)
-        longest = max(len(example.clean) for example in examples)
-        found = []
-        for step in range(n_answer(examples)):
-            seen = [(*e.clean, *e.answer[:step]) for e in examples]
-            # From the end, as that is where answers stand.
-            ids = np.array([(-1,) * (longest + step - len(one)) + one for one in seen])
-            found.append(("input", step, word_features(ids)[None]))
-        return _frames(_cells(iter(found), examples), examples)
+        return _frames(_cells(_inputs(examples), examples), examples)
 
     return _read(study.frames("probes-input", study.key("arm", study.seed, task, ROOMS), compute))
+
+
+def later(study: Study, task: str, role: Role, seed: int) -> pd.DataFrame:
+    """How well later answer tokens are read from a model of one training, over several splits.
+
+    Returns:
+        One row per place and split: ``place, split, accuracy``, a mean over steps, later tokens and
+        held-out examples; for each token the layer is the one that validation prefers.
+    """
+
+    def compute() -> dict[str, pd.DataFrame]:
+        examples = study.examples(task, seed)
+        found = _over_splits(list(_activations(study, task, role, seed)), examples)
+        return {"later": found}
+
+    key = study.key(role, seed, task, ROOMS) | {"splits": SPLITS}
+    return study.frames("later", key, compute)["later"]
+
+
+def later_input(study: Study, task: str) -> pd.DataFrame:
+    """The same from the input itself (place ``input``)."""
+
+    def compute() -> dict[str, pd.DataFrame]:
+        examples = study.examples(task, study.seed)
+        return {"later": _over_splits(list(_inputs(examples)), examples)}
+
+    key = study.key("arm", study.seed, task, ROOMS) | {"splits": SPLITS}
+    return study.frames("later-input", key, compute)["later"]
+
+
+def _over_splits(activations: list[Activations], examples: list[Example]) -> pd.DataFrame:
+    tokens, rows = token_labels(examples), []
+    for number in range(SPLITS):
+        split = split_examples(len(examples), RESAMPLING_SEED + number)
+        read: dict[str, list[float]] = {}
+        for place, step, layers in activations:
+            name, _, own = place.partition("+")
+            wanted = {int(own)} if own else {j for j in tokens if j > step}
+            labels = [tokens[j] for j in sorted(wanted) if place != "prompt-end"]
+            labels = [y for y in labels if len(np.unique(y[split.train])) > 1]
+            by_layer = [fit_probes(features, labels, split) for features in layers if labels]
+            for probes in zip(*by_layer, strict=True):
+                best = max(probes, key=lambda probe: probe.validation)  # of equals the first
+                read.setdefault(name, []).append(best.accuracy)
+        rows += [(place, number, float(np.mean(found))) for place, found in read.items()]
+    return pd.DataFrame(rows, columns=["place", "split", "accuracy"])
 
 
 def _read(frames: dict[str, pd.DataFrame]) -> Probed:
@@ -124,14 +167,25 @@ def _split(examples: list[Example]) -> Split:
     return split_examples(len(examples), RESAMPLING_SEED)
 
 
+def _inputs(examples: list[Example]) -> Iterator[Activations]:
+    """Which token stands where, as the activations of one layer at place ``input``."""
+    longest = max(len(example.clean) for example in examples)
+    for step in range(n_answer(examples)):
+        seen = [(*e.clean, *e.answer[:step]) for e in examples]
+        # From the end, as that is where answers stand.
+        ids = np.array([(-1,) * (longest + step - len(one)) + one for one in seen])
+        yield "input", step, word_features(ids)[None]
+
+
 def _activations(
-    study: Study, task: str, role: Role
-) -> Iterator[tuple[str, int, NDArray[np.floating]]]:
+    study: Study, task: str, role: Role, seed: int | None = None
+) -> Iterator[Activations]:
     """Place, step and activations ``[n_layers + 1, n, d_model]``, one after the other.
 
     ``own+j`` is the place of token j. One step is in memory at a time.
     """
-    model, examples = study.model(role, study.seed), study.examples(task, study.seed)
+    seed = study.seed if seed is None else seed
+    model, examples = study.model(role, seed), study.examples(task, seed)
     n, size = n_answer(examples), study.budget.batch_size
     read = model.readout.read_position
     places = [[read(len(e.clean) + j) for j in range(n)] for e in examples]
@@ -154,9 +208,7 @@ def _activations(
         yield "prompt-end", STEP, np.concatenate(ends, axis=1)
 
 
-def _cells(
-    activations: Iterator[tuple[str, int, NDArray[np.floating]]], examples: list[Example]
-) -> list[tuple[dict, Array]]:
+def _cells(activations: Iterator[Activations], examples: list[Example]) -> list[tuple[dict, Array]]:
     """Every cell with its held-out hits; a label with one class among the trained has none."""
     tokens, split, word = token_labels(examples), _split(examples), words(examples)
     number = (

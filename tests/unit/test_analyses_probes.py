@@ -37,7 +37,7 @@ def cells(rows):
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_the_layer_is_chosen_on_validation_and_later_tokens_are_averaged():
+def test_the_layer_is_chosen_on_validation():
     table = cells(
         [
             ("now", 0, 0, 0, 0.9, 1.0),
@@ -51,9 +51,6 @@ def test_the_layer_is_chosen_on_validation_and_later_tokens_are_averaged():
     found = Probed(table, hits)
     picked = probe_tables.chosen(found, "now")
     assert picked[picked.target == 1].layer.tolist() == [0]
-    wanted = pd.MultiIndex.from_tuples([(0, 1)], names=["step", "target"])
-    assert probe_tables.planned(found, "now", wanted).tolist() == [1, 0]
-    assert probe_tables.planned(found, "own", wanted).tolist() == [0, 0]
 
 
 def test_held_out_examples_have_no_say_in_the_layer():
@@ -88,6 +85,24 @@ def test_what_cannot_be_known_is_at_chance_and_what_is_given_is_read(study):
     at_input = steps[steps.layer == 0].accuracy.iloc[0]
     assert at_input == pytest.approx(1 / 5)
     assert steps[steps.layer > 0].accuracy.max() > 0.4
+
+
+def test_later_tokens_are_read_over_several_splits_and_told_by_training(study):
+    splits = probe_tables.in_splits(study, "countdown")
+    assert splits.index.tolist() == [(0, i) for i in range(probes.SPLITS)]
+    # The first split is that of the single cells.
+    prior = probes.probed_input(study, "countdown").cells
+    ahead = prior[prior.target > prior.step]
+    assert splits.input.iloc[0] == pytest.approx(ahead.accuracy.mean())
+    found = probes.probed(study, "countdown", "mdm")
+    own = probe_tables.chosen(found, "own")
+    assert splits["mdm/own"].iloc[0] == pytest.approx(own.accuracy.mean())
+    table = probe_tables.plan_table(study).set_index("what")
+    both = splits["mdm/now"] - splits["arm/now"]
+    row = table.loc["mdm/now - arm/now"]
+    assert (row.value, row.n) == (pytest.approx(both.mean()), 1)
+    assert (row.least, row.most) == (pytest.approx(both.min()), pytest.approx(both.max()))
+    assert np.isnan(row.low), "one training has no interval"
 
 
 def test_taking_directions_out_is_measured_on_held_out_examples(study):

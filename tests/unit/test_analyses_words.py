@@ -153,7 +153,8 @@ def probed(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value
     steps = [around("accuracy", value, task=t, model=m, layer=1, label=x, **beside)
              for t in tasks for m, x in (("mdm", MASKS), ("arm", QUARTER))]  # fmt: skip
     whats = ["input", *(f"{m}/now" for m in models), "mdm/own", "mdm/now - arm/now"]
-    plan = [around("value", value, task=t, what=w) for t in tasks for w in whats]
+    plan = [around("value", value, task=t, what=w, least=0.4, most=0.7) | {"n": 3}
+            for t in tasks for w in whats]  # fmt: skip
     columns = {"rank": 3, "whole": 1.0, "without": 0.4, "control": 0.9, "extra": 0.5, "n": 150}
     amnesia = [{"task": t, "model": m, "layer": k, **columns}
                for t in tasks for m in models for k in (1, 2)]  # fmt: skip
@@ -246,7 +247,9 @@ def test_probes_are_told_with_the_input_alone():
     layers, plan, _, amnesia = probed()
     assert layers.said.startswith("The input alone gives 70.0 % on IOI and 70.0 % on Countdown")
     assert plan.said.startswith("The input alone gives 60.0")
-    assert "one split" in plan.said
+    assert "means over 3 trainings and 5 splits each" in plan.said
+    assert plan.table["of"].tolist() == ["mean over trainings", "single splits"] * 2
+    assert "40.0 to 70.0" in plan.table["ARM"].tolist()
     assert "[" not in amnesia.said
     assert "MDM, own MASKs" in plan.table.columns
     assert "nothing to plan" in probes.plan(pd.DataFrame(columns=["what"])).said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mechshift_lib.analyses.probe_tables import preferred
+from mechshift_lib.analyses.probes import SPLITS
 from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.theme import count_text, label
 
@@ -17,7 +18,8 @@ LAYERS = (
 )
 PLAN = (
     "The input alone gives {input} of the later tokens; where the next one is read, the ARM's "
-    "stream gives {arm/now} and the MDM's {mdm/now} ({n}, one split)."
+    "stream gives {arm/now} and the MDM's {mdm/now} (means over {trainings} and {splits} splits "
+    "each)."
 )
 STEPS = (
     "With shuffled labels a probe reads the number of MASKs in {shuffled/number of MASKs} of "
@@ -48,7 +50,8 @@ def examples(table: pd.DataFrame) -> str:
         return NONE
     return (
         f"Accuracies are over n = {count_text(table.n)} held-out examples a task, solved or not; "
-        "probes and layers are chosen on the others. This is one split; others give other numbers."
+        "probes and layers are chosen on the others. This is one split of the first training, but "
+        "for later tokens, which are read in all trainings over several."
     )
 
 
@@ -73,8 +76,18 @@ def plan(table: pd.DataFrame) -> fmt.Finding:
         return label(model) + (", own MASKs" if place == "own" else "")
 
     names = {what: " − ".join(map(name, what.split(" - "))) for what in table.what}
-    shown = fmt.grid(table, ["task"], "what", text, names)
-    return fmt.told(PLAN, table, ["what"], SHARE, shown, " %")
+
+    def ends(row: pd.Series) -> str:
+        form = "+.1f" if " - " in row.what else ".1f"
+        return f"{fmt.number(row.least, form, 100)} to {fmt.number(row.most, form, 100)}"
+
+    texts = {"mean over trainings": text, "single splits": ends}
+    rows = pd.concat([table.assign(of=of) for of in texts])
+    shown = fmt.grid(rows, ["task", "of"], "what", lambda row: texts[row["of"]](row), names)
+    n = int(table.n.max())
+    parts = {"trainings": f"{n} training{'s' if n != 1 else ''}", "splits": SPLITS}
+    value = fmt.value("value", ".1f", 100)
+    return fmt.told(PLAN, table, ["what"], value, shown, " %", **parts)
 
 
 def steps(table: pd.DataFrame) -> fmt.Finding:
