@@ -2,26 +2,33 @@
 
 The literal version runs the whole model once for every edge (circuit), layer by layer in plain
 PyTorch; it is the tests' yardstick (``tests/support/literal.py``), for one example at a time. Both
-see the same examples; the literal one does a sample of the edges. On the CPU, one thread.
+see the same examples; the literal one does a sample of the edges. Exact patching is also measured
+with every layer behind a patch traced, as it is for models that can't be written out; on examples
+that differ from the first token on, and on others that differ late, where a causal model's earlier
+positions stay as they are. On the CPU, one thread.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from measuring import Shape, build, items, options, write
 from torch import Tensor
 
+from mechshift_lib.circuits.attribution import exact
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.circuits.evaluation.runs import run_circuits
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import ROOT
 from mechshift_lib.models.loading import wrap_model
+from mechshift_lib.models.readout import Item
 
 sys.path.insert(0, str(ROOT))
 from tests.support import literal
@@ -32,14 +39,21 @@ SMALL = Shape("qwen2", 2, 4, 2, 32, 64, 50, 2, 8)
 N_LITERAL_CIRCUITS = 2
 
 
-def seconds(call: Callable[[], Any], repeats: int) -> float:
-    """Least time of some calls."""
-    times = []
+def seconds(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Least processor time of each call; they take turns, so that all meet the same machine."""
+    times: list[list[float]] = [[] for _ in calls]
     for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        for call, own in zip(calls, times, strict=True):
+            began = time.process_time()
+            call()
+            own.append(time.process_time() - began)
+    return [min(own) for own in times]
+
+
+def late(example: Item) -> Item:
+    """The example with the first half of its clean tokens in the corrupted input, too."""
+    half = len(example.clean) // 2
+    return replace(example, corrupted=example.clean[:half] + example.corrupted[half:])
 
 
 def main() -> None:
@@ -54,6 +68,7 @@ def main() -> None:
     sample = sorted(draw.choice(graph.n_edges, n_literal, replace=False).tolist())
     masks = draw.random((n_circuits, graph.n_edges)) < 0.5
 
+    differing_late = [late(example) for example in examples]
     pairs = [tuple(torch.tensor([x]) for x in (e.clean, e.corrupted)) for e in examples]
 
     def metric(logits: Tensor) -> Tensor:
@@ -70,22 +85,38 @@ def main() -> None:
             for clean, corrupted in pairs:
                 literal.circuit_logits(model.hf, clean, corrupted, kept, causal=True)
 
-    work = {
-        "exact patching": (
-            (lambda: exact_scores(model, examples), graph.n_edges),
-            (literal_edges, n_literal),
-        ),
-        "circuit evaluation": (
-            (lambda: run_circuits(model, examples, masks), n_circuits),
-            (literal_circuits, N_LITERAL_CIRCUITS),
-        ),
+    def traced() -> None:
+        with patch.object(exact, "written_out", lambda *_: None):
+            exact_scores(model, examples)
+
+    def traced_late() -> None:
+        with patch.object(exact, "written_out", lambda *_: None):
+            exact_scores(model, differing_late)
+
+    edges, some = graph.n_edges, (literal_edges, n_literal)
+    sides: dict[str, dict[str, tuple[Callable[[], Any], int]]] = {
+        "exact patching": {
+            "": (lambda: exact_scores(model, examples), edges),
+            "traced_": (traced, edges),
+            "literal_": some,
+        },
+        "exact patching of late differences": {
+            "": (lambda: exact_scores(model, differing_late), edges),
+            "traced_": (traced_late, edges),
+            "literal_": some,
+        },
+        "circuit evaluation": {
+            "": (lambda: run_circuits(model, examples, masks), n_circuits),
+            "literal_": (literal_circuits, N_LITERAL_CIRCUITS),
+        },
     }
     rows = []
-    for name, sides in work.items():
-        (fast, slow) = (shape.batch * count / seconds(call, asked.repeats) for call, count in sides)
-        rows.append(
-            {"work": name, "per_second": fast, "literal_per_second": slow, "speedup": fast / slow}
-        )
+    for name, ways in sides.items():
+        taken = seconds([call for call, _ in ways.values()], asked.repeats)
+        row: dict[str, Any] = {"work": name}
+        for (way, (_, count)), least in zip(ways.items(), taken, strict=True):
+            row[f"{way}per_second"] = shape.batch * count / least
+        rows.append(row | {"speedup": row["per_second"] / row["literal_per_second"]})
     write(
         asked.out,
         "patching",

@@ -1,266 +1,220 @@
-"""Does the MDM's global task hang on early structures? Targeted ablations with controls (C6)."""
+"""Does the MDM's global task hang on early structures? Targeted ablations with controls (C6).
+
+In every training each model loses its own strongest early heads, or random others of the same
+layers, and writes the whole answer itself. What a claim is about is one number a training: how
+much more accuracy the early heads cost than the others.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from mechshift_lib.analyses.faithfulness import held_out
-from mechshift_lib.analyses.scores import scores, scores_key, studied_tasks
+from mechshift_lib.analyses import shift
+from mechshift_lib.analyses.behaviour import DEFAULT_ORDER, pool, solved
+from mechshift_lib.analyses.scores import scores, scores_key
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
-from mechshift_lib.circuits.evaluation.node_sets import ablate_nodes
-from mechshift_lib.comparison.bootstrap import resample
-from mechshift_lib.comparison.controls import (
-    THIRDS,
-    matched_sets,
-    same_mass,
-    strongest,
-    third_of,
-)
+from mechshift_lib.circuits.evaluation.node_sets import answers_without, intact_answers
+from mechshift_lib.comparison.controls import disjoint_sets, strongest, third_of
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, component_scores, top_edges
-from mechshift_lib.comparison.proportions import mean_interval
-from mechshift_lib.config import Role
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.comparison.proportions import clopper_pearson
 
 ROOMS = (
     "circuits",
     "comparison/controls",
+    "comparison/overlap",
     "diffusion/samplers",
     "analyses/behaviour",
-    "analyses/circuits",
-    "analyses/faithfulness",
+    "analyses/scores",
     "analyses/ablation",
 )
-#: Heads that are ablated at once.
+TASKS = (shift.LOCAL, shift.GLOBAL)
+MODELS = ("arm", "mdm", "continued", "matched")
+#: Heads that are ablated at once, at most: half of a layer's, so that as many others are left.
 HEADS = 3
-#: The paper's ablation first; the others have fewer random sets.
-ABLATIONS = ("zero", "mean", "resample")
-#: What the early heads are held against: others like them, and the strongest elsewhere.
-CONTROLS = ("random", "middle", "late")
-
-Array = NDArray[np.float64]
+#: Which heads are ablated, under which ablation: the paper's first; the gentler one has the sets
+#: that the claim is about only.
+KINDS = {"zero": ("early", "random", "later"), "mean": ("early", "random")}
 
 
-def component_masses(study: Study, task: str) -> pd.DataFrame:
-    """Heads of the MDM's circuit at the reference budget.
+@dataclass(frozen=True)
+class Sets:
+    """Heads that a model loses.
 
-    Returns:
-        One row per head: ``component, layer, third, score`` (units of the metric).
+    Attributes:
+        early: of the first third of the layers, those of the largest |score| in its circuit.
+        later: as many of the other layers.
+        random: sets without any of the early heads, as many in each layer.
+        mass: share of the heads' summed |score| that the early ones have.
     """
-    found = scores(study, task, "mdm")
+
+    early: list[str]
+    later: list[str]
+    random: list[list[str]]
+    mass: float
+
+
+def chosen_sets(study: Study, task: str, model: str, seed: int) -> Sets:
+    """The sets of heads of a model, from its own circuit at the reference budget.
+
+    Raises:
+        CircuitError: the model has too few heads for sets beside the early ones.
+    """
+    found = scores(study, task, model, seed)
     count = max(1, round(REFERENCE_FRACTION * len(found.edges)))
     values = component_scores(found.edges, found.mean, top_edges(found.mean, count))
-    frame = pd.DataFrame(
-        {
-            "component": found.edges.components,
-            "layer": found.edges.component_layer,
-            "third": third_of(found.edges.component_layer, found.graph.n_layers),
-            "score": values,
-        }
-    )
-    return frame[found.edges.component_head >= 0].reset_index(drop=True)
-
-
-def chosen_sets(study: Study, task: str) -> pd.DataFrame:
-    """The sets of heads that are ablated.
-
-    ``early`` are the heads of the first third with the largest |score| in the MDM's circuit;
-    ``middle`` and ``late`` the same of the other thirds; ``middle-mass`` and ``late-mass`` have as
-    much summed |score| as ``early``, or all heads of their third; ``random`` are drawn like
-    ``early``: as many heads in each layer, or in a small model in each third.
-
-    Returns:
-        One row per set: ``kind, draw, nodes`` (joined by ``+``), ``heads``, ``mass`` (share of the
-        heads' summed |score|), ``by_layer`` (of random sets: matched by layer), ``shared``
-        (how many of its heads are among ``early``).
-    """
-    heads = component_masses(study, task)
-    values = heads.score.to_numpy()
-    whole = np.abs(values).sum()
-    in_third = [(heads.third == i).to_numpy() for i in range(3)]
-    there = {name: x for name, x in zip(THIRDS, in_third, strict=True) if x.any()}
-    # One head of the first third is left over, or there would be no other set like the chosen one.
-    k = max(1, min(HEADS, int(in_third[0].sum()) - 1, *(int(x.sum()) for x in there.values())))
-    early = strongest(values, in_third[0], k)
-    mass = float(np.abs(values[early]).sum())
-    layers = heads.layer.to_numpy()
-    n_layers = int(scores(study, task, "mdm").graph.n_layers)
-    random = matched_sets(
-        early,
-        layers,
-        n_layers,
-        np.ones(len(heads), dtype=bool),
-        study.budget.ablation_draws,
-        RESAMPLING_SEED,
-    )
-    sets = {("early", 0): early}
-    for name, among in there.items():
-        if name == THIRDS[0]:
-            continue
-        sets[name, 0] = strongest(values, among, k)
-        sets[f"{name}-mass", 0] = same_mass(values, among, mass)
-    sets |= {("random", i): one for i, one in enumerate(random.sets)}
-    return pd.DataFrame(
-        [
-            {
-                "kind": kind,
-                "draw": draw,
-                "nodes": "+".join(heads.component[one]),
-                "heads": len(one),
-                "mass": float(np.abs(values[one]).sum()) / whole if whole else 0.0,
-                "by_layer": random.by_layer,
-                "shared": len(set(one) & set(early)),
-            }
-            for (kind, draw), one in sets.items()
-        ]
+    is_head = found.edges.component_head >= 0
+    names = np.array(found.edges.components)[is_head]
+    layers, values = found.edges.component_layer[is_head], values[is_head]
+    first = third_of(layers, found.graph.n_layers) == 0
+    k = max(1, min(HEADS, found.graph.n_heads // 2, int((~first).sum())))
+    early = strongest(values, first, k)
+    random = disjoint_sets(early, layers, study.budget.ablation_draws, RESAMPLING_SEED)
+    whole = float(np.abs(values).sum())
+    return Sets(
+        early=names[early].tolist(),
+        later=names[strongest(values, ~first, k)].tolist(),
+        random=[names[one].tolist() for one in random],
+        mass=float(np.abs(values[early]).sum()) / whole if whole else 0.0,
     )
 
 
-def sharing(sets: pd.DataFrame) -> pd.DataFrame:
-    """How far the random sets are others than the early one, which they stand beside.
+def held_out(study: Study, task: str, seed: int) -> list[int]:
+    """Examples that ARM and MDM solve and no circuit was found on; where fewer than 2 are left,
+    those that circuits were found on.
+    """
+    found_on = pool(study, task, seed)
+    rest = solved(study, task, seed)[len(found_on) :]
+    return (rest if len(rest) >= 2 else found_on)[: study.budget.ablation_examples]
 
-    Args:
-        sets: ``sets`` of :func:`tables`.
+
+def answered(study: Study, task: str, model: str, seed: int) -> pd.DataFrame:
+    """Which examples a model still solves without each set of heads.
+
+    Every example meets one of the random sets, each set as many examples.
 
     Returns:
-        ``task, kind`` (early), ``nodes, mass, n`` (number of random sets), ``sharing`` (those that
-        have at least one of the early heads).
+        One row per ablation, kind of set and example: ``ablation, kind, example, correct``; kind
+        ``none`` is the whole model.
     """
-    random = sets[sets.kind == "random"]
-    counts = random.assign(sharing=random.shared > 0).groupby("task", sort=False).sharing
-    counts = counts.agg(n="size", sharing="sum").reset_index()
-    return sets[sets.kind == "early"][["task", "kind", "nodes", "mass"]].merge(counts, on="task")
-
-
-def ablated(study: Study, task: str, model: Role) -> pd.DataFrame:
-    """What a model still does without each set of heads.
-
-    Read as circuits are evaluated: an ARM teacher-forced, an MDM left to right, one token a step,
-    on solved examples that no circuit was found on.
-
-    Returns:
-        One row per ablation, set and example: ``ablation, kind, draw, example, value`` (metric),
-        ``correct`` (share of answer tokens that are still ranked first). ``kind`` ``none`` is the
-        whole model.
-    """
-    sets = chosen_sets(study, task)
-    chosen = held_out(study, task)[: study.budget.ablation_examples]
-    metric = study.task(task).metric
-    key = study.key(model, study.seed, task, ROOMS) | {
-        "metric": metric,
-        "circuit": study.store.folder("circuits", scores_key(study, task, "mdm", study.seed)).name,
-        "sets": sets.nodes.tolist(),
+    chosen, sets = held_out(study, task, seed), chosen_sets(study, task, model, seed)
+    circuit = scores_key(study, task, model, seed)
+    key = study.key(model, seed, task, ROOMS) | {
+        "circuit": study.store.folder("circuits", circuit).name,
+        "random": sets.random,
         "evaluated_on": chosen,
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        loaded, examples = study.model(model, study.seed), study.examples(task, study.seed)
-        items = [item for i in chosen for item in loaded.readout.items(examples[i], i)]
-        whole = pd.DataFrame([{"kind": "none", "draw": 0, "nodes": ""}])
-        frames = []
-        for ablation in ABLATIONS:
-            fewer = study.budget.ablation_draws // (1 if ablation == ABLATIONS[0] else 2)
-            run = pd.concat([whole, sets[(sets.kind != "random") | (sets.draw < fewer)]])
-            found = ablate_nodes(
-                loaded,
-                items,
-                [nodes.split("+") if nodes else [] for nodes in run.nodes],
-                metric=metric,
-                ablation=ablation,
-            )
-            row, example = (index.ravel() for index in np.indices(found.values.shape))
-            frames.append(
-                pd.DataFrame(
-                    {
-                        "ablation": ablation,
-                        "kind": run.kind.to_numpy()[row],
-                        "draw": run.draw.to_numpy()[row],
-                        "example": found.examples[example],
-                        "value": found.values.ravel(),
-                        "correct": found.correct.ravel(),
-                    }
+        loaded, examples = study.model(model, seed), study.examples(task, seed)
+        prompts = [examples[i].clean for i in chosen]
+        lengths, size = [len(examples[i].answer) for i in chosen], 2 * study.budget.batch_size
+        whole = intact_answers(loaded, prompts, lengths, order=DEFAULT_ORDER, batch_size=size)
+        turn = np.random.default_rng(RESAMPLING_SEED).permutation(len(chosen))
+        nodes = {
+            "early": [sets.early] * len(chosen),
+            "later": [sets.later] * len(chosen),
+            "random": [sets.random[i % len(sets.random)] for i in turn],
+        }
+        given = {("none", "none"): whole.answers}
+        for ablation, kinds in KINDS.items():
+            means = whole.means if ablation == "mean" else None
+            for kind in kinds:
+                given[ablation, kind] = answers_without(
+                    loaded,
+                    prompts,
+                    lengths,
+                    nodes[kind],
+                    means=means,
+                    order=DEFAULT_ORDER,
+                    batch_size=size,
                 )
-            )
-        return {"ablated": pd.concat(frames, ignore_index=True)}
+        scorer, tokenizer = study.task(task), loaded.tokenizer
+        rows = [
+            (ablation, kind, i, scorer.score(examples[i], answer, tokenizer))
+            for (ablation, kind), answers in given.items()
+            for i, answer in zip(chosen, answers, strict=True)
+        ]
+        columns = ["ablation", "kind", "example", "correct"]
+        return {"ablated": pd.DataFrame(rows, columns=columns)}
 
     return study.frames("ablation", key, compute)["ablated"]
 
 
-def losses(found: pd.DataFrame, draws: int) -> dict[tuple[str, str], Array]:
-    """Accuracy lost by each kind of set, whole and resampled.
-
-    Args:
-        found: as :func:`ablated`.
-        draws: bootstrap draws of the examples, the same ones for every kind and ablation.
+def accuracies(found: pd.DataFrame) -> pd.DataFrame:
+    """What is left of a model's accuracy, from :func:`answered`.
 
     Returns:
-        (ablation, kind) -> ``[1 + draws, n_set]``: of all examples, then of bootstrap samples; one
-        column for each random set.
-
-    Raises:
-        CircuitError: an ablation lacks the whole model.
+        ``ablation, kind, right, n, accuracy, low, high`` (Clopper and Pearson), ``lost`` (of the
+        whole model's accuracy).
     """
-    examples = np.sort(found.example.unique())
-    equal = np.full((1, len(examples)), 1 / len(examples))
-    weights = np.concatenate([equal, resample(len(examples), draws, RESAMPLING_SEED)])
-    result = {}
-    for ablation, rows in found.groupby("ablation", sort=False):
-        grid = rows.pivot(index=["kind", "draw"], columns="example", values="correct")[examples]
-        if ("none", 0) not in grid.index:
-            raise CircuitError(f"The {ablation} ablation lacks the run of the whole model.")
-        lost = grid.loc[[("none", 0)]].to_numpy() - grid.to_numpy()
-        drawn = weights @ lost.T
-        kinds = grid.index.get_level_values("kind")
-        for kind in dict.fromkeys(kinds):
-            if kind != "none":
-                result[str(ablation), str(kind)] = drawn[:, kinds == kind]
-    return result
+    counts = found.groupby(["ablation", "kind"], sort=False).correct
+    table = counts.agg(right="sum", n="size").reset_index()
+    table["accuracy"] = table.right / table.n
+    ends = [clopper_pearson(int(r), int(n)) for r, n in zip(table.right, table.n, strict=True)]
+    table["low"], table["high"] = zip(*ends, strict=True)
+    whole = float(table.accuracy[table.kind == "none"].iloc[0])
+    return table.assign(lost=whole - table.accuracy)
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
-    """Accuracy lost without early heads and without their controls.
+    """Accuracy without early heads and without others, in every training, and over trainings.
 
     Returns:
-        ``sets``: :func:`chosen_sets` with ``task``.
-        ``losses``: ``task, model, ablation, kind, lost, low, high, n``: accuracy lost, a mean over
-        examples (and over random sets), with its bootstrap interval; for ``random`` also ``least``
-        and ``most``, the middle 95 % of the sets, and ``sets``, their number.
-        ``contrasts``: ``task, model, ablation, against, more, low, high, n, p``: how much more
-        accuracy the early heads cost than each control; ``p`` is the share of random sets that cost
-        at least as much, the chosen set counted.
+        ``sets``: ``task, seed, model, early`` (heads, joined by ``+``), ``later, mass, random``
+        (number of sets).
+        ``accuracies``: :func:`accuracies` with ``task, seed, model``.
+        ``more``: ``task, seed, model, ablation, against, n, more``: how much more accuracy the
+        early heads cost than ``random`` or ``later`` ones.
+        ``contrasts``: ``task, ablation, against`` and :func:`shift.contrast_table` of ``more``.
     """
-    sets, lost, contrasts = [], [], []
-    for task in studied_tasks(study):
-        sets.append(chosen_sets(study, task).assign(task=task))
-        for model in study.pair.roles:
-            found = ablated(study, task, model)
-            drawn = losses(found, study.budget.bootstrap)
-            n = found.example.nunique()
-            whole = found[found.kind == "none"].groupby("ablation").correct.mean()
-            for (ablation, kind), values in drawn.items():
-                about = {"task": task, "model": model, "ablation": ablation, "n": n}
-                row: dict[str, Any] = {**about, "kind": kind, "sets": values.shape[1]}
-                able = float(whole[ablation])
-                row |= _spread(values.mean(1), "lost", n, (able - 1, able))
-                low, high = np.quantile(values[0], [0.025, 0.975])
-                lost.append(row | {"least": low, "most": high})
-                if kind in CONTROLS:
-                    early = drawn[ablation, "early"][:, 0]
-                    more = _spread(early - values.mean(1), "more", n, (-1, 1))
-                    one = {**about, "against": kind, **more}
-                    as_bad = 1 + int((values[0] >= early[0]).sum())
-                    p = as_bad / (1 + values.shape[1]) if kind == "random" else np.nan
-                    contrasts.append(one | {"p": p})
+    sets, left = [], []
+    for task in (name for name in TASKS if name in study.pair.tasks):
+        for seed in shift.trainings(study, [task]):
+            for model in (name for name in MODELS if study.has(name, seed)):
+                about = {"task": task, "seed": seed, "model": model}
+                one = chosen_sets(study, task, model, seed)
+                heads = {"early": "+".join(one.early), "later": "+".join(one.later)}
+                sets.append({**about, **heads, "mass": one.mass, "random": len(one.random)})
+                left.append(accuracies(answered(study, task, model, seed)).assign(**about))
+    columns = ["task", "seed", "model", "ablation", "n", "kind", "lost"]
+    accuracy = pd.concat(left, ignore_index=True) if left else pd.DataFrame(columns=columns)
+    more = beyond(accuracy)
     return {
-        "sets": pd.concat(sets, ignore_index=True),
-        "losses": pd.DataFrame(lost),
-        "contrasts": pd.DataFrame(contrasts),
+        "sets": pd.DataFrame(sets),
+        "accuracies": accuracy,
+        "more": more,
+        "contrasts": contrasts(more),
     }
 
 
-def _spread(drawn: Array, name: str, n: int, bounds: tuple[float, float]) -> dict[str, float]:
-    low, high = mean_interval(drawn, n, bounds)
-    return {name: float(drawn[0]), "low": low, "high": high}
+def beyond(table: pd.DataFrame) -> pd.DataFrame:
+    """``more`` of :func:`tables`, from its ``accuracies``."""
+    by = ["task", "seed", "model", "ablation", "n"]
+    lost = table[table.kind != "none"].pivot_table("lost", by, "kind", sort=False)
+    frames = [
+        (lost.early - lost[kind]).dropna().rename("more").reset_index().assign(against=kind)
+        for kind in ("random", "later")
+        if kind in lost
+    ]
+    columns = [*by, "more", "against"]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+
+
+def contrasts(more: pd.DataFrame) -> pd.DataFrame:
+    """``contrasts`` of :func:`tables`, from its ``more``."""
+    by = ["task", "ablation", "against"]
+    found = [
+        shift.contrast_table(in_trainings(more, *names)).assign(**dict(zip(by, names, strict=True)))
+        for names in more[by].drop_duplicates().itertuples(index=False)
+    ]
+    columns = ["contrast", "value", "low", "high", "n", "flips", *by]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+
+
+def in_trainings(more: pd.DataFrame, task: str, ablation: str, against: str) -> pd.DataFrame:
+    """How much more the early heads cost, ``[seed, model]``."""
+    chosen = (more.task == task) & (more.ablation == ablation) & (more.against == against)
+    return more[chosen].pivot_table("more", "seed", "model")

@@ -26,6 +26,8 @@ DECISIVE = ("other target", 4)
 TOKENS = ("given numbers", "target", "written tokens")
 #: Whose sight of them is cut: the read position's alone, or everybody's.
 CUTS = ("direct", "any")
+#: Coverage of the intervals over trainings.
+LEVEL = 0.95
 #: Differences that are judged over seeds: model, minus base.
 DIFFERENCES = (
     ("mdm", "arm"),
@@ -38,7 +40,7 @@ DIFFERENCES = (
 
 def asked(study: Study) -> bool:
     """Does the pair have Countdown with numbers of one token, and a seed that solves some?"""
-    return TASK in study.pair.tasks and any(usable(study))
+    return TASK in study.pair.tasks and bool(usable(study))
 
 
 def usable(study: Study) -> list[int]:
@@ -190,7 +192,7 @@ def _differences(wide: pd.DataFrame) -> list[dict[str, Any]]:
     for model, base in DIFFERENCES:
         if model not in wide or base not in wide:
             continue
-        found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base)
+        found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base, LEVEL)
         rows.append(
             {
                 "model": model,

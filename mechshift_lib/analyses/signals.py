@@ -17,6 +17,8 @@ from mechshift_lib.tasks.signals import Interchange, interchanges
 
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/signals")
 TASK = "ioi"
+#: Coverage of the intervals over trainings.
+LEVEL = 0.95
 #: Differences that are judged over seeds: model, minus base.
 DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"), ("matched", "continued"))
 
@@ -99,7 +101,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
         for model, base in DIFFERENCES:
             if model not in wide or base not in wide:
                 continue
-            found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base)
+            found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base, LEVEL)
             rows.append(
                 {
                     "signal": signal,

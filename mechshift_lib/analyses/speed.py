@@ -95,16 +95,24 @@ def _aim(value: float, aim: float) -> str:
 def patching(benchmark: Benchmark) -> str:
     """What sharing and batching bring to exact patching and circuit evaluation."""
     settings = benchmark.settings
-    parts = [
-        f"{row.work} does {row.per_second:,.0f} {unit} per second, counted for each "
-        f"example, where the literal implementation does {row.literal_per_second:,.0f} "
-        f"({row.speedup:.0f} × as many)"
-        for row, unit in zip(benchmark.rows.itertuples(), ("edges", "circuits"), strict=True)
-    ]
+    parts = []
+    for row in benchmark.rows.itertuples():
+        unit = "circuits" if row.work.startswith("circuit") else "edges"
+        part = (
+            f"{row.work} does {row.per_second:,.0f} {unit} per second, counted for each "
+            f"example, where the literal implementation does {row.literal_per_second:,.0f} "
+            f"({row.speedup:.0f} × as many)"
+        )
+        if not pd.isna(row.traced_per_second):
+            part += (
+                f" and traced passes do {row.traced_per_second:,.0f} "
+                f"({row.per_second / row.traced_per_second:.1f} × as many)"
+            )
+        parts.append(part)
     return (
         f"On a model of {settings['layers']} layers with {settings['heads']} heads, "
         f"{settings['edges']:,} edges, {settings['examples']} examples of {settings['length']} "
-        f"tokens, one thread: {'; '.join(parts)}. {where(benchmark)}"
+        f"tokens, one thread, by processor time: {'; '.join(parts)}. {where(benchmark)}"
     )
 
 

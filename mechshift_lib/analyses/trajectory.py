@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.cues import TASK as CUE_TASK
 from mechshift_lib.analyses.scores import edges_of, single_reads
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.trajectory_files import Trajectory, is_of, read
+from mechshift_lib.analyses.trajectory_points import READS
 from mechshift_lib.comparison.cka import LEAST, linear_cka
 from mechshift_lib.comparison.depth import centre_of_mass
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, top_edges
-from mechshift_lib.comparison.similarity import corrected, cosine, top_jaccard
+from mechshift_lib.comparison.similarity import corrected, cosine, top_jaccard, way_gone
 from mechshift_lib.diffusion.scratch import FOLLOWED
 from mechshift_lib.semantics.activations import stream_at
 
 #: Change from its start to its end below which a curve has gone no way that could be halved.
 SMALLEST = 0.05
+#: Parts of the way of the behaviour at which the other curves are read.
+PARTS = (0.5, 0.9)
 #: Curves that are set against the behaviour, with their names.
-CURVES = {"displacement": "‖Δθ‖", "own": "circuit", "listed": "cue", "depth": "depth"}
+CURVES = {"displacement": "‖Δθ‖", "way": "circuit", "listed": "cue", "depth": "depth"}
 ROOMS = ("circuits", "semantics/activations", "comparison/cka", "analyses/scores")
 
 
@@ -71,8 +74,9 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
     Returns:
         One row per training, model, step and read: ``seed, model, step, displacement, read,
         jaccard`` (top 5 % of edges, with the ARM's), ``cosine`` (of all scores with the ARM's,
-        noise divided out), ``own`` (the same with the circuit at the end of the model's own
-        training), ``depth`` (of the top edges' sources), ``n`` (groups of examples).
+        noise divided out), ``way`` (share of the way from the circuit at the start of the model's
+        training to that at its end, noise taken out; NaN where they are nearer to each other than
+        :data:`SMALLEST`), ``depth`` (of the top edges' sources), ``n`` (groups of examples).
     """
     rows = []
     for one in found:
@@ -82,10 +86,12 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
         for model in FOLLOWED:
             places = one.of(model)
             for number, name in enumerate(one.reads):
-                arm, end = one.scores[start, number], one.scores[places[-1], number]
+                arm = one.scores[start, number]
+                begun, end = (one.scores[places[at], number] for at in (0, -1))
                 for place in places:
                     own = one.scores[place, number]
                     mean = own.mean(0)
+                    way, length = way_gone(begun, own, end)
                     rows.append(
                         {
                             "seed": one.seed,
@@ -95,7 +101,7 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
                             "read": name,
                             "jaccard": float(top_jaccard(arm.mean(0), mean, count)),
                             "cosine": _similarity(arm, own),
-                            "own": 1.0 if place == places[-1] else _similarity(end, own),
+                            "way": way if length >= SMALLEST else np.nan,
                             "depth": float(centre_of_mass(mean, source, top_edges(mean, count))),
                             "n": len(own),
                         }
@@ -150,7 +156,7 @@ def at_the_controls_distance(circuit: pd.DataFrame) -> pd.DataFrame:
             value = np.interp(distance, mdm.displacement, mdm.cosine, right=np.nan)
             pairs.append((float(value), float(control.cosine.iloc[-1])))
         values = np.array([pair for pair in pairs if not np.isnan(pair).any()]).reshape(-1, 2)
-        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued")
+        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued", 0.95)
         means = values.mean(0) if len(values) else (np.nan, np.nan)
         rows.append(
             {
@@ -166,70 +172,78 @@ def at_the_controls_distance(circuit: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def learnt(found: Sequence[Trajectory]) -> list[str]:
-    """Tasks whose circuit is followed."""
-    return list(dict.fromkeys(name.partition("/")[0] for one in found for name in one.reads))
+def reached(found: Sequence[Trajectory], part: float = PARTS[0]) -> pd.DataFrame:
+    """Step at which the MDM's accuracy has gone a part of its way, from the ARM asked as an MDM.
 
-
-def half_accuracy(found: Sequence[Trajectory]) -> pd.DataFrame:
-    """Step at which the MDM's accuracy is half of what it ends with: ``seed, task, step``."""
+    Returns:
+        One row per training and task: ``seed, task, step``, NaN where the accuracy ends within
+        :data:`SMALLEST` of where it began.
+    """
     rows = []
     for one in found:
         table = one.table.loc[one.of("mdm")]
-        for name in table.columns:
-            if str(name).startswith("accuracy/"):
-                task = str(name).removeprefix("accuracy/")
-                step = _crossing(table.step.to_numpy(dtype=np.float64), table[name].to_numpy())
-                rows.append({"seed": one.seed, "task": task, "step": step})
+        for name in map(str, table.columns):
+            if name.startswith("accuracy/"):
+                step = _reached(table.step.to_numpy(dtype=float), table[name].to_numpy(), part)
+                rows.append(
+                    {"seed": one.seed, "task": name.removeprefix("accuracy/"), "step": step}
+                )
     return pd.DataFrame(rows, columns=["seed", "task", "step"])
 
 
-def halfway(found: Sequence[Trajectory], circuit: pd.DataFrame, task: str) -> pd.DataFrame:
-    """How far each curve has gone when the MDM's accuracy on a task is half of what it ends with.
+def learnt(found: Sequence[Trajectory]) -> list[str]:
+    """Tasks whose circuit is followed, and whose accuracy changes in some training."""
+    steps = reached(found).dropna()
+    return [task for task in dict.fromkeys(steps.task) if task in READS]
+
+
+def shares(found: Sequence[Trajectory], circuit: pd.DataFrame, task: str) -> pd.DataFrame:
+    """How far each curve has gone when the MDM's accuracy on a task has gone a part of its way.
 
     Everything is linear between checkpoints. A share is (now - start) / (end - start), the start
     being the ARM asked as an MDM.
 
     Returns:
-        One row per training, curve and read (empty where a curve has none): ``seed, step`` (of half
-        the accuracy), ``curve`` (a key of :data:`CURVES`), ``read, share``; NaN where the curve
-        changes by less than :data:`SMALLEST`.
+        One row per training, part (:data:`PARTS`), curve and read (empty where a curve has none):
+        ``seed, part, step, curve`` (a key of :data:`CURVES`), ``read, share``; NaN where accuracy
+        or curve ends within :data:`SMALLEST` of where it began.
     """
     rows: list[dict[str, object]] = []
-    for one in found:
-        table = one.table.loc[one.of("mdm")]
-        steps = table.step.to_numpy(dtype=np.float64)
-        step = _crossing(steps, table[f"accuracy/{task}"].to_numpy())
-        share = partial(_share, steps, step)
-        row = {"seed": one.seed, "step": step}
-        for name in ("displacement", "listed"):
-            if name == "displacement" or table.cues.all():
-                value = share(table[name].to_numpy())
-                rows.append(row | {"curve": name, "read": "", "share": value})
-        own = circuit[(circuit.seed == one.seed) & (circuit.model == "mdm")]
-        for read_name, part in own[own["read"].str.startswith(f"{task}/")].groupby("read"):
-            for name in ("own", "depth"):
-                value = share(part[name].to_numpy())
-                rows.append(row | {"curve": name, "read": read_name, "share": value})
-    return pd.DataFrame(rows, columns=["seed", "step", "curve", "read", "share"])
+    for part in PARTS:
+        at = reached(found, part)
+        at = at[at.task == task].set_index("seed").step
+        for one in found:
+            table = one.table.loc[one.of("mdm")]
+            steps, step = table.step.to_numpy(dtype=np.float64), float(at[one.seed])
+            row = {"seed": one.seed, "part": part, "step": step}
+            curves = {("displacement", ""): _shares(table.displacement.to_numpy())}
+            if task == CUE_TASK and table.cues.all():
+                curves["listed", ""] = _shares(table.listed.to_numpy())
+            own = circuit[(circuit.seed == one.seed) & (circuit.model == "mdm")]
+            for name, rest in own.groupby("read", sort=False):
+                if str(name).startswith(f"{task}/"):
+                    curves["way", str(name)] = rest.way.to_numpy()
+                    curves["depth", str(name)] = _shares(rest.depth.to_numpy())
+            for (curve, name), values in curves.items():
+                share = float(np.interp(step, steps, values))
+                rows.append(row | {"curve": curve, "read": name, "share": share})
+    return pd.DataFrame(rows, columns=["seed", "part", "step", "curve", "read", "share"])
 
 
-def _crossing(steps: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
-    """First step, between checkpoints, at which half of the last value is reached."""
-    half = accuracy[-1] / 2
-    above = int(np.flatnonzero(accuracy >= half)[0])
-    if above == 0:
-        return float(steps[0])
-    low, high = accuracy[above - 1], accuracy[above]
-    part = (half - low) / (high - low)
-    return float(steps[above - 1] + part * (steps[above] - steps[above - 1]))
-
-
-def _share(steps: NDArray[np.float64], step: float, values: NDArray[np.float64]) -> float:
+def _shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the way from the first value to the last; NaN where that is no way."""
     change = values[-1] - values[0]
-    if abs(change) < SMALLEST:
+    return (values - values[0]) / (change if abs(change) >= SMALLEST else np.nan)
+
+
+def _reached(steps: NDArray[np.float64], accuracy: NDArray[np.float64], part: float) -> float:
+    """First step, between checkpoints, at which a part of the way is gone; NaN without a way."""
+    share = _shares(accuracy)
+    if np.isnan(share).any():
         return float("nan")
-    return float((np.interp(step, steps, values) - values[0]) / change)
+    above = int(np.flatnonzero(share >= part)[0])  # not the first: its share is 0
+    low, high = share[above - 1], share[above]
+    return float(np.interp(part, [low, high], steps[[above - 1, above]]))
 
 
 def layers(study: Study) -> pd.DataFrame:

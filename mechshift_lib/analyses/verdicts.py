@@ -21,7 +21,6 @@ from mechshift_lib.comparison.verdicts import (
     Unit,
     Verdict,
     absent,
-    difference,
     inapplicable,
     judge,
     unmeasured,
@@ -164,47 +163,19 @@ def _steps(study: Study) -> list[Verdict]:
 
 
 def _ablation(study: Study) -> list[Verdict]:
-    """C6: accuracy that the MDM's early heads cost beyond other heads, and beyond the control's.
-
-    Intervals are over examples, but for that of single random sets: its ends are the middle 95 %
-    of what each of them costs, so it lies above 0 where hardly any costs as much as early heads.
-    The control's examples are the MDM's, so its contrast, taken as if they were others, is wide.
-    """
-    frames = ablation.tables(study)
-    contrasts, losses = (
-        rows[(rows.ablation == "zero") & (rows.task == "countdown")].set_index("model")
-        for rows in (frames["contrasts"], frames["losses"])
-    )
-    found = [
-        _contrast(row, "more", f"{row.against} heads")
-        for _, row in contrasts.loc[["mdm"]].iterrows()
-    ]
-    beyond_random = contrasts[contrasts.against == "random"]
-    if "continued" in beyond_random.index:
-        mdm, control = (_contrast(beyond_random.loc[x], "more", "") for x in ("mdm", "continued"))
-        against = "what they cost the continued ARM beyond random heads"
-        found.append(difference(mdm, control, against))
-    else:
-        found.append(absent(NO_CONTROL))
-    by = losses.loc[["mdm"]].set_index("kind")
-    early, random = float(by.lost["early"]), by.loc["random"]
-    singly = "single random sets of heads (interval over sets)"
-    found.append(
-        Contrast(
-            singly,
-            early - float(random.lost),
-            early - float(random.most),
-            early - float(random.least),
-            int(random.n),
-        )
-    )
+    """C6: what early heads cost the MDM beyond other early heads, zeroed and set to their mean."""
+    more = ablation.tables(study)["more"]
+    if more.empty:
+        why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of Countdown in common"
+        return [inapplicable("C6", study.pair.name, why, "behaviour")]
+    found: dict[str, Contrast] = {}
+    for kind, said in (("zero", "zeroed"), ("mean", "set to their mean")):
+        values = ablation.in_trainings(more, shift.GLOBAL, kind, "random")
+        base, what = (f"{x}, {said}" for x in ("random others", "what they cost beyond others"))
+        # What both ablations lack is missing once.
+        found |= {one.against: one for one in _over_trainings(values, base, what)}
     measure = "accuracy that the MDM loses with its early heads beyond what it loses with others"
-    return [_judge(study, "C6", found, measure, "accuracy", "countdown")]
-
-
-def _contrast(row: pd.Series, name: str, against: str, sign: int = 1) -> Contrast:
-    ends = sorted((sign * float(row.low), sign * float(row.high)))
-    return Contrast(against, sign * float(row[name]), ends[0], ends[1], int(row.n))
+    return [_judge(study, "C6", list(found.values()), measure, "accuracy", shift.GLOBAL)]
 
 
 def _judge(

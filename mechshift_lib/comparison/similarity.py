@@ -153,6 +153,45 @@ def corrected(
     return Corrected(float(between), float(measure(a1, a2).mean()), float(measure(b1, b2).mean()))
 
 
+def way_gone(
+    start: NDArray[np.floating], now: NDArray[np.floating], end: NDArray[np.floating]
+) -> tuple[float, float]:
+    """How far a circuit has gone from one to another, along the straight line between them.
+
+    Circuits are compared by their directions: each is divided by the norm of its mean. With d(x) =
+    x - start, the way is ⟨d(now), d(end)⟩ / ⟨d(end), d(end)⟩, and both products are between
+    disjoint examples, so that the noise of an estimate isn't taken for a way.
+
+    Args:
+        start: scores where the way begins, ``[n_example, n_edges]`` (or groups of examples).
+        now: scores in between, over the same examples.
+        end: scores where it ends.
+
+    Returns:
+        The share of the way (0 at the start, 1 at the end; NaN where the two are no further apart
+        than their noise), and the squared distance of start and end, noise taken out.
+
+    Raises:
+        CircuitError: the examples differ in number, or there are fewer than 2.
+    """
+    if not len(start) == len(now) == len(end) or len(start) < 2:
+        raise CircuitError("A way needs the same examples all along, and at least 2.")
+    begun, here, ended = (
+        np.asarray(x, dtype=np.float64) / np.linalg.norm(np.mean(x, axis=0, dtype=np.float64))
+        for x in (start, now, end)
+    )
+    moved, whole = here - begun, ended - begun
+    along, length = _between_examples(moved, whole), _between_examples(whole, whole)
+    return (along / length if length > 0 else float("nan")), length
+
+
+def _between_examples(a: Array, b: Array) -> float:
+    """Mean inner product of rows of two tables, over pairs of different rows."""
+    products = a @ b.T
+    n = len(products)
+    return float((products.sum() - np.trace(products)) / (n * (n - 1)))
+
+
 def table(
     first: NDArray[np.floating], others: Mapping[str, NDArray[np.floating]], count: int
 ) -> list[dict[str, float | str | int]]:

@@ -225,15 +225,3 @@ def _without_effect(
 ) -> Verdict:
     nan = math.nan
     return Verdict(claim, pair, task, outcome, "", None, nan, nan, nan, "", why, 0, 0, page)
-
-
-def difference(a: Contrast, b: Contrast, against: str) -> Contrast:
-    """``a`` minus ``b`` where the two are of independent examples.
-
-    The interval is Zou and Donner's (2008, MOVER): the distances of the ends from their estimates
-    are added as squares, which keeps a skewed interval skewed.
-    """
-    below = math.hypot(a.effect - a.low, b.high - b.effect)
-    above = math.hypot(a.high - a.effect, b.effect - b.low)
-    effect = a.effect - b.effect
-    return Contrast(against, effect, effect - below, effect + above, min(a.n, b.n))

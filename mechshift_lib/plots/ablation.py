@@ -1,138 +1,104 @@
-"""What is lost without some heads: a forest plot, one panel a task."""
+"""What is lost without some heads: a dot for every training."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mechshift_lib.plots.theme import (
     GRID,
     INK,
-    MARKERS,
     MUTED,
-    ORANGE,
-    PURPLE,
-    ROLE_COLORS,
     count_text,
     figure,
     handle,
     header,
     label,
     present,
-    role_handles,
     theme,
 )
+from mechshift_lib.plots.trainings import dots, headed
 
 #: Sets of heads from top to bottom.
-KINDS = {
-    "early": "early heads",
-    "random": "random, alike",
-    "middle": "middle heads",
-    "late": "late heads",
-    "middle-mass": "middle, same mass",
-    "late-mass": "late, same mass",
+KINDS = {"early": "early heads", "random": "random others", "later": "later heads"}
+ABLATIONS = {"zero": "zeroed", "mean": "set to their mean"}
+MODELS = ("arm", "continued", "matched", "mdm")
+#: What is held against what (see :data:`mechshift_lib.analyses.shift.HELD`).
+CONTRASTS = {
+    "mdm": "MDM",
+    "mdm-continued": "MDM − control",
+    "matched-continued": "MDM as far\n− control",
+    "mdm-matched": "MDM −\nMDM as far",
 }
-MODELS = ("arm", "mdm", "continued")
+#: Signs of the ablations; their colours are no model's.
+SIGNS = {"zero": ("s", INK), "mean": ("o", "#8a6d3b")}
 
 
-def _percent(ax: Axes) -> None:
-    ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-
-
-def plot_losses(table: pd.DataFrame, ablation: str = "zero") -> Figure:
-    """Accuracy lost without each set of heads, one panel a task, all models.
+def plot_losses(table: pd.DataFrame) -> Figure:
+    """Accuracy lost without each set of heads, all models and trainings.
 
     Args:
-        table: ``task, model, ablation, kind, lost, low, high, least, most, n``.
-        ablation: the ablation that is drawn.
+        table: ``task, seed, model, ablation, kind, lost, n``.
     """
     with theme():
-        table = table[table.ablation == ablation]
-        tasks, models = present(table.task, ()), present(table.model, MODELS)
-        kinds = [kind for kind in KINDS if kind in set(table.kind)]
-        fig = figure(0.5 + len(tasks) * (0.3 + 0.27 * len(kinds)))
+        parts = {
+            f"{label(task)}: {KINDS[kind]},\n{ABLATIONS[ablation]}": rows
+            for task in present(table.task, ())
+            for ablation in ABLATIONS
+            for kind in KINDS
+            if len(rows := _of(table, task, ablation).query("kind == @kind"))
+        }
+        fig, ax = dots(parts, "lost", "model", MODELS)
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        ax.set_xlabel("accuracy lost (percentage points)")
+        told = f"each model loses its own heads; n = {count_text(table.n)} examples a training"
+        return headed(fig, table, "model", MODELS, "What is lost without some heads", told)
+
+
+def plot_contrasts(table: pd.DataFrame, more: pd.DataFrame) -> Figure:
+    """How much more the early heads cost than random others, over trainings.
+
+    Args:
+        table: ``task, ablation, against, contrast, value, low, high``.
+        more: ``task, seed, model, ablation, against, more, n``, the dots.
+    """
+    with theme():
+        table, more = (rows[rows.against == "random"] for rows in (table, more))
+        tasks, names = present(table.task, ()), present(table.contrast, tuple(CONTRASTS))
+        fig = figure(0.5 + len(tasks) * (0.35 + 0.45 * len(names)))
         axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
-        step = 0.75 / len(models)
         for ax, task in zip(axes, tasks, strict=True):
-            for y, kind in enumerate(kinds):
-                rows = table[(table.task == task) & (table.kind == kind)].set_index("model")
-                for i, model in enumerate(m for m in models if m in rows.index):
-                    row, color = rows.loc[model], ROLE_COLORS[model]
-                    place = y + (i - (len(models) - 1) / 2) * step
-                    if kind == "random":
-                        ax.hlines(place, row.least, row.most, color=color, lw=5, alpha=0.2)
-                    ax.hlines(place, row.low, row.high, color=color, lw=1.8, alpha=0.7)
-                    ax.plot(row.lost, place, MARKERS[model], color=color, ms=4.5, zorder=3)
+            for i, (ablation, (marker, color)) in enumerate(SIGNS.items()):
+                wide = _of(more, task, ablation).pivot_table("more", "seed", "model")
+                rows = _of(table, task, ablation).set_index("contrast")
+                for y, name in enumerate(n for n in names if n in rows.index):
+                    row, height = rows.loc[name], y + 0.3 * (i - 0.5)
+                    model, _, base = name.partition("-")
+                    each = (wide[model] - (wide[base] if base else 0.0)).dropna()
+                    ax.plot(each, [height] * len(each), marker, color=color, ms=3, alpha=0.4)
+                    ax.hlines(height, row.low, row.high, color=color, lw=1.8, alpha=0.7)
+                    ax.plot([row.value], [height], marker, color=color, ms=6, mec="white")
             ax.axvline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-            ax.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
-            ax.set_ylim(len(kinds) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            for y in range(1, len(kinds)):
+            ax.set_yticks(range(len(names)), [CONTRASTS[name] for name in names])
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            for y in range(1, len(names)):
                 ax.axhline(y - 0.5, color=GRID, linewidth=0.8, zorder=0)
             ax.grid(axis="x")
             ax.set_title(label(task))
-            _percent(ax)
-        axes[-1].set_xlabel("accuracy lost (percentage points)")
+            ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        axes[-1].set_xlabel("more lost than with random others (percentage points)")
+        seeds = more.seed.nunique()
         return header(
             fig,
-            f"What is lost without some heads ({ablation} ablation)",
-            "the same heads in all models, chosen by the MDM's circuit; n = "
-            f"{count_text(table.n)} examples; lines: 95 % intervals (bootstrap; exact where "
-            "no example differs); wide bands: the middle 95 % of the random sets",
-            role_handles(models),
-            columns=3,
+            "Is it the early heads?",
+            f"n = {count_text(more.n)} examples a training; small: {seeds} "
+            f"training{'s' if seeds != 1 else ''}, large: their mean; lines: 98 % intervals over "
+            "trainings",
+            [handle(ABLATIONS[x], color, marker) for x, (marker, color) in SIGNS.items()],
         )
 
 
-def plot_contrasts(table: pd.DataFrame, model: str = "mdm") -> Figure:
-    """How much more the early heads cost than each control, by ablation, one panel a task.
-
-    Args:
-        table: ``task, model, ablation, against, more, low, high, n``.
-        model: the model that is drawn.
-    """
-    colors = {"zero": INK, "mean": PURPLE, "resample": ORANGE}  # not those of models
-    markers = {"zero": "s", "mean": "o", "resample": "D"}
-    with theme():
-        table = table[table.model == model]
-        tasks = present(table.task, ())
-        ablations, controls = (
-            present(table.ablation, list(colors)),
-            present(table.against, list(KINDS)),
-        )
-        columns = 2 if len(tasks) > 1 else 1
-        lines = -(-len(tasks) // columns)
-        fig = figure(0.4 + lines * (0.4 + 0.42 * len(controls)))
-        axes = np.atleast_1d(fig.subplots(lines, columns, sharex=True, sharey=True)).ravel()
-        step = 0.7 / len(ablations)
-        for ax, task in zip(axes, tasks, strict=False):
-            for y, against in enumerate(controls):
-                rows = table[(table.task == task) & (table.against == against)]
-                for _, row in rows.iterrows():
-                    i = ablations.index(row.ablation)
-                    place = y + (i - (len(ablations) - 1) / 2) * step
-                    color = colors[row.ablation]
-                    ax.hlines(place, row.low, row.high, color=color, lw=1.8, alpha=0.7)
-                    ax.plot(row.more, place, markers[row.ablation], color=color, ms=5, zorder=3)
-            ax.axvline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-            ax.set_yticks(range(len(controls)), controls)
-            ax.set_ylim(len(controls) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-            ax.grid(axis="x")
-            ax.set_title(label(task))
-            _percent(ax)
-        for ax in axes[len(tasks) :]:
-            ax.remove()
-        fig.supxlabel("more accuracy lost than without … (percentage points)", fontsize=10.5)
-        return header(
-            fig,
-            f"Are the early heads special to the {label(model)}?",
-            "above 0: its early heads cost more than the control; "
-            f"n = {count_text(table.n)} examples; lines: 95 % intervals (bootstrap; exact "
-            "where no example differs)",
-            [handle(f"{x} ablation", colors[x], markers[x]) for x in ablations],
-            columns=3,
-        )
+def _of(table: pd.DataFrame, task: str, ablation: str) -> pd.DataFrame:
+    return table[(table.task == task) & (table.ablation == ablation)]

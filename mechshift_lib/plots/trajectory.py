@@ -81,6 +81,7 @@ def plot_signals(table: pd.DataFrame) -> Figure:
         "probability of the number that is left where the target asks for another; mean depth of "
         "the sources of the top 5 % of edges, in layers / number of layers",
         steps=True,
+        same=False,
     )
 
 
@@ -108,16 +109,17 @@ def _panels(
     *,
     steps: bool = False,
     limits: tuple[float, float] | None = None,
+    same: bool = True,
 ) -> Figure:
     """A panel for each value of ``panel``, two in a row: ``value`` against ``at``, a line for
-    every ``seed`` and ``model``.
+    every ``seed`` and ``model``; on the same scale, where they are of the same kind.
     """
     with theme():
         names = present(table.panel, ())
         models = present(table.model, MODELS)
         down = -(-len(names) // 2)
         fig = figure(0.35 + 1.75 * down)
-        axes = fig.subplots(down, min(2, len(names)), sharex=True, sharey=True, squeeze=False)
+        axes = fig.subplots(down, min(2, len(names)), sharex=True, sharey=same, squeeze=False)
         for ax, name in zip(axes.flat, names, strict=False):
             for model in models:
                 _lines(ax, table[(table.panel == name) & (table.model == model)], model)

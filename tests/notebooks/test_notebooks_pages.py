@@ -118,7 +118,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("overlap", "This pair has no continued-training control"),
         ("patching", "there are no steps to compare"),
         ("faithfulness", "the pair has no control"),
-        ("ablation", "random ones"),
+        ("ablation", "random others"),
         ("planning", "no mask waits"),
         ("trust", "too few for intervals"),
         ("probes", "so there is nothing to plan"),

@@ -21,14 +21,8 @@ EFFECTS = {
     "reversed": (-0.3, -0.2),
     "undecided": (0.3, 0.01),
 }
-HALF = 0.02
 #: Pages of all pairs that say verdicts.
 OF_ALL = ("verdicts", "outlook")
-
-
-def put(rows, name, value):
-    """Rows whose estimate is replaced, with a narrow interval around it."""
-    return rows.assign(**{name: value, "low": value - HALF, "high": value + HALF})
 
 
 def made_up(study, outcome, monkeypatch):
@@ -53,16 +47,17 @@ def made_up(study, outcome, monkeypatch):
         rows.assign(edges=edges, depth=0.5 - rows["size"]) for edges in (shift.WITH, shift.WITHOUT)
     )
 
-    def contrasts(rows):
-        control = (rows.model == "continued").map({True: first - beyond, False: first})
-        return put(rows, "more", control)
-
-    def losses(rows):
-        lost = rows.kind.map({"early": 0.5}).fillna(0.5 - first)
-        rows = put(rows, "lost", lost)
-        return rows.assign(least=rows.lost - HALF, most=rows.lost + HALF)
-
-    cut |= {"contrasts": contrasts(cut["contrasts"]), "losses": losses(cut["losses"])}
+    lost = [
+        (task, seed, model, ablated, "random", size + (0 if model == "continued" else jitter))
+        for task in ablation.TASKS
+        for seed, jitter in enumerate((-0.02, -0.01, 0.0, 0.01, 0.02))
+        for model, size in sizes.items()
+        for ablated in ("zero", "mean")
+    ]
+    more = pd.DataFrame(
+        lost, columns=["task", "seed", "model", "ablation", "against", "more"]
+    ).assign(n=100)
+    cut |= {"more": more, "contrasts": ablation.contrasts(more)}
     monkeypatch.setattr(shift, "likeness", lambda _: likeness)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
     monkeypatch.setattr(ablation, "tables", lambda _: cut)
@@ -143,13 +138,12 @@ def test_every_outcome_was_seen():
 def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
     made_up(study, "reproduced", monkeypatch)
     found, cut = (shift.likeness(study), shift.depths(study)), ablation.tables(study)
-    more = cut["contrasts"]
+    more = cut["more"]
     alike, depths = (rows[~rows.circuit.isin(["continued", "matched"])] for rows in found)
     monkeypatch.setattr(shift, "likeness", lambda _: alike)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
-    monkeypatch.setattr(
-        ablation, "tables", lambda _: cut | {"contrasts": more[more.model != "continued"]}
-    )
+    more = more[~more.model.isin(["continued", "matched"])]
+    monkeypatch.setattr(ablation, "tables", lambda _: cut | {"more": more})
     for claim in ("C1", "C2", "C6"):
         for verdict in verdicts.of(study, claim):
             assert verdict.outcome == "undecided"

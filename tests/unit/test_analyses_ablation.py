@@ -1,4 +1,4 @@
-"""Targeted ablations: sets, losses and contrasts, from hand-made accuracies and planted heads."""
+"""Targeted ablations: sets, accuracies and contrasts, from hand-made tables and random models."""
 
 import numpy as np
 import pandas as pd
@@ -6,67 +6,90 @@ import pytest
 from scipy.stats import binomtest
 
 from mechshift_lib.analyses import Study, ablation
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.circuits.evaluation.node_sets import answers_without
 from tests.support.study import make_pair
 
 
-def made(early=0.5, random=(0.2, 0.4), n=4):
+def answered(early, random, n=20):
+    """``early`` and ``random`` wrong answers of ``n``."""
     rows = []
-    kinds = [("none", 0, 0.0), ("early", 0, early), ("middle", 0, 0.1), ("late", 0, 0.0)]
-    kinds += [("random", i, x) for i, x in enumerate(random)]
-    for kind, draw, lost in kinds:
-        for example in range(n):
-            value = 1 - lost + (0.1 if example % 2 else -0.1) * (kind != "none")
-            row = {"ablation": "zero", "kind": kind, "draw": draw, "example": example + 7}
-            rows.append(row | {"value": 0.0, "correct": value})
-    return pd.DataFrame(rows).sample(frac=1, random_state=1)
+    for kind, wrong in (("none", 0), ("early", early), ("random", random)):
+        name = "none" if kind == "none" else "zero"
+        rows += [(name, kind, i + 7, i >= wrong) for i in range(n)]
+    columns = ["ablation", "kind", "example", "correct"]
+    return pd.DataFrame(rows, columns=columns).sample(frac=1, random_state=1)
 
 
-def test_losses_are_held_against_the_whole_model():
-    drawn = ablation.losses(made(), draws=200)
-    assert drawn["zero", "early"][0] == pytest.approx(0.5)
-    np.testing.assert_allclose(drawn["zero", "random"][0], [0.2, 0.4])
-    assert drawn["zero", "random"].shape == (201, 2)
-    early, late = drawn["zero", "early"][:, 0], drawn["zero", "late"][:, 0]
-    np.testing.assert_allclose(early - late, 0.5)  # the same examples in each draw
-    assert early[1:].std() > 0.02
-    with pytest.raises(CircuitError, match="lacks the run of the whole model"):
-        ablation.losses(made().query("kind != 'none'"), draws=2)
+def test_accuracies_have_exact_bounds_and_losses_are_the_whole_models():
+    table = ablation.accuracies(answered(5, 0)).set_index("kind")
+    assert table.accuracy.to_dict() == {"none": 1.0, "early": 0.75, "random": 1.0}
+    assert table.lost["early"] == 0.25
+    exact = binomtest(15, 20).proportion_ci(method="exact")
+    assert (table.low["early"], table.high["early"]) == pytest.approx((exact.low, exact.high))
+    worst = binomtest(20, 20).proportion_ci(method="exact").low  # no failure isn't certainty
+    assert table.low["random"] == pytest.approx(worst)
 
 
-def test_planted_early_heads_are_chosen_and_held_against_others(tmp_path):
-    make_pair(tmp_path, tasks=("ioi",), seeds=(0,), layers=6, heads=4)
-    study = Study.open("toy", results=str(tmp_path / "r"), pool="all", root=tmp_path)
-    sets = ablation.chosen_sets(study, "ioi")
-    by = sets.set_index("kind")
-    for third, name in enumerate(("early", "middle", "late")):
-        layers = {node[1] for node in by.nodes[name].split("+")}
-        assert layers <= {str(2 * third), str(2 * third + 1)}
-    masses = ablation.component_masses(study, "ioi")
-    first = masses[masses.layer < 2].assign(size=lambda x: x.score.abs())
-    best = first.sort_values("size", ascending=False).component[:3]
-    assert set(by.nodes["early"].split("+")) == set(best)
+def test_contrasts_are_over_trainings():
+    losses = {"mdm": (8, 9, 10), "continued": (3, 3, 3), "arm": (1, 1, 1)}
+    table = pd.concat(
+        ablation.accuracies(answered(wrong, 2)).assign(task="countdown", seed=seed, model=model)
+        for model, each in losses.items()
+        for seed, wrong in enumerate(each)
+    )
+    more = ablation.beyond(table)
+    values = ablation.in_trainings(more, "countdown", "zero", "random")
+    assert values["mdm"].tolist() == pytest.approx([0.3, 0.35, 0.4])
+    found = ablation.contrasts(more).set_index("contrast")
+    assert found.index.tolist() == ["mdm", "mdm-continued"]
+    assert found.value.tolist() == pytest.approx([0.35, 0.3])
+    assert found.n.tolist() == [3, 3]
+    assert (found.low < found.value).all()
+    assert found.flips["mdm"] == pytest.approx(1 / 8)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ablation")
+    small = {"circuit_examples": 4, "ablation_examples": 5}
+    make_pair(root, tasks=("countdown",), seeds=(0,), layers=6, heads=4, budget=small)
+    return Study.open("toy", results=str(root / "r"), pool="all", root=root)
+
+
+def test_sets_are_of_their_layers_and_share_no_head(study):
+    for model in ("arm", "mdm"):
+        sets = ablation.chosen_sets(study, "countdown", model, 0)
+        assert len(sets.early) == len(sets.later) == 2
+        assert {name[1] for name in sets.early} <= {"0", "1"}
+        assert {name[1] for name in sets.later} <= {"2", "3", "4", "5"}
+        for one in sets.random:
+            assert not set(one) & set(sets.early)
+            assert sorted(x[1] for x in one) == sorted(x[1] for x in sets.early)
+        assert 0 < sets.mass < 1
+
+
+def test_answers_are_those_without_the_chosen_heads(study):
+    chosen = ablation.held_out(study, "countdown", 0)
+    assert len(chosen) == 5
+    assert min(chosen) >= 4, "circuits were found on the first four"
+    found = ablation.answered(study, "countdown", "mdm", 0)
+    sets = ablation.chosen_sets(study, "countdown", "mdm", 0)
+    examples = [study.examples("countdown", 0)[i] for i in chosen]
+    loaded, task = study.model("mdm", 0), study.task("countdown")
+    prompts, lengths = [e.clean for e in examples], [len(e.answer) for e in examples]
+    given = answers_without(loaded, prompts, lengths, [sets.early] * 5)
+    right = [task.score(e, a, loaded.tokenizer) for e, a in zip(examples, given, strict=True)]
+    rows = found[(found.ablation == "zero") & (found.kind == "early")]
+    assert rows.example.tolist() == chosen
+    np.testing.assert_array_equal(rows.correct, right)
+    kinds = set(zip(found.ablation, found.kind, strict=True))
+    expected = {(a, k) for a, ks in ablation.KINDS.items() for k in ks}
+    assert kinds == expected | {("none", "none")}
+
+
+def test_tables_have_every_model_and_the_claim_is_undecided_with_one_training(study):
     tables = ablation.tables(study)
-    lost = tables["losses"].set_index(["model", "ablation", "kind"]).lost
-    assert lost.index.is_unique
-    found = ablation.ablated(study, "ioi", "mdm")
-    zero = found[found.ablation == "zero"].groupby(["kind", "draw"]).correct.mean()
-    assert lost["mdm", "zero", "early"] == pytest.approx(zero["none", 0] - zero["early", 0])
-    shared = ablation.sharing(tables["sets"]).iloc[0]
-    early = set(shared.nodes.split("+"))
-    random = tables["sets"].query("kind == 'random'").nodes.str.split("+")
-    assert shared.n == 4
-    assert shared.sharing == sum(bool(early & set(nodes)) for nodes in random)
-
-
-def test_a_loss_that_no_example_has_is_not_certain(tmp_path, monkeypatch):
-    make_pair(tmp_path, tasks=("ioi",), seeds=(0,), layers=6, heads=4)
-    study = Study.open("toy", results=str(tmp_path / "r"), pool="all", root=tmp_path)
-    intact = ablation.ablated(study, "ioi", "mdm").assign(correct=1.0)
-    monkeypatch.setattr(ablation, "ablated", lambda *_: intact)
-    tables = ablation.tables(study)
-    n = intact.example.nunique()
-    worst = binomtest(0, n).proportion_ci(method="exact").high
-    assert tables["losses"].low.eq(0).all()
-    assert tables["losses"].high.to_numpy() == pytest.approx(worst)
-    assert tables["contrasts"].low.to_numpy() == pytest.approx(-worst)
+    assert set(tables["accuracies"].model) == {"arm", "mdm", "continued"}
+    assert tables["accuracies"].n.eq(5).all()
+    assert tables["contrasts"].n.eq(1).all()
+    assert tables["contrasts"].low.isna().all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -67,7 +67,7 @@ def table(mdm: list[float], control: bool = True) -> pd.DataFrame:
 
 
 def test_differences_are_over_trainings() -> None:
-    found = cues.over_seeds(table([0.7, 0.8, 0.75])).set_index(["kind", "base"])
+    found = cues.over_seeds(table([0.74, 0.76, 0.75])).set_index(["kind", "base"])
     row = found.loc[("other target", "arm")]
     assert row.difference == pytest.approx(-0.2)
     assert row.low < row.difference < row.high < 0
@@ -144,6 +144,8 @@ def test_hiding_tokens_from_the_read_is_exact_in_a_real_model(tmp_path) -> None:
     """Against a run whose mask is written by hand, for an ARM and an MDM."""
     name = make_pair(tmp_path, tasks=("countdown",), budget={"cue_examples": 6})
     study = Study.open(name, "book", str(tmp_path / "results"), "all", tmp_path)
+    only = replace(study, pair=study.pair.model_copy(update={"seeds": (0,)}))
+    assert cues.asked(only)  # the first training is number 0, and one is enough
     made = [c for c in cues.conflicts_of(study, 0) if (c.kind, c.at) == cues.DECISIVE][:1]
     [one] = made
     for role in ("arm", "mdm"):

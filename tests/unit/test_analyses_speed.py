@@ -63,10 +63,13 @@ def test_work_per_second():
         {"work": w, "per_second": 3000.0, "literal_per_second": 100.0, "speedup": 30.0}
         for w in ("exact patching", "circuit evaluation")
     ]
+    rows[0] |= {"traced_per_second": 1200.0}
     text = speed.patching(benchmark(rows, layers=6, heads=4, edges=1000, examples=4, length=20))
     assert "exact patching does 3,000 edges" in text
     assert "circuit evaluation does 3,000 circuits" in text
     assert "(30 × as many)" in text
+    assert text.count("traced passes do 1,200 (2.5 × as many)") == 1
+    assert "nan" not in text
 
 
 def test_large_models_are_said_to_be_unmeasured_only_where_they_are():

@@ -52,13 +52,16 @@ def test_similarity_and_depth_follow_the_circuit(circuits: pd.DataFrame) -> None
     mdm = circuits[(circuits.model == "mdm") & (circuits["read"] == "countdown/4")]
     turned = np.sqrt([0.0, 0.25, 0.5, 1.0])
     np.testing.assert_allclose(mdm.cosine, np.cos(turned * np.pi / 2), atol=1e-3)
-    np.testing.assert_allclose(mdm.own, np.sin(turned * np.pi / 2), atol=1e-3)
+    # Of a quarter circle, along its chord: (1 - cos + sin) / 2.
+    along = (1 - np.cos(turned * np.pi / 2) + np.sin(turned * np.pi / 2)) / 2
+    np.testing.assert_allclose(mdm.way, along, atol=1e-3)
     assert mdm.jaccard.iloc[0] == 1
     assert mdm.jaccard.iloc[-1] == 0
     assert mdm.depth.iloc[-1] > mdm.depth.iloc[0]
     control = circuits[(circuits.model == "continued") & (circuits["read"] == "countdown/4")]
     assert control.step.tolist() == [0, 10, 20, 40]
     np.testing.assert_allclose(control.cosine, 1, atol=1e-6)
+    assert control.way.isna().all()
 
 
 def test_the_mdm_is_read_where_the_control_ends(circuits: pd.DataFrame) -> None:
@@ -75,42 +78,48 @@ def test_the_mdm_is_read_where_the_control_ends(circuits: pd.DataFrame) -> None:
     assert "No MDM here" in words.similarity(beyond).said
 
 
-def test_what_stands_where_when_half_of_the_behaviour_is_there(
+def test_what_stands_where_when_a_part_of_the_behaviour_is_there(
     found: list[trajectory.Trajectory], circuits: pd.DataFrame
 ) -> None:
-    table = trajectory.halfway(found, circuits, "countdown")
-    assert table.step.eq(20).all()
-    share = table.set_index(["curve", "read"]).share
-    assert share["displacement", ""] == pytest.approx(0.5)
-    assert share["listed", ""] == pytest.approx(0.5)
-    assert share["own", "countdown/0"] == pytest.approx(np.sin(np.sqrt(0.5) * np.pi / 2), abs=1e-3)
+    assert trajectory.learnt(found) == ["ioi", "countdown"]
+    table = trajectory.shares(found, circuits, "countdown")
+    assert sorted(set(table.step)) == pytest.approx([20, 36])
+    share = table.set_index(["curve", "read", "part"]).share
+    for part in trajectory.PARTS:
+        assert share["displacement", "", part] == pytest.approx(part)
+        assert share["listed", "", part] == pytest.approx(part)
+    angle = np.sqrt(0.5) * np.pi / 2
+    along = (1 - np.cos(angle) + np.sin(angle)) / 2
+    assert share["way", "countdown/0", 0.5] == pytest.approx(along, abs=1e-3)
     assert not table["read"].str.startswith("ioi").any()
-    said = words.half(table, "countdown")
+    assert "listed" not in set(trajectory.shares(found, circuits, "ioi").curve)  # Countdown's
+    said = words.shares(table, "countdown")
     assert "‖Δθ‖ 50 % [50, 50]" in said.said
-    assert "the circuit of Countdown, first number 90 % [90, 90]" in said.said
+    assert "the circuit of Countdown, first number 73 % [73, 73]" in said.said
     assert "depth" not in said.said
     assert said.table is not None
-    assert said.table.iloc[0].tolist() == ["‖Δθ‖", "50 [50, 50]", "1"]
+    assert said.table.iloc[0].tolist() == ["‖Δθ‖", "50 [50, 50]", "90 [90, 90]", "1"]
 
 
 def test_steps_between_checkpoints_are_interpolated_and_small_ways_have_no_share() -> None:
     steps = np.array([0.0, 10.0, 30.0])
-    assert trajectory._crossing(steps, np.array([0.0, 0.2, 0.8])) == pytest.approx(10 + 20 / 3)
-    assert trajectory._crossing(steps, np.array([0.5, 0.2, 0.8])) == 0
-    assert trajectory._share(steps, 20, np.array([1.0, 2.0, 4.0])) == pytest.approx(2 / 3)
-    assert trajectory._share(steps, 20, np.array([1.0, 0.0, 2.0])) == pytest.approx(0)
-    assert np.isnan(trajectory._share(steps, 20, np.array([0.50, 0.90, 0.54])))
+    assert trajectory._reached(steps, np.array([0.0, 0.2, 0.8]), 0.5) == pytest.approx(10 + 20 / 3)
+    assert trajectory._reached(steps, np.array([0.8, 0.6, 0.4]), 0.5) == pytest.approx(10)
+    assert np.isnan(trajectory._reached(steps, np.array([0.50, 0.90, 0.54]), 0.5))
+    np.testing.assert_allclose(trajectory._shares(np.array([1.0, 0.0, 3.0])), [0, -0.5, 1])
 
 
 def test_words_of_behaviour_and_signals(
     found: list[trajectory.Trajectory], circuits: pd.DataFrame
 ) -> None:
     table = trajectory.behaviour(found)
-    said = words.behaviour(table, trajectory.half_accuracy(found))
+    said = words.behaviour(table, trajectory.reached(found))
     assert "at step 20 on IOI and at step 20 on Countdown" in said.said
     assert "100 % on IOI and 100 % on Countdown at its end" in said.said
-    alone = words.behaviour(table[table.model == "mdm"], trajectory.half_accuracy(found))
+    alone = words.behaviour(table[table.model == "mdm"], trajectory.reached(found))
     assert "no control" in alone.said
+    still = words.behaviour(table, trajectory.reached(found).assign(step=np.nan))
+    assert "nowhere, as it ends where it began" in still.said
     signals = trajectory.signals(found, circuits)
     text = words.signals(signals).said
     assert "90 % in the ARM asked as an MDM, 10 % at its lowest and 10 % at the end" in text

@@ -33,23 +33,25 @@ def around(name, value, half=0.1, **columns):
 
 
 def ablated(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), lost=0.25):
-    kinds = ("early", "random", "middle", "late")
-    losses = [
-        around("lost", lost, task=t, model=m, ablation=a, kind=k)
-        for t in tasks for m in models for a in ("zero", "mean") for k in kinds
+    cells = [("none", "none"), ("zero", "early"), ("zero", "random"), ("mean", "early")]
+    cells += [("mean", "random"), ("zero", "later")]
+    left = [
+        around("accuracy", lost, task=t, model=m, seed=s, ablation=a, kind=k)
+        for t in tasks for m in models for s in (0, 1) for a, k in cells
     ]  # fmt: skip
     contrasts = [
-        around("more", lost, task=t, model=m, ablation=a, against=k, p=p)
-        for t in tasks for m in models for a in ("zero", "mean")
-        for k, p in (("random", 0.5), ("middle", NAN), ("late", NAN))
+        around("value", lost, task=t, ablation=a, against=k, contrast=c) | {"n": 2}
+        for t in tasks for a, k in (("zero", "random"), ("mean", "random"), ("zero", "later"))
+        for c in ("mdm", "mdm-continued")
     ]  # fmt: skip
     sets = [
-        {"task": t, "kind": "early", "nodes": "a0.h1+a0.h2", "mass": 0.4, "n": 50, "sharing": 41}
-        for t in tasks
-    ]
+        {"task": t, "model": m, "seed": 0, "early": "a0.h1+a0.h2", "later": "a2.h0+a3.h1"}
+        | {"mass": 0.4, "random": 6}
+        for t in tasks for m in models
+    ]  # fmt: skip
     return [
         ablation.sets(pd.DataFrame(sets)),
-        ablation.losses(pd.DataFrame(losses)),
+        ablation.losses(pd.DataFrame(left)),
         ablation.contrasts(pd.DataFrame(contrasts)),
     ]
 
@@ -219,10 +221,13 @@ def test_a_sentence_is_filled_from_its_rows_and_a_dash_where_there_are_none():
     assert found.said == "0.50 [0.40, 0.60] on IOI and – (n = 16)"
 
 
-def test_heads_that_random_sets_share_are_counted():
-    said, table = ablated()[0].said, ablated()[0].table
-    assert "41 of 50 on IOI and 41 of 50 on Countdown" in said
-    assert table["early heads"].to_list() == ["a0.h1, a0.h2"] * 2
+def test_heads_that_are_taken_away_are_named():
+    found, left, _ = ablated(lost=0.25)
+    assert "loses 2 heads at once; 6 random sets" in found.said
+    assert found.table["early heads"].to_list() == ["a0.h1, a0.h2"] * 6
+    assert "25 % on IOI and 25 % on Countdown with its early heads zeroed" in left.said
+    assert "nothing taken away" in left.table.columns
+    assert ablation.losses(pd.DataFrame()).table is None
 
 
 def test_a_cut_of_nothing_says_so_and_maxima_have_no_interval():

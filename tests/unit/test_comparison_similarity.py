@@ -90,3 +90,31 @@ def test_halves_need_the_same_examples_and_four_of_them() -> None:
         S.corrected(A[:3], B[:3], S.cosine)
     with pytest.raises(CircuitError, match="same examples"):
         S.corrected(A, B[:3], S.cosine)
+
+
+def test_a_way_between_two_circuits_by_hand() -> None:
+    """From the first axis to the second, by way of the diagonal; sizes make no difference."""
+    start, end = np.array([[1.0, 0, 0]] * 3), np.array([[0, 5.0, 0]] * 3)
+    middle = np.array([[2.0, 2, 0]] * 3)
+    # Directions (1, 0), (r, r), (0, 1) with r = √½: ⟨(r - 1, r), (-1, 1)⟩ / 2 = ½.
+    way, length = S.way_gone(start, middle, end)
+    assert (way, length) == (pytest.approx(0.5), pytest.approx(2))
+    assert S.way_gone(start, start, end)[0] == 0
+    assert S.way_gone(start, end, end)[0] == pytest.approx(1)
+    assert np.isnan(S.way_gone(start, middle, start)[0])
+    with pytest.raises(CircuitError, match="at least 2"):
+        S.way_gone(start[:1], middle[:1], end[:1])
+
+
+def test_noise_is_no_way() -> None:
+    """Two estimates of one circuit lie apart by noise: the squared distance is 0 on average."""
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=200)
+    lengths, plain = [], []
+    for _ in range(200):
+        a, b = (truth + 3 * rng.normal(size=(4, 200)) for _ in range(2))
+        lengths.append(S.way_gone(a, a, b)[1])
+        sides = [x.mean(0) / np.linalg.norm(x.mean(0)) for x in (a, b)]
+        plain.append(float(np.square(sides[0] - sides[1]).sum()))
+    assert abs(np.mean(lengths)) < 4 * np.std(lengths) / np.sqrt(200)
+    assert np.mean(plain) > 0.5

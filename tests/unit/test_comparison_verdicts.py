@@ -11,7 +11,6 @@ from mechshift_lib.comparison.verdicts import (
     Contrast,
     absent,
     decide,
-    difference,
     inapplicable,
     judge,
     unmeasured,
@@ -104,13 +103,6 @@ def test_what_can_t_be_asked_and_what_wasn_t_have_outcomes_of_their_own():
     assert (found.outcome, found.missing, found.contrasts) == ("doesn't apply", "no Countdown", 0)
     assert math.isnan(found.effect)
     assert unmeasured("C3", "p", "no chapter").outcome == "not measured"
-
-
-def test_differences_of_independent_effects_by_hand():
-    found = difference(contrast(0.5, 0.3), contrast(0.2, 0.4), "x")
-    assert found.effect == pytest.approx(0.3)
-    assert found.low == pytest.approx(0.3 - 0.5)
-    assert found.high == pytest.approx(0.3 + 0.5)
 
 
 def test_claims_with_a_margin_of_their_own():

@@ -11,7 +11,13 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
 from mechshift_lib.comparison import published
-from mechshift_lib.plots.ablation import KINDS, plot_contrasts, plot_losses
+from mechshift_lib.plots.ablation import (
+    ABLATIONS,
+    CONTRASTS,
+    KINDS,
+    plot_contrasts,
+    plot_losses,
+)
 from mechshift_lib.plots.behaviour import plot_accuracy, plot_metric, plot_orders
 from mechshift_lib.plots.circuits import (
     MEMBER_COLORS,
@@ -249,22 +255,21 @@ TOP_EDGES = published.read_table("top_edges")
 
 
 def ablation_table():
-    rows = []
-    for task, model, kind in itertools.product(TASKS, ("arm", "mdm", "continued"), KINDS):
-        row = {"task": task, "model": model, "ablation": "zero", "kind": kind, "lost": 0.4}
-        row |= {"low": 0.3, "high": 0.5, "least": 0.0, "most": 0.9, "n": 50}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    rows = itertools.product(
+        TASKS, range(3), ("arm", "mdm", "continued", "matched"), ABLATIONS, ("none", *KINDS)
+    )
+    table = pd.DataFrame(rows, columns=["task", "seed", "model", "ablation", "kind"])
+    return table.assign(lost=0.1 + 0.05 * table.seed, n=50)
 
 
 def ablation_contrasts():
-    rows = []
-    for task, kind, against in itertools.product(
-        TASKS, ("zero", "mean", "resample"), ("random", "middle", "late")
-    ):
-        row = {"task": task, "model": "mdm", "ablation": kind, "against": against}
-        rows.append(row | {"more": 0.2, "low": -0.1, "high": 0.5, "n": 50})
-    return pd.DataFrame(rows)
+    rows = itertools.product(TASKS, ABLATIONS, ("random", "later"), CONTRASTS)
+    table = pd.DataFrame(rows, columns=["task", "ablation", "against", "contrast"])
+    return table.assign(value=0.2, low=-0.1, high=0.5)
+
+
+def ablation_more():
+    return ablation_table().rename(columns={"lost": "more", "kind": "against"})
 
 
 def place_table():
@@ -313,7 +318,7 @@ FIGURES = {
     "cross": lambda: plot_cross(curve_table()),
     "areas": lambda: plot_areas(area_table()),
     "losses": lambda: plot_losses(ablation_table()),
-    "contrasts": lambda: plot_contrasts(ablation_contrasts()),
+    "contrasts": lambda: plot_contrasts(ablation_contrasts(), ablation_more()),
     "shares": lambda: plot_shares(place_table()),
     "layers": lambda: plot_layers(place_layers(), place_table().n),
     "waiting": lambda: plot_waiting(waiting_table()),

@@ -106,7 +106,7 @@ def test_greater_than_sets_are_complementary(words):
 
 
 def test_greater_than_with_another_low_year(words):
-    task = pair_task(load_pair("tiny-qwen"), "greater-than")
+    task = get_task("greater-than", corrupted_year="02")
     for example in task.examples(words, 20, seed=0):
         assert [words.decode([example.corrupted[i]]) for i in example.differ] == ["02"]
         assert int(example.info["year"]) > 2

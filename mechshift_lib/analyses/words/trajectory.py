@@ -19,8 +19,11 @@ NOTHING = (
 FOLLOWED = "This page follows {n}."
 LEFT_OUT = " There is no trajectory of {seeds}, as those models are now."
 WAYS = (
-    "Half of its final accuracy is reached by the MDM {each}. The control's accuracies are {end}."
+    "The MDM's accuracy has gone half of its way, from the ARM asked as an MDM to the end, {each}. "
+    "The control's accuracies are {end}."
 )
+NO_WAY = "nowhere, as it ends where it began"
+NOT_LEARNT = "No accuracy changes on the way, so nothing can be before or after it."
 NO_CONTROL_END = "not known, as there is no control"
 DISTANCE = (
     "As far from the ARM as its control ends, the MDM's circuit has a cosine with the ARM's of "
@@ -33,8 +36,8 @@ CUE = (
 )
 DEPTH = " The sources' mean depth goes from {start} to {end} in the MDM{control}."
 HALF = (
-    "When the MDM's accuracy on {task} is half of what it ends with, these have gone that share of "
-    "their way: {each} (means over {trainings}, lowest and highest in brackets)."
+    "When the MDM's accuracy on {task} has gone half of its way, these have gone that share of "
+    "theirs: {each} (means over {trainings}, lowest and highest in brackets)."
 )
 LAYERS = (
     "The residual stream that answers are read from has a linear CKA with the ARM's of {each} "
@@ -63,18 +66,18 @@ def left_out(seeds: Sequence[int], followed: int) -> str:
 
 
 def behaviour(table: pd.DataFrame, half: pd.DataFrame) -> fmt.Finding:
-    """When the MDM's accuracy is half of what it ends with, and where both end.
+    """When the MDM's accuracy has gone half of its way, and where both end.
 
     Args:
         table: of :func:`trajectory.behaviour`.
-        half: ``seed, task, step``.
+        half: of :func:`trajectory.reached`.
     """
     each = [
         f"at step {count_text(part.step.round())} on {label(str(task))}"
-        for task, part in half.groupby("task", sort=False)
+        for task, part in half.dropna().groupby("task", sort=False)
     ]
     ends = table.sort_values("step").groupby(["model", "task", "seed"], sort=False).tail(1)
-    said = WAYS.format(each=listed(each), end=_ends(ends[ends.model == "continued"]))
+    said = WAYS.format(each=listed(each or [NO_WAY]), end=_ends(ends[ends.model == "continued"]))
     rows = [
         {"model": label(str(model)), "task": label(str(task))}
         | {"accuracy at the end (%), by training": ", ".join(_percent(x) for x in part.accuracy)}
@@ -156,33 +159,33 @@ def _written(what: str, value: float) -> str:
 NAMES = {
     "displacement": "‖Δθ‖",
     "listed": "the probability of the number that is left",
-    "own": "the circuit of {read}",
+    "way": "the circuit of {read}",
     "depth": "the depth of {read}",
 }
 
 
-def half(table: pd.DataFrame, task: str) -> fmt.Finding:
-    """How far each curve has gone when half the accuracy is there.
+def shares(table: pd.DataFrame, task: str) -> fmt.Finding:
+    """How far each curve has gone when a part of the accuracy's way is gone.
 
     Args:
-        table: of :func:`trajectory.halfway`.
+        table: of :func:`trajectory.shares`.
         task: the task whose accuracy it is.
     """
-    rows = []
-    for (curve, name), part in table.groupby(["curve", "read"], sort=False):
+    first = table.part.min()
+    each, rows = [], []
+    for (curve, name), curves in table.groupby(["curve", "read"], sort=False):
         named = NAMES[curve].format(read=read_label(name) if name else "")
-        known = part.share.dropna()
-        text = fmt.MISSING if known.empty else _range(known)
-        rows.append({"curve": named, "share of its way (%)": text, "trainings": str(len(known))})
-    shown = pd.DataFrame(rows)
-    depth = NAMES["depth"].partition("{")[0]
-    each = [
-        f"{row.curve} {row.text.replace(' [', ' % [')}"
-        for row in shown.set_axis(["curve", "text", "n"], axis=1).itertuples()
-        if row.text != fmt.MISSING and not row.curve.startswith(depth)
-    ]
-    number = trainings(table.seed.nunique())
-    return fmt.Finding(HALF.format(task=label(task), each=listed(each), trainings=number), shown)
+        row = {"curve": named}
+        for part, values in curves.groupby("part"):
+            known = values.share.dropna()
+            text = fmt.MISSING if known.empty else _range(known)
+            row[f"at {_percent(part)} % of the accuracy's way (%)"] = text
+            if len(known) and part == first and curve != "depth":
+                each.append(f"{named} {text.replace(' [', ' % [')}")
+        rows.append(row | {"trainings": str(int(curves.step[curves.part == first].count()))})
+    number = trainings(int(table.step[table.part == first].notna().groupby(table.seed).any().sum()))
+    said = HALF.format(task=label(task), each=listed(each), trainings=number)
+    return fmt.Finding(said, pd.DataFrame(rows))
 
 
 def _range(values: pd.Series) -> str:

@@ -47,6 +47,8 @@ from mechshift_lib.models.readout import Item
 PATCHED: frozenset[Kept] = NODES | {"attn_in", "qkv", "attended", "mlp_in"}
 #: Memory for the sources' differences of the items that are patched together, in bytes.
 _BUDGET = 1 << 28
+#: Rows of a pass for each item of a batch: they need no gradients, and what they keep is small.
+_ROWS = 8
 
 
 def exact_scores(
@@ -63,8 +65,9 @@ def exact_scores(
         model: a loaded model.
         items: questions made by a readout, of any lengths and in any order.
         plan: metric, whether every edge is patched at single positions of the reader, too (these
-            don't add up to the scores, for which it is patched at all positions at once), and rows
-            (edges × items) per pass; see :class:`~mechshift_lib.circuits.attribution.plan.Plan`.
+            don't add up to the scores, for which it is patched at all positions at once), and items
+            that are worked on together, a pass having 8 times as many rows (edges × items); see
+            :class:`~mechshift_lib.circuits.attribution.plan.Plan`.
         edges: positions of the edges to patch, in the order of ``graph.names``; all without. Edges
             that aren't patched score 0.
         options: fields of the plan that are to be others.
@@ -180,7 +183,7 @@ class _Setting:
             model=model,
             graph=graph,
             metric=plan.metric,
-            batch_size=plan.batch_size,
+            batch_size=_ROWS * plan.batch_size,
             items=order,
             counts=counts,
             reads=replace(reads, positions=places),

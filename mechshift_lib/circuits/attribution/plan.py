@@ -39,8 +39,8 @@ class Plan:
         steps: interpolation points m of ``eap-ig``, and of each sublayer in
             ``eap-ig-activations``.
         points: ``"left"`` for k/m with k = 0 … m−1, ``"right"`` for 1 … m, in ``eap-ig``.
-        batch_size: items per pass (patched runs per pass for ``exact``), fewer once a GPU's memory
-            runs out; makes no difference to the scores.
+        batch_size: items per pass (for ``exact`` 8 patched runs per pass for each), fewer once a
+            GPU's memory runs out; makes no difference to the scores.
         by_position: resolve scores by position (of an edge's reader), too; all items must have one
             length. For ``exact`` these are patches at single positions, which don't add up to the
             scores.

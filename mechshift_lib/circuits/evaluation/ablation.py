@@ -72,6 +72,14 @@ class Reference:
             change(self.embed), [change(x) for x in self.heads], [change(x) for x in self.mlps]
         )
 
+    def plus(self, other: Reference) -> Reference:
+        """The sum of both, tensor by tensor."""
+        return Reference(
+            self.embed + other.embed,
+            [x + y for x, y in zip(self.heads, other.heads, strict=True)],
+            [x + y for x, y in zip(self.mlps, other.mlps, strict=True)],
+        )
+
     def repeated(self, times: int) -> Reference:
         """The same batch several times one after the other."""
         return self.map(lambda x: x.repeat(times, 1, 1))
@@ -136,17 +144,9 @@ def _mean_outputs(model: LoadedModel, items: Sequence[Item], batch_size: int) ->
         batch = items[start : start + batch_size]
         ids = torch.tensor([item.clean for item in batch], device=model.device)
         part = Reference.of(run_layers(model, ids)).map(lambda x: x.sum(0, keepdim=True))
-        total = part if total is None else _added(total, part)
+        total = part if total is None else total.plus(part)
     assert total is not None
     return total.map(lambda x: x / len(items))
-
-
-def _added(a: Reference, b: Reference) -> Reference:
-    return Reference(
-        a.embed + b.embed,
-        [x + y for x, y in zip(a.heads, b.heads, strict=True)],
-        [x + y for x, y in zip(a.mlps, b.mlps, strict=True)],
-    )
 
 
 def _precise(x: Tensor) -> Tensor:
