@@ -74,7 +74,7 @@ def sentence(verdict: Verdict) -> str:
         yardstick=verdict.yardstick,
         least=least,
         n=verdict.n,
-        of=verdict.of,
+        of=verdict.of.removesuffix("s") if verdict.n == 1 else verdict.of,
     )
     lacks = f" Missing: {verdict.missing}." if verdict.missing and effect(verdict) else ""
     return f"{sign} **{verdict.claim} {verb}**{where}. {said}{lacks}"
