@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import pandas as pd
 import torch
@@ -11,7 +10,7 @@ import torch
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.patching.cutting import cut_attention
-from mechshift_lib.comparison.over_seeds import contrast_over_seeds
+from mechshift_lib.comparison.over_seeds import differences
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item, question
 from mechshift_lib.tasks.countdown import Countdown
@@ -26,8 +25,6 @@ DECISIVE = ("other target", 4)
 TOKENS = ("given numbers", "target", "written tokens")
 #: Whose sight of them is cut: the read position's alone, or everybody's.
 CUTS = ("direct", "any")
-#: Coverage of the intervals over trainings.
-LEVEL = 0.95
 #: Differences that are judged over seeds: model, minus base.
 DIFFERENCES = (
     ("mdm", "arm"),
@@ -181,29 +178,9 @@ def routes_over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (cut, tokens), part in table.groupby(["cut", "tokens"], sort=False):
         wide = part.pivot(index="seed", columns="model", values="change")
-        rows += [{"cut": cut, "tokens": tokens} | found for found in _differences(wide)]
+        rows += [{"cut": cut, "tokens": tokens} | found for found in differences(wide, DIFFERENCES)]
     columns = ["cut", "tokens", "model", "base", "difference", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def _differences(wide: pd.DataFrame) -> list[dict[str, Any]]:
-    """:data:`DIFFERENCES` over trainings, of a table with a row a seed and a column a model."""
-    rows = []
-    for model, base in DIFFERENCES:
-        if model not in wide or base not in wide:
-            continue
-        found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base, LEVEL)
-        rows.append(
-            {
-                "model": model,
-                "base": base,
-                "difference": found.effect,
-                "low": found.low,
-                "high": found.high,
-                "n": found.n,
-            }
-        )
-    return rows
 
 
 def by_seed(study: Study) -> pd.DataFrame:
@@ -248,7 +225,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     told = table[table.kind != "none"]
     for (kind, at), part in told.groupby(["kind", "at"], sort=False):
         wide = part.pivot(index="seed", columns="model", values="listed")
-        rows += [{"kind": kind, "at": at} | found for found in _differences(wide)]
+        rows += [{"kind": kind, "at": at} | found for found in differences(wide, DIFFERENCES)]
     columns = ["kind", "at", "model", "base", "difference", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from mechshift_lib.analyses.scores import Scores, scores, scores_key
-from mechshift_lib.analyses.shift import OTHERS, trainings
+from mechshift_lib.analyses.scores import Scores
+from mechshift_lib.analyses.shift import stored, trainings
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.kinds import edge_kinds, inclusion, sureness
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, jaccard, top_edges
@@ -39,20 +39,7 @@ def tables(study: Study) -> Frames:
 
 def of_training(study: Study, task: str, seed: int) -> Frames:
     """:func:`tables` of one training on one task."""
-    names = ["arm", *(name for name in OTHERS if study.has(name, seed))]
-    keys = {name: scores_key(study, task, name, seed) for name in names}
-    key = study.key("arm", seed, task, ROOMS) | {
-        "circuits": {name: study.store.folder("circuits", one).name for name, one in keys.items()}
-    }
-
-    def compute() -> Frames:
-        frames = compared({name: scores(study, task, name, seed) for name in names})
-        for frame in frames.values():
-            frame.insert(0, "task", task)
-            frame.insert(1, "seed", seed)
-        return frames
-
-    return study.frames("measures", key, compute)
+    return stored(study, "measures", ROOMS, task, seed, compared)
 
 
 def compared(found: Mapping[str, Scores]) -> Frames:

@@ -7,7 +7,7 @@ claim is about is one number a training; its interval is over trainings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -91,20 +91,41 @@ def _table(study: Study, name: str) -> pd.DataFrame:
 
 def of_training(study: Study, task: str, seed: int) -> Frames:
     """:func:`likeness` and :func:`depths` of one training on one task."""
+    return stored(study, "shift", ROOMS, task, seed, compared)
+
+
+def stored(
+    study: Study,
+    kind: str,
+    rooms: tuple[str, ...],
+    task: str,
+    seed: int,
+    compare: Callable[[Mapping[str, Scores]], Frames],
+) -> Frames:
+    """Tables made of one training's circuits on one task, from the store.
+
+    Args:
+        study: the study.
+        kind: what they are stored as.
+        rooms: code that they depend on.
+        task: name of the task; with the seed it stands in the tables' first columns.
+        seed: the training.
+        compare: makes them from the scores of the ARM's and every other circuit that there is.
+    """
     names = ["arm", *(name for name in OTHERS if study.has(name, seed))]
     keys = {name: scores_key(study, task, name, seed) for name in names}
-    key = study.key("arm", seed, task, ROOMS) | {
+    key = study.key("arm", seed, task, rooms) | {
         "circuits": {name: study.store.folder("circuits", one).name for name, one in keys.items()}
     }
 
     def compute() -> Frames:
-        frames = compared({name: scores(study, task, name, seed) for name in names})
+        frames = compare({name: scores(study, task, name, seed) for name in names})
         for frame in frames.values():
             frame.insert(0, "task", task)
             frame.insert(1, "seed", seed)
         return frames
 
-    return study.frames("shift", key, compute)
+    return study.frames(kind, key, compute)
 
 
 def compared(found: Mapping[str, Scores]) -> Frames:

@@ -10,15 +10,13 @@ import pandas as pd
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.circuits.patching.activations import patch_nodes
-from mechshift_lib.comparison.over_seeds import contrast_over_seeds
+from mechshift_lib.comparison.over_seeds import differences
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.tasks import Example
 from mechshift_lib.tasks.signals import Interchange, interchanges
 
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/signals")
 TASK = "ioi"
-#: Coverage of the intervals over trainings.
-LEVEL = 0.95
 #: Differences that are judged over seeds: model, minus base.
 DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"), ("matched", "continued"))
 
@@ -98,20 +96,6 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for signal, part in means.groupby("signal", sort=False):
         wide = part.pivot(index="seed", columns="model", values="switched")
-        for model, base in DIFFERENCES:
-            if model not in wide or base not in wide:
-                continue
-            found = contrast_over_seeds((wide[model] - wide[base]).dropna().tolist(), base, LEVEL)
-            rows.append(
-                {
-                    "signal": signal,
-                    "model": model,
-                    "base": base,
-                    "difference": found.effect,
-                    "low": found.low,
-                    "high": found.high,
-                    "n": found.n,
-                }
-            )
+        rows += [{"signal": signal} | found for found in differences(wide, DIFFERENCES)]
     columns = ["signal", "model", "base", "difference", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)

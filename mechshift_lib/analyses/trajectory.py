@@ -16,7 +16,7 @@ from mechshift_lib.analyses.trajectory_files import Trajectory, is_of, read
 from mechshift_lib.analyses.trajectory_points import READS
 from mechshift_lib.comparison.cka import LEAST, linear_cka
 from mechshift_lib.comparison.depth import centre_of_mass
-from mechshift_lib.comparison.over_seeds import contrast_over_seeds
+from mechshift_lib.comparison.over_seeds import SHOWN, contrast_over_seeds
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, top_edges
 from mechshift_lib.comparison.similarity import corrected, cosine, top_jaccard, way_gone
 from mechshift_lib.diffusion.scratch import FOLLOWED
@@ -156,7 +156,7 @@ def at_the_controls_distance(circuit: pd.DataFrame) -> pd.DataFrame:
             value = np.interp(distance, mdm.displacement, mdm.cosine, right=np.nan)
             pairs.append((float(value), float(control.cosine.iloc[-1])))
         values = np.array([pair for pair in pairs if not np.isnan(pair).any()]).reshape(-1, 2)
-        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued", 0.95)
+        contrast = contrast_over_seeds((values[:, 0] - values[:, 1]).tolist(), "continued", SHOWN)
         means = values.mean(0) if len(values) else (np.nan, np.nan)
         rows.append(
             {

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -17,10 +16,11 @@ from transformers import AutoModelForCausalLM
 
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.scores import edges_of, studied_tasks
-from mechshift_lib.analyses.study import Study
+from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.comparison.bootstrap import bootstrap, split_halves
 from mechshift_lib.comparison.depth import centre_of_mass
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,
@@ -43,7 +43,6 @@ ESTIMATES: dict[str, dict[str, Any]] = {
     "eap-ig-5": {"method": "eap-ig", "steps": 5, "points": "left"},
     "eap-ig-5-right": {"method": "eap-ig", "steps": 5, "points": "right"},
     "eap-ig-20": {"method": "eap-ig", "steps": 20, "points": "left"},
-    "eap-ig-20-right": {"method": "eap-ig", "steps": 20, "points": "right"},
     "eap-ig-activations-5": {"method": "eap-ig-activations", "steps": 5},
 }
 EXACT = "exact"
@@ -54,9 +53,18 @@ USED = "eap-ig-5"
 #: Shares of all edges whose recall is asked for.
 TOP_FRACTIONS = (0.01, 0.05, 0.2)
 UNTRAINED_SEED = 0
+#: Examples that the untrained model is asked at most: only its pattern is of interest.
+UNTRAINED_EXAMPLES = 8
+#: Examples from which on resampling them gives an interval.
+LEAST_EXAMPLES = 8
+#: Resamples of an interval, each of which ranks all edges anew by every estimate.
+DRAWS = 200
+#: Random halvings of the examples.
+SPLITS = 20
 
 Array = NDArray[np.float64]
-Measure = Callable[[Array, Array], float]
+#: Two mean score vectors ``[..., n_edges]`` -> their agreement ``[...]``.
+Measure = Callable[[Array, Array], Array]
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,9 @@ def estimates(study: Study, task: str, subject: Subject) -> Estimates:
     """
     role: Role = "mdm" if subject == "mdm" else "arm"
     metric = study.task(task).metric
-    chosen = pool(study, task, study.seed)[: study.budget.trust_examples]
+    n = study.budget.trust_examples
+    n = min(n, UNTRAINED_EXAMPLES) if subject == "untrained" else n
+    chosen = pool(study, task, study.seed)[:n]
     key = study.key(role, study.seed, task, ROOMS) | {
         "subject": subject,
         "untrained": UNTRAINED_SEED if subject == "untrained" else None,
@@ -133,22 +143,22 @@ def untrained(model: LoadedModel, seed: int) -> LoadedModel:
     )
 
 
-def pearson(a: Array, b: Array) -> float:
-    """Correlation of two score vectors, NaN where one is constant."""
-    a, b = a - a.mean(), b - b.mean()
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b / norm) if norm else float("nan")
+def pearson(a: Array, b: Array) -> Array:
+    """Correlation of score vectors along the last axis, NaN where one is constant."""
+    a, b = (x - x.mean(-1, keepdims=True) for x in (a, b))
+    norm = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+    return np.asarray((a * b).sum(-1) / np.where(norm == 0, np.nan, norm))
 
 
-def spearman(a: Array, b: Array) -> float:
-    """Correlation of the ranks of two score vectors."""
-    return pearson(rankdata(a), rankdata(b))
+def spearman(a: Array, b: Array) -> Array:
+    """Correlation of the ranks of score vectors along the last axis."""
+    return pearson(rankdata(a, axis=-1), rankdata(b, axis=-1))
 
 
-def recall(a: Array, b: Array, fraction: float) -> float:
+def recall(a: Array, b: Array, fraction: float) -> Array:
     """Share of the strongest edges of ``b`` that are among as many strongest of ``a``."""
-    count = max(1, round(fraction * a.size))
-    return float((top_edges(a, count) & top_edges(b, count)).sum() / count)
+    count = max(1, round(fraction * a.shape[-1]))
+    return np.asarray((top_edges(a, count) & top_edges(b, count)).sum(-1) / count)
 
 
 def measures() -> dict[str, Measure]:
@@ -162,35 +172,57 @@ def agreement(study: Study) -> pd.DataFrame:
 
     Returns:
         One row per task, model, estimate and measure: ``task, subject, estimate, measure, value``
-        (of scores averaged over examples), ``low, high`` (the range over single examples), ``n``.
-        The estimate :data:`HALVES` is the mean over all ways to halve the examples.
+        (of scores averaged over examples), ``low, high`` (95 % interval from resampling examples,
+        NaN for fewer than :data:`LEAST_EXAMPLES`), ``n``. The estimate :data:`HALVES` is a mean
+        over :data:`SPLITS` random halvings of the examples, whose spread is ``low, high``.
     """
     rows = []
     for task in studied_tasks(study):
         for subject in SUBJECTS:
             found = estimates(study, task, subject)
-            exact, n = found.by_example[EXACT], found.n
+            about = {"task": task, "subject": subject, "n": found.n}
+            pairs = [(name, measure) for name in ESTIMATES for measure in measures()]
+            for (name, measure), span in zip(pairs, _agreements(found), strict=True):
+                rows.append({**about, "estimate": name, "measure": measure, **span})
+            exact = found.by_example[EXACT]
+            halves = list(split_halves(found.n, SPLITS, RESAMPLING_SEED))
+            means = [
+                np.stack([exact[h].mean(0) for h in half]) for half in zip(*halves, strict=True)
+            ]
             for measure, of in measures().items():
-                about = {"task": task, "subject": subject, "measure": measure, "n": n}
-                for name in ESTIMATES:
-                    single = [of(*pair) for pair in zip(found.by_example[name], exact, strict=True)]
-                    value = of(found.mean(name), found.mean(EXACT))
-                    span = {"low": np.nanmin(single), "high": np.nanmax(single)}
-                    rows.append({**about, "estimate": name, "value": value, **span})
-                halves = [of(exact[a].mean(0), exact[b].mean(0)) for a, b in _halves(n)]
-                span = {"value": np.mean(halves), "low": min(halves), "high": max(halves)}
-                rows.append({**about, "estimate": HALVES, **span})
+                values = of(*means)
+                low, high = np.quantile(values, [0.025, 0.975])
+                span = {"value": values.mean(), "low": low, "high": high}
+                rows.append({**about, "estimate": HALVES, "measure": measure, **span})
     return pd.DataFrame(rows)
 
 
-def _halves(n: int) -> list[tuple[list[int], list[int]]]:
-    """All ways to take two disjoint halves of at most 6 of the examples."""
-    n = min(n, 6)
-    halves = []
-    for first in combinations(range(n), n // 2):
-        rest = [i for i in range(n) if i not in first]
-        halves += [(list(first), rest[: n // 2])] if first < tuple(rest) else []
-    return halves
+def _agreements(found: Estimates) -> list[dict[str, float]]:
+    """``value, low, high`` of every estimate's every measure of agreement, in that order."""
+
+    def statistic(exact: Array, *others: Array) -> Array:
+        values = [of(other, exact) for other in others for of in measures().values()]
+        return np.stack(values, -1)
+
+    return _resampled([found.by_example[name] for name in (EXACT, *ESTIMATES)], statistic)
+
+
+def _resampled(scores: list[Array], statistic: Callable[..., Array]) -> list[dict[str, float]]:
+    """``value, low, high`` of statistics of mean scores, resampling the same examples for all.
+
+    Args:
+        scores: ``[n_example, n_edges]`` each.
+        statistic: see :func:`~mechshift_lib.comparison.bootstrap.bootstrap`; within −1 to 1.
+    """
+    scores = [np.asarray(x, dtype=np.float64) for x in scores]
+    if len(scores[0]) < LEAST_EXAMPLES:
+        values = statistic(*(x.mean(0, keepdims=True) for x in scores))[0]
+        return [{"value": x, "low": np.nan, "high": np.nan} for x in values]
+    found = bootstrap(
+        scores, statistic, draws=DRAWS, seed=RESAMPLING_SEED, recentre=True, bounds=(-1, 1)
+    )
+    ends = zip(found.value, found.low, found.high, strict=True)
+    return [{"value": x, "low": low, "high": high} for x, low, high in ends]
 
 
 def consequences(study: Study) -> pd.DataFrame:
@@ -198,9 +230,11 @@ def consequences(study: Study) -> pd.DataFrame:
 
     Returns:
         One row per task and estimate (or :data:`EXACT`), at the reference budget: ``task,
-        estimate, jaccard`` (ARM and MDM), ``arm`` and ``mdm`` (Jaccard of the model's circuit
-        with the exact one), ``arm_depth, mdm_depth`` (centre of mass of the sources), ``shift``
-        (MDM minus ARM), ``chance, count, n``.
+        estimate, jaccard`` (ARM and MDM) with ``low, high``, ``error`` (how far it lies above that
+        of exact patching) with ``error_low, error_high``, ``arm`` and ``mdm`` (Jaccard of the
+        model's circuit with the exact one), ``arm_depth, mdm_depth`` (centre of mass of the
+        sources), ``shift`` (MDM minus ARM), ``chance, count, n``. Intervals are as those of
+        :func:`agreement`.
     """
     rows = []
     for task in studied_tasks(study):
@@ -209,7 +243,9 @@ def consequences(study: Study) -> pd.DataFrame:
         count = max(1, round(REFERENCE_FRACTION * len(edges)))
         chance = expected_jaccard(len(edges), count, count)
         exact = [top_edges(one.mean(EXACT), count) for one in (arm, mdm)]
-        for name in (EXACT, *ESTIMATES):
+        names = (EXACT, *ESTIMATES)
+        overlaps = _overlaps(arm, mdm, names, count)
+        for name, overlap, error in zip(names, *overlaps, strict=True):
             means = [one.mean(name) for one in (arm, mdm)]
             tops = [top_edges(mean, count) for mean in means]
             depth = [
@@ -220,7 +256,12 @@ def consequences(study: Study) -> pd.DataFrame:
                 {
                     "task": task,
                     "estimate": name,
-                    "jaccard": float(jaccard(*tops)),
+                    "jaccard": overlap["value"],
+                    "low": overlap["low"],
+                    "high": overlap["high"],
+                    "error": error["value"],
+                    "error_low": error["low"],
+                    "error_high": error["high"],
                     "arm": float(jaccard(tops[0], exact[0])),
                     "mdm": float(jaccard(tops[1], exact[1])),
                     "arm_depth": depth[0],
@@ -232,6 +273,21 @@ def consequences(study: Study) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _overlaps(
+    arm: Estimates, mdm: Estimates, names: tuple[str, ...], count: int
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """Overlap of ARM and MDM by each of ``names``, and how far it is above that of the first."""
+
+    def statistic(*means: Array) -> Array:
+        pairs = zip(means[::2], means[1::2], strict=True)
+        values = np.stack([jaccard(*(top_edges(x, count) for x in pair)) for pair in pairs], -1)
+        return np.concatenate([values, values - values[..., :1]], -1)
+
+    scores = [one.by_example[name] for name in names for one in (arm, mdm)]
+    found = _resampled(scores, statistic)
+    return found[: len(names)], found[len(names) :]
 
 
 def scatter_table(study: Study, subject: Subject) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.stats import t as student
 
 from mechshift_lib.comparison.verdicts import Contrast
@@ -21,6 +22,8 @@ FEWEST = 3
 #: Coverage of intervals over trainings. At 95 % more than one verdict in twenty can be false: a few
 #: trainings, whose differences are skewed, are no normal sample.
 LEVEL = 0.98
+#: Coverage of intervals over trainings that are shown and decide nothing.
+SHOWN = 0.95
 
 
 def contrast_over_seeds(values: Sequence[float], against: str, level: float = LEVEL) -> Contrast:
@@ -43,6 +46,27 @@ def contrast_over_seeds(values: Sequence[float], against: str, level: float = LE
     half = float(student.ppf(0.5 + level / 2, len(x) - 1) * x.std(ddof=1) / math.sqrt(len(x)))
     ends = (mean - half, mean + half)
     return Contrast(against, mean, *ends, len(x), "trainings", (1 - level) / 2, len(x) - 1)
+
+
+def differences(
+    wide: pd.DataFrame, compared: Sequence[tuple[str, str]]
+) -> list[dict[str, object]]:
+    """Models minus others over trainings, for tables that decide nothing.
+
+    Args:
+        wide: one number a training and model, ``[seed, model]``.
+        compared: model and base; pairs of which one is missing are left out.
+
+    Returns:
+        One row a pair: ``model, base, difference, low, high`` (:data:`SHOWN`), ``n`` (trainings).
+    """
+    rows: list[dict[str, object]] = []
+    for model, base in compared:
+        if model in wide and base in wide:
+            found = contrast_over_seeds((wide[model] - wide[base]).tolist(), base, SHOWN)
+            ends = {"low": found.low, "high": found.high, "n": found.n}
+            rows.append({"model": model, "base": base, "difference": found.effect} | ends)
+    return rows
 
 
 def sign_flip(values: Sequence[float]) -> float:

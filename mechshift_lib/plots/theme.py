@@ -112,7 +112,6 @@ LABELS = {
     "eap-ig-5": "EAP-IG(5)",
     "eap-ig-5-right": "EAP-IG(5), 1 … m",
     "eap-ig-20": "EAP-IG(20)",
-    "eap-ig-20-right": "EAP-IG(20), 1 … m",
     "eap-ig-activations-5": "EAP-IG activations(5)",
     "exact": "exact patching",
     "exact-halves": "exact, halves",

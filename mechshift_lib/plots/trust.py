@@ -30,7 +30,6 @@ ESTIMATES = (
     "eap-ig-5",
     "eap-ig-5-right",
     "eap-ig-20",
-    "eap-ig-20-right",
     "eap-ig-activations-5",
     "exact-halves",
 )
@@ -127,8 +126,8 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
     """What the comparison of ARM and MDM would be by each estimate, one row a task.
 
     Args:
-        table: ``task, estimate, jaccard, shift, chance, count, n``; the estimate ``exact`` is
-            drawn as a line.
+        table: ``task, estimate, jaccard, low, high, shift, chance, count, n``; the estimate
+            ``exact`` is drawn as a line, its interval as a band.
     """
     with theme():
         tasks = present(table.task, ())
@@ -144,6 +143,8 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
                 ax.grid(axis="x")
                 ax.tick_params(axis="y", length=0)
                 ax.spines["left"].set_visible(False)
+            row[0].hlines(range(len(names)), here.low[names], here.high[names], PURPLE)
+            row[0].axvspan(*here.loc["exact", ["low", "high"]], color=INK, alpha=0.1, linewidth=0)
             row[0].set_title(label(task))
             row[0].axvline(here.chance.iloc[0], color=MUTED, linestyle=":", linewidth=1.6)
             row[0].set_xlim(0, 1)
@@ -156,7 +157,8 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
         return header(
             fig,
             "What would be concluded from each estimate",
-            f"top {count_text(table['count'])} edges; n = {count_text(table.n)} examples",
+            f"top {count_text(table['count'])} edges; n = {count_text(table.n)} examples; lines, "
+            "band: 95 % intervals from resampling them",
             [
                 handle("estimate", PURPLE, "s"),
                 handle("exact patching", INK, "", linestyle="-"),

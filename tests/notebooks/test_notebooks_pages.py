@@ -162,6 +162,6 @@ def test_shown_figures_are_whole_cards(shown):
 def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):
     run("verdicts", monkeypatch, least)
     text = said(shown)
-    assert "7 verdicts: doesn't apply 4 and not measured 3." in text
+    assert "7 verdicts: doesn't apply 5 and not measured 2." in text
     tables = "".join(o.data for o in shown if isinstance(o, ipython_display.HTML))
     assert "don't both solve IOI" in tables

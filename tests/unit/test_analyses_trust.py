@@ -6,6 +6,7 @@ import torch
 from scipy.stats import pearsonr, spearmanr
 
 from mechshift_lib.analyses import trust
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.models.loading import wrap_model
 from tests.support.tiny import tiny_hf
 
@@ -26,13 +27,56 @@ def test_recall_counts_strongest_edges_by_absolute_score():
     assert trust.recall(estimate, exact, 0.001) == 0  # one edge at least
 
 
-def test_halves_are_disjoint_equal_and_each_counted_once():
-    assert trust._halves(2) == [([0], [1])]
-    four = trust._halves(4)
-    assert len(four) == 3
-    assert all(sorted(a + b) == [0, 1, 2, 3] for a, b in four)
-    assert all(len(a) == len(b) == 2 and not set(a) & set(b) for a, b in trust._halves(5))
-    assert len(trust._halves(40)) == 10  # no more than 6 examples are halved
+def made(n, noise, seed=0):
+    """Exact scores of ``n`` examples, and estimates that are noisier."""
+    rng = np.random.default_rng(seed)
+    graph = Graph(n_layers=4, n_heads=3, n_kv_heads=3)
+    exact = rng.normal(size=graph.n_edges) + 0.3 * rng.normal(size=(n, graph.n_edges))
+    others = {name: exact + noise * rng.normal(size=graph.n_edges) for name in trust.ESTIMATES}
+    return trust.Estimates(graph, {trust.EXACT: exact, **others})
+
+
+def studied(monkeypatch, n, noise):
+    found = {"arm": made(n, noise), "mdm": made(n, noise, 1), "untrained": made(n, noise, 2)}
+    monkeypatch.setattr(trust, "studied_tasks", lambda study: ["ioi"])
+    monkeypatch.setattr(trust, "estimates", lambda study, task, subject: found[subject])
+    return found
+
+
+def test_agreement_is_that_of_means_within_its_interval(monkeypatch):
+    found = studied(monkeypatch, 30, 0.5)["mdm"]
+    table = trust.agreement(None)
+    assert len(table) == 3 * (len(trust.ESTIMATES) + 1) * len(trust.measures())
+    smooth = table[table.measure.isin(["pearson", "spearman"])]  # recall goes in steps
+    assert (smooth.low < smooth.value).all()
+    assert (smooth.value < smooth.high).all()
+    row = table[(table.subject == "mdm") & (table.estimate == "eap")].set_index("measure")
+    means = found.mean("eap"), found.mean(trust.EXACT)
+    assert row.value["pearson"] == pytest.approx(pearsonr(*means).statistic)
+    assert row.value["spearman"] == pytest.approx(spearmanr(*means).statistic)
+    widths = row.high - row.low
+    assert ((widths > 0) & (widths < 0.5))[["pearson", "spearman", "recall-0.2"]].all()
+    halves = table[(table.estimate == trust.HALVES) & (table.measure == "pearson")]
+    assert (halves.value > 0.9).all()
+
+
+def test_the_error_of_an_estimate_is_its_overlap_less_the_exact_one(monkeypatch):
+    studied(monkeypatch, 30, 1.0)
+    table = trust.consequences(None).set_index("estimate")
+    exact = table.loc[trust.EXACT]
+    assert exact.error == exact.error_low == exact.error_high == 0
+    np.testing.assert_allclose(table.error, table.jaccard - exact.jaccard)
+    others = table.drop(trust.EXACT)
+    assert (others.error_low <= others.error_high).all()
+    assert (others.error_low < others.error_high).any()
+    assert table.jaccard.nunique() > 2
+
+
+def test_few_examples_have_no_interval(monkeypatch):
+    studied(monkeypatch, trust.LEAST_EXAMPLES - 1, 0.5)
+    table = trust.agreement(None)
+    assert table[table.estimate != trust.HALVES][["low", "high"]].isna().all(axis=None)
+    assert trust.consequences(None)[["low", "error_high"]].isna().all(axis=None)
 
 
 def test_untrained_has_the_architecture_and_other_weights_and_leaves_the_seed_alone():

@@ -102,13 +102,16 @@ def faithful(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), val
     ]
 
 
-def trusted(tasks=("ioi", "countdown"), value=0.6):
+def trusted(tasks=("ioi", "countdown"), value=0.6, sure=False):
     agreement = [
         {"task": t, "subject": s, "estimate": e, "measure": m, "value": value, "n": 4}
+        | ({"low": value - 0.1, "high": value + 0.1} if sure else {"low": NAN, "high": NAN})
         for t in tasks for s in ("arm", "mdm", "untrained") for e in (*ESTIMATES, HALVES)
         for m in ("pearson", "spearman", "recall-0.05")
     ]  # fmt: skip
-    about = {"arm": 0.7, "mdm": 0.8, "chance": 0.03, "shift": -0.02, "n": 4}
+    about = {"arm": 0.7, "mdm": 0.8, "chance": 0.03, "shift": -0.02, "n": 4, "error": 0.1}
+    ends = {"low": 0.4, "high": 0.7, "error_low": 0.05, "error_high": 0.15}
+    about |= ends if sure else dict.fromkeys(ends, NAN)
     consequences = [
         {"task": t, "estimate": e, "jaccard": value, **about}
         for t in tasks for e in (EXACT, *ESTIMATES)
@@ -261,6 +264,17 @@ def test_few_examples_are_told():
     assert "2 examples" in agreement.said
     assert "of 2 others" in agreement.said
     assert "n = 4 examples" in consequences.said
+    assert "too few for intervals" in agreement.said
+    assert "too few for intervals" in consequences.said
+    assert "[" not in agreement.said + consequences.said
+
+
+def test_the_error_of_the_estimate_is_told_with_its_interval():
+    agreement, consequences = trusted(sure=True)
+    assert "off by +0.10 [+0.05, +0.15] on IOI" in consequences.said
+    assert "exact patching gives 0.60 [0.40, 0.70] on IOI" in consequences.said
+    assert "0.60 [0.50, 0.70] on IOI" in agreement.said
+    assert "too few" not in agreement.said + consequences.said
 
 
 def test_evaluating_on_the_examples_of_the_circuit_is_announced():

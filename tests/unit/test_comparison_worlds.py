@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import ttest_1samp
 
 from mechshift_lib.comparison import worlds as W
 from mechshift_lib.comparison.noiseless import noiseless_cosine, product, weights
-from mechshift_lib.comparison.over_seeds import contrast_over_seeds, sign_flip
+from mechshift_lib.comparison.over_seeds import contrast_over_seeds, differences, sign_flip
 from mechshift_lib.errors import CircuitError
 
 EDGES, SOURCES = 160, 8
@@ -142,3 +143,12 @@ def test_one_or_two_trainings_decide_nothing(seeds: int) -> None:
 def test_what_a_simulation_needs_is_said() -> None:
     with pytest.raises(CircuitError, match="same trainings"):
         W.Simulation([real(1, 0, 0.1)], [], *ENDS, {})
+
+
+def test_shown_differences_leave_out_what_is_missing_and_are_of_95_per_cent() -> None:
+    wide = pd.DataFrame({"mdm": [1.0, 2.0, 4.0, np.nan], "arm": [0.0, 1.0, 1.0, 1.0]})
+    [row] = differences(wide, [("mdm", "arm"), ("mdm", "continued")])
+    expected = ttest_1samp([1.0, 1.0, 3.0], 0).confidence_interval(0.95)
+    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
+    assert (row["model"], row["base"], row["n"]) == ("mdm", "arm", 3)
+    assert row["difference"] == pytest.approx(5 / 3)

@@ -235,7 +235,7 @@ def consequence_table():
     return pd.DataFrame(
         [
             {"task": t, "estimate": e, "jaccard": 0.4, "shift": -0.02, "chance": 0.03}
-            | {"count": 9, "n": 50}
+            | {"low": 0.3, "high": 0.5, "count": 9, "n": 50}
             for t, e in itertools.product(TASKS, ("exact", *ESTIMATES[:-1]))
         ]
     )
