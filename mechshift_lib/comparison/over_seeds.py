@@ -48,9 +48,7 @@ def contrast_over_seeds(values: Sequence[float], against: str, level: float = LE
     return Contrast(against, mean, *ends, len(x), "trainings", (1 - level) / 2, len(x) - 1)
 
 
-def differences(
-    wide: pd.DataFrame, compared: Sequence[tuple[str, str]]
-) -> list[dict[str, object]]:
+def differences(wide: pd.DataFrame, compared: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
     """Models minus others over trainings, for tables that decide nothing.
 
     Args:
