@@ -253,7 +253,7 @@ def measure(study: Study, task: str, circuit: str, seed: int) -> dict[str, pd.Da
     model, items, table = questions(study, task, circuit, seed)
     metric, budget = study.task(task).metric, study.budget
     if budget.estimator == "exact":
-        found = exact_scores(model, items, metric=metric, batch_size=EXACT_ROWS)
+        found = exact_scores(model, items, metric=metric)
     else:
         found = attribute(
             model,
@@ -269,10 +269,6 @@ def measure(study: Study, task: str, circuit: str, seed: int) -> dict[str, pd.Da
         "scores": pd.DataFrame(found.by_example.T, columns=found.examples.astype(str)),
         "graph": pd.DataFrame([asdict(found.graph)]),
     }
-
-
-#: Patched runs per pass of exact patching.
-EXACT_ROWS = 256
 
 
 def questions(

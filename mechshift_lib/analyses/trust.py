@@ -48,7 +48,7 @@ ESTIMATES: dict[str, dict[str, Any]] = {
 EXACT = "exact"
 #: The exact scores of one half of the examples against those of the other.
 HALVES = "exact-halves"
-#: The estimate that circuits in this book are taken from.
+#: The estimate that circuits of larger models are taken from.
 USED = "eap-ig-5"
 #: Shares of all edges whose recall is asked for.
 TOP_FRACTIONS = (0.01, 0.05, 0.2)

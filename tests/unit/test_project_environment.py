@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from mechshift_lib import __version__
@@ -56,6 +57,21 @@ def test_what_is_installed_here_is_what_the_constraints_say() -> None:
     for name in REQUIREMENTS:
         installed = importlib.metadata.version(name).partition("+")[0]
         assert installed == exact[name], name
+
+
+def test_every_exact_version_runs_on_the_oldest_python_that_is_promised() -> None:
+    """3.11.0 itself: Debian's 3.11 is 3.11.2, and a package may ask for a later patch."""
+    [(operator, oldest)] = re.findall(r"(>=)(\d+\.\d+)", PROJECT["requires-python"])
+    assert operator == ">="
+    asked = {}
+    for name in constraints():
+        try:
+            asked[name] = importlib.metadata.metadata(name)["Requires-Python"]
+        except importlib.metadata.PackageNotFoundError:  # of another platform
+            continue
+    assert len(asked) > len(REQUIREMENTS)
+    later = {n: x for n, x in asked.items() if x and not SpecifierSet(x).contains(f"{oldest}.0")}
+    assert later == {}
 
 
 def test_the_makefile_installs_torch_by_its_exact_version_and_the_weights() -> None:
