@@ -32,6 +32,8 @@ MODELS = ("arm", "mdm", "continued", "matched")
 #: whose logits are read; ``own`` is the mask that is being filled where that is another one;
 #: ``waiting`` are masks that are filled later. An ARM has no masks.
 PLACES = ("prompt", "revealed", "own", "waiting", "read")
+#: Where probes read a later token, in the models that they are fitted on.
+PROBED = {"mdm": "own", "arm": "now", "continued": "now"}
 #: What nobody may look at, each beside as many random tokens of the prompt.
 CUTS = ("waiting", "revealed")
 
@@ -110,6 +112,8 @@ def patched(study: Study, task: str, model: str, seed: int) -> dict[str, pd.Data
     """What the residual stream carries, by place and layer: the corrupted run's, put into the clean
     run at all positions of a place at once, and at single ones.
 
+    From the input of the second layer on (layer 1): before, the prompt carries all of it.
+
     Returns:
         ``places``: one row per item, place and layer: ``example, read`` (index of the answer
         token), ``place, layer, effect`` (metric lost), ``whole`` (clean − corrupted).
@@ -127,25 +131,30 @@ def patched(study: Study, task: str, model: str, seed: int) -> dict[str, pd.Data
             where = places(item, n_prompt, loaded.mask_id)
             first = loaded.readout.read_position(n_prompt)
             groups.append([np.flatnonzero(where == k).tolist() for k in range(len(PLACES))])
-            singles.append(later_places(item, n_prompt, token, loaded.mask_id, first))
+            later = later_places(item, n_prompt, token, loaded.mask_id, first)
+            singles.append(later if model in PROBED else [])
         most = max(map(len, singles))
         padded = [[[p] for p, _, _ in one] + [[]] * (most - len(one)) for one in singles]
         by_group = list(zip(*(a + b for a, b in zip(groups, padded, strict=True)), strict=True))
         found = patch_groups(
-            loaded, [item for item, _, _ in items], by_group, metric=study.task(task).metric
+            loaded,
+            [item for item, _, _ in items],
+            by_group,
+            metric=study.task(task).metric,
+            first=1,
         )
         whole = found.clean - found.corrupted
         lost = found.clean[:, None, None] - found.patched
         of_places, of_singles = [], []
         for row, (_, token, index) in enumerate(items):
-            for layer in range(lost.shape[2]):
+            for column, layer in enumerate(found.layers.tolist()):
                 of_places += [
-                    (index, token, PLACES[k], layer, lost[row, k, layer], whole[row])
+                    (index, token, PLACES[k], layer, lost[row, k, column], whole[row])
                     for k in range(len(PLACES))
                     if groups[row][k]
                 ]
                 of_singles += [
-                    (index, token, step, target, layer, lost[row, k, layer], whole[row])
+                    (index, token, step, target, layer, lost[row, k, column], whole[row])
                     for k, (_, step, target) in enumerate(singles[row], start=len(PLACES))
                 ]
         ends = ["layer", "effect", "whole"]

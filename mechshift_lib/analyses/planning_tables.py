@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from mechshift_lib.analyses.faithfulness import trainings
-from mechshift_lib.analyses.planning import CUTS, MODELS, PLACES, cut, patched
+from mechshift_lib.analyses.planning import CUTS, MODELS, PLACES, PROBED, cut, patched
 from mechshift_lib.analyses.probes import later, later_input
 from mechshift_lib.analyses.scores import studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
@@ -21,8 +21,6 @@ from mechshift_lib.comparison.proportions import clopper_pearson, mean_interval
 Array = NDArray[np.float64]
 #: Differences between models over trainings: model, minus base.
 DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"), ("matched", "continued"))
-#: Where probes read a later token, in an MDM and in an ARM.
-PROBED = {"mdm": "own", "arm": "now", "continued": "now"}
 #: Cells that a rank correlation needs at least.
 FEWEST = 5
 
@@ -44,8 +42,9 @@ def tables(study: Study) -> dict[str, pd.DataFrame]:
         the accuracy without the cut.
         ``cuts``: ``task, seed, model, kind, lost, low, high`` (accuracy lost beyond as many tokens
         of the prompt), ``fell, fell_low, fell_high`` (the same of the metric), ``n``.
-        ``cells``: ``task, seed, model, step, target, layer, accuracy, input, used``: how well a
-        later token can be read at its place, and the share of the gap that this place carries.
+        ``cells``: ``task, seed, model, step, target, layer, accuracy, input, used, n``: how well a
+        later token can be read at its place, and the share of the gap that this place carries (over
+        n examples).
     """
     found: dict[str, list[pd.DataFrame]] = {}
     for task in studied_tasks(study):
@@ -172,7 +171,7 @@ def _cells(
     study: Study, task: str, model: str, seed: int, found: dict[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """``cells`` of :func:`tables` for one model; those that probes read only."""
-    columns = ["step", "target", "layer", "accuracy", "input", "used"]
+    columns = ["step", "target", "layer", "accuracy", "input", "used", "n"]
     if model not in PROBED or found["single"].empty:
         return pd.DataFrame(columns=columns)
     read = later(study, task, model, seed)["cells"]  # type: ignore[arg-type]
@@ -198,7 +197,8 @@ def cells(found: dict[str, pd.DataFrame], read: pd.DataFrame) -> pd.DataFrame:
     used["used"] = used.effect / scale
     inner = used[(used.layer > 0) & (used.layer < single.layer.max())]
     both = read.merge(inner, on=["step", "target", "layer"])
-    return both[["step", "target", "layer", "accuracy", "input", "used"]]
+    both = both[["step", "target", "layer", "accuracy", "input", "used"]]
+    return both.assign(n=places.example.nunique())
 
 
 def agreement(table: pd.DataFrame) -> pd.DataFrame:

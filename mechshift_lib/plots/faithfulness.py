@@ -146,7 +146,7 @@ def plot_cross(table: pd.DataFrame, margin: float) -> Figure:
         )
 
 
-def plot_losses(table: pd.DataFrame, margin: float) -> Figure:
+def plot_cpr_lost(table: pd.DataFrame, margin: float) -> Figure:
     """What the ARM's circuit loses of CPR in each later model, one row a task.
 
     Args:

@@ -126,8 +126,8 @@ def plot_cells(table: pd.DataFrame) -> Figure:
     """Later tokens: how well they can be read at a place, and what that place carries, by layer.
 
     Args:
-        table: ``task, seed, model, layer, accuracy, input, used``; means over steps and tokens are
-            drawn.
+        table: ``task, seed, model, layer, accuracy, input, used, n``; means over steps and tokens
+            are drawn.
     """
     with theme():
         tasks = present(table.task, ())
@@ -157,7 +157,8 @@ def plot_cells(table: pd.DataFrame) -> Figure:
             fig,
             "Later tokens: read there, used there?",
             "MDM: at the later token's mask, patched for the token written now; ARM: where an "
-            "earlier token is read, patched for the later one; means over steps and tokens; thin: "
-            f"{_trainings(table.seed.nunique())}, thick: their mean",
+            "earlier token is read, patched for the later one; means over steps and tokens; n = "
+            f"{count_text(table.n)} patched examples; thin: {_trainings(table.seed.nunique())}, "
+            "thick: their mean",
             handles,
         )

@@ -125,8 +125,7 @@ def accuracies(accuracy: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
 
 def agree(by_seed: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
     """Do later tokens stand where they are used? Over trainings, and by training below."""
-    known = by_seed.dropna(subset="rank")
-    if known.empty:
+    if by_seed.empty:
         return NO_CELLS
     texts = {
         "training": fmt.value("seed", "d"),
@@ -137,14 +136,14 @@ def agree(by_seed: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
         "input alone (%)": fmt.value("input", ".0f", 100),
         "is used (%)": fmt.value("used", ".1f", 100),
     }
-    told = over[(over.base == "") & over.value.notna()]
+    told = over[over.base == ""]
     return fmt.told(
         AGREE,
         told,
         ["model"],
         fmt.span("value", "+.2f"),
         fmt.lines(by_seed, ["task", "model"], texts),
-        trainings=fmt.trainings(known.seed.nunique()),
+        trainings=fmt.trainings(by_seed.seed.nunique()),
     )
 
 

@@ -24,6 +24,9 @@ from mechshift_lib.models.anatomy import at
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
 
+#: Positions of items whose runs are kept at once, per patched run of a pass.
+_ITEMS = 4
+
 
 @dataclass(frozen=True)
 class GroupPatching:
@@ -32,12 +35,14 @@ class GroupPatching:
     Attributes:
         clean: metric of each item in the clean run, ``[n_item]``.
         corrupted: metric of each item in the corrupted run.
-        patched: metric of the clean run with the corrupted stream at a group's positions, at the
-            input of each layer and of the final norm, ``[n_item, n_group, n_layers + 1]``.
+        layers: layers at whose inputs is patched (``n_layers``: the final norm's), ``[n_patched]``.
+        patched: metric of the clean run with the corrupted stream at a group's positions,
+            ``[n_item, n_group, n_patched]``.
     """
 
     clean: NDArray[np.float64]
     corrupted: NDArray[np.float64]
+    layers: NDArray[np.int64]
     patched: NDArray[np.float64]
 
 
@@ -47,6 +52,7 @@ def patch_groups(
     groups: Sequence[Sequence[Sequence[int]]],
     *,
     metric: str = "logit-diff",
+    first: int = 0,
     batch_size: int = 256,
 ) -> GroupPatching:
     """Put the corrupted run's residual stream into the clean run at groups of positions.
@@ -56,6 +62,7 @@ def patch_groups(
         items: questions made by a readout, of any lengths and in any order.
         groups: for each group and item its positions, ``[n_group][n_item]``; none changes nothing.
         metric: one of :data:`mechshift_lib.circuits.questions.metrics.METRICS`.
+        first: the first layer at whose input is patched; then each one up to the final norm.
         batch_size: patched runs in one pass; makes no difference to the values.
 
     Raises:
@@ -75,7 +82,8 @@ def patch_groups(
                 raise CircuitError(f"A group has positions outside of example {item.example}.")
             where[row, column, list(positions)] = True
     clean, corrupted = np.empty(len(items)), np.empty(len(items))
-    patched = np.empty((len(items), len(groups), model.n_layers + 1))
+    layers = np.arange(first, model.n_layers + 1)
+    patched = np.empty((len(items), len(groups), len(layers)))
 
     def work(rows: Sequence[int]) -> None:
         runs = TwoRuns.of(model, [items[row] for row in rows], "noise", metric)
@@ -83,14 +91,15 @@ def patch_groups(
         chosen = torch.from_numpy(where[rows, :, :length]).to(runs.base.ids.device)
         clean[rows] = runs.clean.double().cpu().numpy()
         corrupted[rows] = runs.corrupted.double().cpu().numpy()
-        for layer in range(model.n_layers + 1):
+        for column, layer in enumerate(layers.tolist()):
             value = _measure(model, runs, chosen, layer, metric, batch_size)
-            patched[rows, :, layer] = value.numpy()
+            patched[rows, :, column] = value.numpy()
 
     for length, bucket in rows_by_length(items):
-        for _ in retrying_batches(bucket, BatchSize(max(1, batch_size // length)), work):
+        size = BatchSize(max(1, _ITEMS * batch_size // length))
+        for _ in retrying_batches(bucket, size, work):
             pass
-    return GroupPatching(clean, corrupted, patched)
+    return GroupPatching(clean, corrupted, layers, patched)
 
 
 @torch.no_grad()
