@@ -87,7 +87,7 @@ def plot_layers(table: pd.DataFrame) -> Figure:
         there = present(table.place, list(NAMES))
         return header(
             fig,
-            "Where the answer's making stands, layer by layer",
+            "What each place carries, layer by layer",
             "the corrupted run's residual stream put at all positions of a place at once; n = "
             f"{count_text(table.n)} examples; thin: {_trainings(table.seed.nunique())}, thick: "
             "their mean",
