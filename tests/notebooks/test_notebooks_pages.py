@@ -85,7 +85,7 @@ def pictures(outputs):
         ("patching", 15),
         ("faithfulness", 3),
         ("ablation", 2),
-        ("planning", 4),
+        ("planning", 3),
         ("trust", 4),
         ("probes", 6),
         ("cues", 3),
