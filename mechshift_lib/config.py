@@ -29,6 +29,7 @@ Analysis = Literal[
     "planning",
     "trust",
     "probes",
+    "components",
     "cues",
     "trajectory",
     "robustness",

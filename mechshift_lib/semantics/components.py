@@ -4,7 +4,7 @@ The final residual stream is the sum of what the embedding, the heads, the MLPs 
 the output projections wrote. The final norm is no sum; but with its scale held at that of the run
 it is linear, and so is the unembedding W_U. So the logits are, exactly, a sum over components
 (nostalgebraist 2020, "interpreting GPT: the logit lens"; Elhage et al. 2021, "A Mathematical
-Framework for Transformer Circuits"; Kong et al., arXiv 2601.14758, section 3.3, do so by component).
+Framework for Transformer Circuits"); Kong et al. (arXiv 2601.14758) read components so.
 
 It is what a component writes *directly*: what others make of its output later is theirs.
 """
@@ -100,7 +100,8 @@ class Written:
         Returns:
             ``[draws, n_read, n_component]``.
         """
-        drawn = random_directions(draws, *self.parts.shape[1:], seed).to(self.parts)
+        n_component, d_model = self.parts.shape[1:]
+        drawn = random_directions(draws, n_component, d_model, seed).to(self.parts)
         along = self.scale * self.directions
         if self.centred:
             along = along - along.mean(-1, keepdim=True)
@@ -145,7 +146,7 @@ def written(model: LoadedModel, items: Sequence[Item], unembedding: Unembedding)
     stream = torch.cat([*added, biases], dim=1)
 
     # 2. Through the final norm, at the scale that it has in this run
-    norm = Norm.of(model.anatomy, at(model.hf, model.anatomy.final_norm), stream.dtype)
+    norm = _final_norm(model, stream.dtype)
     scale = _scale(norm, _wide(run.final_in[row, pos]))
     parts = stream - stream.mean(-1, keepdim=True) if norm.centred else stream
     parts = parts * scale[:, None]
@@ -185,8 +186,8 @@ def logits_of(parts: Tensor, unembedding: Unembedding) -> Tensor:
     return found
 
 
-def tokens_share(parts: Tensor, unembedding: Unembedding) -> Tensor:
-    """Share of the vocabulary that each component effectively writes to, ``[..., n_component]``.
+def tokens_share(parts: Tensor, unembedding: Unembedding) -> tuple[Tensor, Tensor]:
+    """Share of the vocabulary that each component effectively writes to, and how much it writes.
 
     The participation ratio of what it adds to the logits, beyond what it adds to all alike, divided
     by the number of tokens: 2/π for normal numbers, 1/vocab for one token.
@@ -194,10 +195,33 @@ def tokens_share(parts: Tensor, unembedding: Unembedding) -> Tensor:
     Args:
         parts: ``[..., n_component, d_model]``.
         unembedding: of this model.
+
+    Returns:
+        The share and the norm of what is added, both ``[..., n_component]``.
     """
     logits = parts @ unembedding.centred.T
     total, squares = logits.abs().sum(-1), logits.square().sum(-1)
-    return total.square() / (squares * logits.shape[-1])
+    return total.square() / (squares * logits.shape[-1]), squares.sqrt()
+
+
+@torch.no_grad()
+def random_tokens_share(
+    model: LoadedModel, unembedding: Unembedding, draws: int, seed: int
+) -> float:
+    """:func:`tokens_share` of random directions of the stream: a mean over draws.
+
+    The norm's scale makes no difference, its gain does.
+    """
+    norm = _final_norm(model, unembedding.weight.dtype)
+    drawn = random_directions(draws, 1, model.d_model, seed)[:, 0].to(unembedding.weight)
+    if norm.centred:
+        drawn = drawn - drawn.mean(-1, keepdim=True)
+    share, _ = tokens_share(drawn * norm.gain, unembedding)
+    return float(share.mean())
+
+
+def _final_norm(model: LoadedModel, dtype: torch.dtype) -> Norm:
+    return Norm.of(model.anatomy, at(model.hf, model.anatomy.final_norm), dtype)
 
 
 def _wide(x: Tensor) -> Tensor:
