@@ -26,7 +26,8 @@ MARGINS: dict[Claim, float] = {"C1": 0.05, "C2": 0.05, "C3": 0.05, "C7": 0.05}
 def margin(claim: Claim) -> float:
     """The smallest effect that matters, in the claim's unit: below it, a claim isn't reproduced.
 
-    C1: five hundredths of a cosine. C3: a twentieth of the components, or of the tokens. C2 and C7: a twentieth of the model's depth, which is also how
-    deep a circuit must lie at least to have room for a shift.
+    C1: five hundredths of a cosine. C3: a twentieth of the components, or of the tokens. C2 and
+    C7: a twentieth of the model's depth, which is also how deep a circuit must lie at least to have
+    room for a shift.
     """
     return MARGINS.get(claim, 0.0)

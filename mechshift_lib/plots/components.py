@@ -68,8 +68,8 @@ def plot_grid(table: pd.DataFrame) -> Figure:
         return header(
             fig,
             "Which components write the answer",
-            "Direct attribution to logit(answer) − logit(distractor), a mean over answer positions; "
-            f"n = {count_text(table.n)} examples a task; red: towards the answer",
+            "Direct attribution to logit(answer) − logit(distractor), a mean over answer "
+            f"positions; n = {count_text(table.n)} examples a task; red: towards the answer",
         )
 
 
@@ -153,8 +153,8 @@ def plot_spread(table: pd.DataFrame) -> Figure:
             "model",
             order,
             "Over how much each model spreads what it says",
-            "Components: heads and MLPs that carry the answer. Tokens: those of the vocabulary that "
-            f"a component writes to. Random: directions; n = {count_text(own.n)} examples",
+            "Components: heads and MLPs that carry the answer. Tokens: those of the vocabulary "
+            f"that a component writes to. Random: directions; n = {count_text(own.n)} examples",
         )
 
 

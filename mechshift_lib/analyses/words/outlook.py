@@ -59,8 +59,8 @@ DECIDES: dict[Claim, str] = {
         "control beside it."
     ),
     "C3": (
-        "The same two measures at the paper's size, in several trainings with their controls, where "
-        "components number in the hundreds and tokens in the ten thousands."
+        "The same two measures at the paper's size, with hundreds of components and tens of "
+        "thousands of tokens, in several trainings with their controls."
     ),
     "C4": "Explanations of neurons that are scored on held-out texts, for ARM, control and MDM.",
     "C5": "Answers of hundreds of tokens in tens of steps, one position asked for at a time.",
