@@ -62,12 +62,19 @@ def asked(study: Study) -> list[tuple[str, int]]:
 
 def tables(study: Study) -> Frames:
     """:func:`split` of every model, task and training: its tables with ``task, seed, model``."""
+    wanted = [
+        (task, seed, role)
+        for task, seed in asked(study)
+        for role in MODELS
+        if study.has(role, seed)
+    ]
+    # One model after the other, as loading takes longer than asking.
+    loaded = sorted(wanted, key=lambda one: (one[1], MODELS.index(one[2])))
+    made = {one: of_model(study, one[0], one[2], one[1]) for one in loaded}
     found = defaultdict(list)
-    for task, seed in asked(study):
-        for role in MODELS:
-            if study.has(role, seed):
-                for name, frame in of_model(study, task, role, seed).items():
-                    found[name].append(frame.assign(task=task, seed=seed, model=role))
+    for task, seed, role in wanted:
+        for name, frame in made[task, seed, role].items():
+            found[name].append(frame.assign(task=task, seed=seed, model=role))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items()}
 
 
@@ -201,12 +208,12 @@ def spread(table: pd.DataFrame) -> pd.DataFrame:
     """Means over answer positions of the table ``spread``.
 
     Returns:
-        One row per task, training, model and directions, with its measures and ``n``.
+        One row per task, training, model and directions, with its measures and ``n``, the fewest
+        examples at a position.
     """
-    found = table.drop(columns="position").groupby(
-        ["task", "seed", "model", "directions"], sort=False, as_index=False
-    )
-    return found.mean()
+    by = ["task", "seed", "model", "directions"]
+    found = table.drop(columns="position").groupby(by, sort=False)
+    return found.mean().assign(n=found.n.min()).reset_index()
 
 
 def more(table: pd.DataFrame, reading: str) -> pd.DataFrame:

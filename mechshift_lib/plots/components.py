@@ -59,7 +59,7 @@ def plot_grid(table: pd.DataFrame) -> Figure:
                 ax.set_xticks([*ticks, heads], [*(f"h{i}" for i in ticks), "MLP"], fontsize=8.5)
                 ax.set_yticks(range(0, n_layers, 1 if n_layers <= FEW else 5))
                 ax.tick_params(length=0)
-                ax.set_title(f"{label(task)}, {_short(model)}", fontsize=10)
+                ax.set_title(f"{label(task)}, {_short(model)}", fontsize=9)
         for ax in axes[:, 0]:
             ax.set_ylabel("layer")
         bar = fig.colorbar(image, ax=axes, orientation="horizontal", aspect=45, pad=0.02)
@@ -69,7 +69,7 @@ def plot_grid(table: pd.DataFrame) -> Figure:
             fig,
             "Which components write the answer",
             "Direct attribution to logit(answer) − logit(distractor), a mean over answer "
-            f"positions; n = {count_text(table.n)} examples a task; red: towards the answer",
+            f"positions; n = {count_text(table.n)} examples at each; red: towards the answer",
         )
 
 
@@ -114,12 +114,12 @@ def plot_lorenz(table: pd.DataFrame) -> Figure:
             handle("all alike", MUTED, "", linestyle="-", linewidth=0.8),
         ]
         seeds = table.seed.nunique()
+        drawn = f"thin: {seeds} trainings, thick: their mean" if seeds > 1 else "one training"
         return header(
             fig,
             "How few components carry the answer",
             "Magnitude of each one's attribution to logit(answer) − logit(distractor); the lower "
-            f"the curve, the fewer; n = {count_text(own.n)} examples; thin: {seeds} "
-            f"training{'s' if seeds != 1 else ''}, thick: their mean",
+            f"the curve, the fewer; n = {count_text(own.n)} examples at a position; {drawn}",
             handles,
             columns=3,
         )
@@ -154,10 +154,11 @@ def plot_spread(table: pd.DataFrame) -> Figure:
             order,
             "Over how much each model spreads what it says",
             "Components: heads and MLPs that carry the answer. Tokens: those of the vocabulary "
-            f"that a component writes to. Random: directions; n = {count_text(own.n)} examples",
+            f"that a component writes to. Random: directions; n = {count_text(own.n)} or more "
+            "examples at a position",
         )
 
 
 def _short(model: str) -> str:
     """A model's name where there is little room."""
-    return {"continued": "continued"}.get(model, label(model))
+    return model if model == "continued" else label(model)

@@ -1,4 +1,4 @@
-"""What components write: tables of a real model, over trainings, in words, figures and a verdict."""
+"""What components write: of a real model, over trainings, in words, figures and a verdict."""
 
 from __future__ import annotations
 
@@ -172,7 +172,8 @@ def test_what_is_said_and_drawn(toy: Study) -> None:
     tables = components.tables(toy)
     spread = components.spread(tables["spread"])
     said = words.totals(components.totals(tables["answer"]), tables["check"])
-    assert "means over 2 trainings; 6 examples" in said.said
+    fewest = tables["answer"].n.min()
+    assert f"means over 2 trainings, n = {fewest}–6 examples" in said.said
     assert "–" not in said.said
     grid = components.shown_grid(tables["answer"], 0)
     strongest = components.strongest(tables["lens"], 0)

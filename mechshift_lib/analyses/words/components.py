@@ -15,14 +15,13 @@ NONE = fmt.Finding(
     "to be compared."
 )
 TOTALS = (
-    "The answer is ahead of the distractor by {arm} logits in the ARM and by {mdm} in the MDM "
-    "(means over {trainings}; {n} examples a task and training). What all components add, summed, "
-    "is nowhere further than {gap} logits from that."
+    "In logits, the answer is ahead of the distractor by {arm} in the ARM and by {mdm} in the MDM "
+    "(means over {trainings}, n = {n} examples at a position). What all components add, summed, "
+    "is nowhere further than {gap} logits from what the model itself says."
 )
 GRID = (
-    "The head or MLP that adds most to the answer holds {arm} % of all that heads and MLPs of the "
-    "ARM write along answer − distractor, and {mdm} % in the MDM (training {seed}, {n} examples a "
-    "task)."
+    "Of all that heads and MLPs write along answer − distractor, the strongest writes {arm} "
+    "in the ARM and {mdm} in the MDM (training {seed}, n = {n} examples at a position)."
 )
 CARRIED = (
     "The answer is carried by effectively {arm} of the heads and MLPs in the ARM and by {mdm} in "
@@ -35,7 +34,7 @@ TOKENS = (
 )
 LENS = (
     "The largest mean logit that a head or MLP adds is {arm} in the ARM and {mdm} in the MDM "
-    "(training {seed}; {n} examples a task)."
+    "(training {seed}, n = {n} examples at a position)."
 )
 #: Column of a measure -> what heads it, and how it is written; the second form doesn't depend on
 #: the number of components.
@@ -72,7 +71,7 @@ def grid(table: pd.DataFrame, seed: int) -> fmt.Finding:
     by = sized.groupby(["task", "model"], sort=False, as_index=False)
     most = by.agg(share=("size", "max"), n=("n", "min"))
     text = fmt.value("share", ".0f", 100)
-    return fmt.told(GRID, most, ["model"], text, seed=seed, n=count_text(most.n))
+    return fmt.told(GRID, most, ["model"], text, unit=" %", seed=seed, n=count_text(most.n))
 
 
 def carried(table: pd.DataFrame) -> fmt.Finding:
