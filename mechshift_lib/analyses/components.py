@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mechshift_lib.analyses.behaviour import pool
-from mechshift_lib.analyses.shift import trainings
+from mechshift_lib.analyses.shift import FEWEST, trainings
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.questions.items import batches
 from mechshift_lib.comparison.over_seeds import differences
@@ -46,6 +46,9 @@ OWN, RANDOM = "own", "random"
 DRAWS = 20
 #: How many tokens name a component, how many say its role, and how many components are listed.
 NAMED, JUDGED, LISTED = 3, 10, 2
+#: Logits of components that are looked at for one answer position: all of a small model's, those of
+#: the first prompts of a large one's (never fewer than the least number of examples).
+MOST_LOGITS = 120_000_000
 #: The two readings that are judged: column -> what is spread.
 READINGS = {
     "participation_free": "heads and MLPs that carry the answer",
@@ -124,6 +127,7 @@ def split(
         logits = model.logits(torch.tensor([list(item.clean) for item in batch])).float()
         drawn = found.of_random(DRAWS, RESAMPLING_SEED)
         read.names = found.names
+        prompts = max(FEWEST, MOST_LOGITS // (len(found.names) * len(unembedding.weight)))
         flat = [(row, i, p) for row, item in enumerate(batch) for i, p in enumerate(item.reads)]
         for number, (row, i, position) in enumerate(flat):
             item, own = batch[row], found.answer[number]
@@ -133,7 +137,8 @@ def split(
             read.deviation.append(float(level.std()))
             read.answer[place].append(own)
             read.random[place].append(drawn[:, number])
-            read.tokens[place].append(_tokens(found.parts[number, 1:-1], unembedding))
+            if len(read.tokens[place]) < prompts:
+                read.tokens[place].append(_tokens(found.parts[number, 1:-1], unembedding))
             read.parts[place].append(found.parts[number])
     chance = random_tokens_share(model, unembedding, 10 * DRAWS, RESAMPLING_SEED)
     return _summed(read, chance) | {"lens": _lens(model, read, unembedding)}
