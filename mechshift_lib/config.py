@@ -124,7 +124,7 @@ class Budget(Strict):
     trust_examples: int = Field(default=4, ge=2, le=MOST)
     cue_examples: int = Field(default=200, ge=2, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)
-    error_studies: int = Field(default=100, ge=10, le=MOST)
+    error_studies: int = Field(default=1000, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)
     estimator: Estimator = "eap-ig"
     bootstrap: int = Field(default=1000, ge=10, le=MOST)
