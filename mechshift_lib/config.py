@@ -29,6 +29,7 @@ Analysis = Literal[
     "probes",
     "planning",
     "trust",
+    "components",
     "cues",
     "trajectory",
     "robustness",
