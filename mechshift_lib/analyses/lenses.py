@@ -18,7 +18,7 @@ import torch
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.results.provenance import model_hash, provenance
 from mechshift_lib.semantics.lens import TunedLens, load_lens, save_lens
-from mechshift_lib.semantics.lens_training import LensSettings, train_lens
+from mechshift_lib.semantics.lens_training import Corpus, LensSettings, train_lens
 
 #: Bytes that the translators of a model may have in half precision: a repository with five
 #: trainings of every model has to stay small.
@@ -50,7 +50,7 @@ def identity(study: Study, role: str, seed: int) -> dict[str, Any]:
         "role": role,
         "seed": seed,
         "model": model_hash(study.pair.model(role, seed), study.root),
-        "texts": json.dumps(study.pair.training, sort_keys=True, default=str),
+        "texts": Corpus.of(study.pair, role).described(),
         "settings": asdict(settings(study)),
     }
 
@@ -100,6 +100,6 @@ def lens_of(study: Study, role: str, seed: int) -> TunedLens | None:
 
     key = study.key(role, seed, "", CODE) | {"lens": identity(study, role, seed)}
     frames = study.frames("lens", key, compute)
-    rows = torch.from_numpy(frames["translators"].to_numpy(dtype="float32")).to(study.device)
+    rows = torch.tensor(frames["translators"].to_numpy(dtype="float32"), device=study.device)
     both = rows.unflatten(0, (-1, rows.shape[1] + 1))  # of each layer: weight, then bias
     return TunedLens(both[:, :-1], both[:, -1], json.loads(frames["about"].about[0]))

@@ -72,6 +72,11 @@ class Corpus:
         mix = {name: weight for name, weight in recipe.mix.items() if name != "general"}
         return cls(draws_of(pair, mix), mix, recipe.diffusion_of(role))
 
+    def described(self) -> dict[str, Any]:
+        """What is drawn and how it is masked, as plain JSON."""
+        how = None if self.diffusion is None else self.diffusion.model_dump()
+        return {"mix": dict(self.mix), "diffusion": how}
+
     def maskable(self, batch: Batch, rng: np.random.Generator) -> np.ndarray:
         """Tokens of an MDM's texts that may be masked, bool ``[batch, pos]``."""
         if self.diffusion is None:

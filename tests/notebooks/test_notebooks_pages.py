@@ -88,7 +88,7 @@ def pictures(outputs):
         ("planning", 4),
         ("trust", 4),
         ("probes", 6),
-        ("lens", 11),
+        ("lens", 10),
         ("cues", 3),
         ("trajectory", 4),
         ("robustness", 1),

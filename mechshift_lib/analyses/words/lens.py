@@ -28,6 +28,12 @@ STEPS = (
     "With nothing of the answer written, the MDM's output gives its token {token} a probability of "
     "{early}, with all before it written {late} ({task}, n = {n}, {trainings})."
 )
+#: What is said of the layer in the middle, for each measure.
+HALFWAY = {
+    "rank": "Halfway, as many wrong tokens are ahead of the answer: {each}",
+    "entropy": "Halfway, the prediction's entropy in nats is {each}",
+    "top": "Halfway, the share of answers on top is {each}",
+}
 DIFFERENCE = fmt.span("difference", "+.2f")
 
 
@@ -68,6 +74,17 @@ def output(table: pd.DataFrame) -> fmt.Finding:
     }
     means = shown.groupby(["task", "model"], sort=False).mean(numeric_only=True).reset_index()
     return fmt.Finding(said, fmt.lines(means, ["task", "model"], texts))
+
+
+def halfway(table: pd.DataFrame, column: str) -> fmt.Finding:
+    """One measure in the middle of the layers: of every model or, for ``top``, by every read."""
+    away = (table.depth - 0.5).abs()
+    rows = table[away == away.min()]
+    if column == "top":
+        rows = rows[rows.model.isin(["arm", "mdm"])]
+        rows = rows.assign(model=[f"{label(r.model)} ({READS[r.read]})" for r in rows.itertuples()])
+    said = HALFWAY[column].format(each=_each(rows.assign(x=rows[column]), "x"))
+    return fmt.Finding(f"{said} (means over {_trainings(rows)}, n = {count_text(rows.n)} each).")
 
 
 def emergence(table: pd.DataFrame) -> fmt.Finding:
