@@ -194,7 +194,9 @@ def train_lens(
 
     (before, after), n_chosen = _held_out(model, corpus, seed, "choose", settings, known, trained)
     used = (after < before).to(model.device)
-    kept = TunedLens(weight * used[:, None, None], bias * used[:, None])
+    kept = TunedLens(
+        weight.masked_fill(~used[:, None, None], 0), bias.masked_fill(~used[:, None], 0)
+    )
     (logit, tuned), n = _held_out(model, corpus, seed, "report", settings, known, kept)
     layers = [
         {"layer": k, "used": bool(used[k])}
