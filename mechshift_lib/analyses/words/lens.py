@@ -44,11 +44,12 @@ def lenses(table: pd.DataFrame) -> fmt.Finding:
     each, rows = [], []
     for model, part in table.groupby("model", sort=False):
         mean = part.groupby("read").kl.mean()
-        each.append(f"{mean['tuned']:.2f} and {mean['logit']:.2f} nats ({label(str(model))})")
+        pair = " and ".join(fmt.number(mean[read]) for read in ("tuned", "logit"))
+        each.append(f"{pair} nats ({label(str(model))})")
         own = part[part["read"] == "tuned"]
         rows.append(
             {"model": label(str(model)), "translators used": f"{int(own.used.sum())} of {len(own)}"}
-            | {f"{READS[r]} (nats)": f"{mean[r]:.3f}" for r in ("tuned", "logit")}
+            | {f"{READS[r]} (nats)": fmt.number(mean[r], ".3f") for r in ("tuned", "logit")}
         )
     said = (
         "From the output on texts of no other use, a layer's reading by tuned and by logit lens is "
@@ -95,7 +96,12 @@ def emergence(table: pd.DataFrame) -> fmt.Finding:
     read = READS[str(table["read"].iloc[0])]
     said = DEPTHS.format(read=read, each=each, trainings=_trainings(table), n=count_text(table.n))
     rows = [
-        {"task": row.task, "model": row.model, "training": row.seed, "right": f"{row.reached:.0%}"}
+        {
+            "task": row.task,
+            "model": row.model,
+            "training": row.seed,
+            "right (%)": fmt.number(row.reached, ".0f", 100),
+        }
         | {
             text.replace("\n", " "): fmt.span(name, ".2f", 1, f"{name}_")(pd.Series(row._asdict()))
             for name, text in EMERGENCES.items()
@@ -121,7 +127,7 @@ def differences(table: pd.DataFrame) -> fmt.Finding:
     }
     half = table[table.emergence == "half"]
     each = [
-        f"{part.difference.mean():+.2f} ({label(model)} − {label(base)})"
+        f"{fmt.number(part.difference.mean(), '+.2f')} ({label(model)} − {label(base)})"
         for (model, base), part in half.groupby(["model", "base"], sort=False)
     ]
     said = (
