@@ -12,7 +12,7 @@ from mechshift_lib.analyses.lenses import lens_of
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
-from mechshift_lib.semantics.lens import read_answers, top_tokens
+from mechshift_lib.semantics.lens import Read, read_answers, top_tokens
 from mechshift_lib.tasks import Example
 
 ROOMS = ("circuits", "diffusion", "semantics/lens", "semantics/lens_training")
@@ -108,12 +108,22 @@ def grid(study: Study, task: str) -> pd.DataFrame:
     tuned lens, or by the logit lens where the models have none.
 
     Returns:
-        One row per model, layer and position: ``model, layer, position, input`` (token that stands
+        One row per model, layer and position: ``model, read, layer, position, input`` (token that stands
         there), ``token, probability`` (the likeliest), ``wanted`` (right token; empty where the
         prompt is predicted), ``right``; empty where nothing is solved.
     """
     seeds = trainings(study, task)
-    columns = ["model", "layer", "position", "input", "token", "probability", "wanted", "right"]
+    columns = [
+        "model",
+        "read",
+        "layer",
+        "position",
+        "input",
+        "token",
+        "probability",
+        "wanted",
+        "right",
+    ]
     if not seeds:
         return pd.DataFrame(columns=columns)
     seed = seeds[0]
@@ -127,7 +137,8 @@ def grid(study: Study, task: str) -> pd.DataFrame:
         places = [
             model.readout.read_position(len(example.clean) + i) for i in range(len(example.answer))
         ]
-        tokens, shares = top_tokens(model, ids, "logit" if lens is None else "tuned", lens)
+        read: Read = "logit" if lens is None else "tuned"
+        tokens, shares = top_tokens(model, ids, read, lens)
         shown = range(max(0, places[-1] + 1 - POSITIONS), places[-1] + 1)
         wanted = {place: set(example.answers[i]) for i, place in enumerate(places)}
 
@@ -135,7 +146,13 @@ def grid(study: Study, task: str) -> pd.DataFrame:
             return str(model.tokenizer.decode([token])).strip()
 
         frames += [
-            {"model": role, "layer": layer, "position": place, "input": word(ids[place])}
+            {
+                "model": role,
+                "read": read,
+                "layer": layer,
+                "position": place,
+                "input": word(ids[place]),
+            }
             | {"token": word(int(tokens[layer, place]))}
             | {"probability": float(shares[layer, place])}
             | {"wanted": word(example.answer[places.index(place)]) if place in wanted else ""}

@@ -218,7 +218,7 @@ def plot_grid(table: pd.DataFrame, task: str) -> Figure:
     """Likeliest token at every layer and position, printed, ARM above MDM.
 
     Args:
-        table: ``model, layer, position, input, token, probability, wanted, right``.
+        table: ``model, read, layer, position, input, token, probability, wanted, right``.
         task: its name.
     """
     with theme():
@@ -259,7 +259,8 @@ def plot_grid(table: pd.DataFrame, task: str) -> Figure:
         return header(
             fig,
             f"{label(task)}: the likeliest token at every layer and position",
-            f"framed: a right token ({' '.join(wanted)}); the darker, the more probable, 0 to 1; "
+            f"{READS[str(table['read'].iloc[0])]}; heads: what stands there; cells: what is predicted "
+            f"from there, the darker, the more probable (0 to 1); framed: right ({' '.join(wanted)}); "
             "rows: layers behind the stream",
         )
 

@@ -95,22 +95,12 @@ def emergence(table: pd.DataFrame) -> fmt.Finding:
     each = _each(table.assign(x=table.half), "x")
     read = READS[str(table["read"].iloc[0])]
     said = DEPTHS.format(read=read, each=each, trainings=_trainings(table), n=count_text(table.n))
-    rows = [
-        {
-            "task": row.task,
-            "model": row.model,
-            "training": row.seed,
-            "right (%)": fmt.number(row.reached, ".0f", 100),
-        }
-        | {
-            text.replace("\n", " "): fmt.span(name, ".2f", 1, f"{name}_")(pd.Series(row._asdict()))
-            for name, text in EMERGENCES.items()
-        }
-        for row in table.itertuples()
-    ]
-    shown = pd.DataFrame(rows)
-    shown[["task", "model"]] = shown[["task", "model"]].map(label)
-    return fmt.Finding(said, shown)
+    texts = {"training": fmt.value("seed", "d"), "right (%)": fmt.value("reached", ".0f", 100)}
+    texts |= {
+        text.replace("\n", " "): fmt.span(name, ".2f", 1, f"{name}_")
+        for name, text in EMERGENCES.items()
+    }
+    return fmt.Finding(said, fmt.lines(table, ["task", "model"], texts))
 
 
 def differences(table: pd.DataFrame) -> fmt.Finding:
