@@ -108,9 +108,9 @@ def grid(study: Study, task: str) -> pd.DataFrame:
     tuned lens, or by the logit lens where the models have none.
 
     Returns:
-        One row per model, layer and position: ``model, read, layer, position, input`` (token that stands
-        there), ``token, probability`` (the likeliest), ``wanted`` (right token; empty where the
-        prompt is predicted), ``right``; empty where nothing is solved.
+        One row per model, layer and position: ``model, read, layer, position, input`` (token that
+        stands there), ``token, probability`` (the likeliest), ``wanted`` (right token; empty where
+        the prompt is predicted), ``right``; empty where nothing is solved.
     """
     seeds = trainings(study, task)
     columns = [

@@ -259,9 +259,9 @@ def plot_grid(table: pd.DataFrame, task: str) -> Figure:
         return header(
             fig,
             f"{label(task)}: the likeliest token at every layer and position",
-            f"{READS[str(table['read'].iloc[0])]}; heads: what stands there; cells: what is predicted "
-            f"from there, the darker, the more probable (0 to 1); framed: right ({' '.join(wanted)}); "
-            "rows: layers behind the stream",
+            f"{READS[str(table['read'].iloc[0])]}; heads: what stands there; cells: what is "
+            "predicted from there, the darker, the more probable (0 to 1); framed: right "
+            f"({' '.join(wanted)}); rows: layers behind the stream",
         )
 
 

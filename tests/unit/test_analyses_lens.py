@@ -182,7 +182,8 @@ def test_depths_are_compared_over_trainings_and_told():
 def test_the_grid_prints_tokens_and_frames_right_ones():
     rows = [
         {"model": m, "layer": k, "position": p, "input": f"in{p}", "token": f"t{k}{p}"}
-        | {"read": "tuned", "probability": 0.5, "wanted": "yes" if p == 7 else "", "right": (k, p) == (2, 7)}
+        | {"read": "tuned", "probability": 0.5}
+        | {"wanted": "yes" if p == 7 else "", "right": (k, p) == (2, 7)}
         for m in ("arm", "mdm") for k in range(4) for p in (6, 7)
     ]  # fmt: skip
     fig = plot_grid(pd.DataFrame(rows), "ioi")
