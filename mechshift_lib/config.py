@@ -126,7 +126,7 @@ class Budget(Strict):
     lens_examples: int = Field(default=100, ge=2, le=MOST)
     lens_steps: int = Field(default=100, ge=1, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)
-    error_studies: int = Field(default=100, ge=10, le=MOST)
+    error_studies: int = Field(default=1000, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)
     estimator: Estimator = "eap-ig"
     bootstrap: int = Field(default=1000, ge=10, le=MOST)
