@@ -15,7 +15,7 @@ from mechshift_lib.comparison.proportions import mean_interval
 
 Array = NDArray[np.float64]
 #: Differences that are judged over seeds: model, minus base.
-DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"), ("continued", "arm"))
+DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"))
 #: Ways to say at which depth an answer is there.
 EMERGENCES = ("first", "settled", "half")
 
@@ -154,20 +154,20 @@ def emergence(rank: NDArray[np.integer], probability: Array) -> dict[str, Array]
 
 
 def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
-    """Differences of depths between models over trainings, from :func:`depths`, by the main read.
+    """Differences of depths between models over trainings, from :func:`depths`, by every lens.
 
     Returns:
-        ``task, emergence, model, base, difference`` (layers / number of layers), ``low, high`` (t
-        interval over trainings, NaN with few), ``n`` (trainings).
+        ``read, task, emergence, model, base, difference`` (layers / number of layers), ``low,
+        high`` (t interval over trainings, NaN with few), ``n`` (trainings).
     """
     rows = []
-    told = table[table["read"] == main_read(table)]
-    for task, part in told.groupby("task", sort=False):
+    told = table[table["read"].isin(["tuned", "logit"])]
+    for (read, task), part in told.groupby(["read", "task"], sort=False):
         for name in EMERGENCES:
             wide = part.pivot(index="seed", columns="model", values=name)
             found = differences(wide, DIFFERENCES)
-            rows += [{"task": task, "emergence": name} | one for one in found]
-    columns = ["task", "emergence", "model", "base", "difference", "low", "high", "n"]
+            rows += [{"read": read, "task": task, "emergence": name} | one for one in found]
+    columns = ["read", "task", "emergence", "model", "base", "difference", "low", "high", "n"]
     return pd.DataFrame(rows, columns=columns)
 
 

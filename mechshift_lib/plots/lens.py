@@ -35,7 +35,7 @@ READS = {
     "raw": "logit lens without the final norm",
 }
 LINES = {"tuned": "-", "logit": "--", "raw": ":"}
-#: Columns that are drawn over depth: axis, title, and whether a distractor has one too.
+#: Columns that are drawn over depth: axis and title.
 MEASURES = {
     "probability": ("probability", "How sure each layer is of the answer"),
     "rank": ("wrong tokens ahead of the answer", "How far the answer is from the top"),
@@ -47,6 +47,8 @@ EMERGENCES = {
     "first": "first on top",
     "settled": "on top to stay",
 }
+#: Those that are drawn.
+DRAWN = ("half", "settled")
 DEPTH = "depth: 0 the embedding, 1 the model's own output"
 
 
@@ -189,16 +191,17 @@ def plot_reads(table: pd.DataFrame) -> Figure:
 
 
 def plot_emergence(table: pd.DataFrame) -> Figure:
-    """Depths at which answers are there, a dot for every training, a row for each task and way.
+    """Depths at which answers are there, a dot for every training, two rows a task.
 
     Args:
-        table: ``task, seed, model, read, n``, and a column for each of :data:`EMERGENCES`.
+        table: ``task, seed, model, read, n``, and a column for each of :data:`DRAWN`.
     """
     with theme():
         parts = {
             f"{label(task)},\n{text}": table[table.task == task].assign(depth=table[name])
             for task in present(table.task, ())
             for name, text in EMERGENCES.items()
+            if name in DRAWN
         }
         fig, ax = dots(parts, "depth", "model", ROLES)
         ax.set_xlim(-0.03, 1.03)

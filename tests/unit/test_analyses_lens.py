@@ -165,18 +165,19 @@ def test_depths_are_compared_over_trainings_and_told():
     table = depths_table([0.6, 0.7, 0.65])
     over = lens_tables.over_seeds(table)
     assert set(zip(over.model, over.base, strict=True)) == {("mdm", "arm")}
-    assert over.difference.tolist() == pytest.approx([0.15] * 3)
+    assert over.difference.tolist() == pytest.approx([0.15] * 6)
+    assert over["read"].tolist() == ["tuned"] * 3 + ["logit"] * 3
     assert (over.low > 0).all()
     assert np.isnan(lens_tables.over_seeds(depths_table([0.6])).low).all()
     said = words.differences(over).said
-    assert "+0.15 (MDM − ARM)" in said
+    assert "+0.15 (MDM − ARM, tuned lens) and +0.15 (MDM − ARM, logit lens)" in said
     assert "3 trainings" in said
     own = table[table["read"] == "tuned"]
     found = words.emergence(own)
     assert "0.50 on IOI in the ARM; 0.65 on IOI in the MDM" in found.said
     assert len(found.table) == 6
     [ax] = plot_emergence(own).axes
-    assert len(ax.get_yticklabels()) == 3
+    assert len(ax.get_yticklabels()) == 2
 
 
 def test_the_grid_prints_tokens_and_frames_right_ones():
@@ -208,6 +209,13 @@ def test_curves_are_drawn_for_every_training_and_their_mean():
     means = [line.get_ydata() for line in ax.lines if line.get_linewidth() > 1]
     assert any(np.allclose(y, [0.5, 0.6, 0.7]) for y in means)
     assert "0.70 on IOI in the ARM" in words.output(table).said
+    assert (
+        "is 0.60 (ARM, tuned lens) and 0.60 (MDM, tuned lens)"
+        in words.reads(table.assign(top=table.probability)).said
+    )
+    assert (
+        "is 1.00 on IOI in the ARM; 1.00 on IOI in the MDM" in words.halfway(table, "entropy").said
+    )
     kl = table.assign(kl=1.0, used=True)
     assert plot_quality(kl).axes[0].get_yscale() == "log"
 

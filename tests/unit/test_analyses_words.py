@@ -180,8 +180,9 @@ def lensed(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value
               for t in tasks for m in models for s in (0, 1) for d in (0.0, 0.5, 1.0)]  # fmt: skip
     quality = [{"model": m, "seed": 0, "layer": k, "read": r, "kl": value, "used": True, "n": 99}
                for m in models for k in (0, 1) for r in ("tuned", "logit")]  # fmt: skip
-    over = [around("difference", value, task=t, emergence=e, model="mdm", base="arm")
-            for t in tasks for e in ("first", "settled", "half")]  # fmt: skip
+    over = [around("difference", value, task=t, emergence=e, model="mdm", base="arm", read=r)
+            for r in ("tuned", "logit") for t in tasks
+            for e in ("first", "settled", "half")]  # fmt: skip
     return [
         lens.lenses(pd.DataFrame(quality)),
         lens.output(pd.DataFrame(layers)),

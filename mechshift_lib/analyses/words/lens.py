@@ -32,8 +32,15 @@ STEPS = (
 HALFWAY = {
     "rank": "Halfway, as many wrong tokens are ahead of the answer: {each}",
     "entropy": "Halfway, the prediction's entropy in nats is {each}",
-    "top": "Halfway, the share of answers on top is {each}",
 }
+TOP = (
+    "Halfway, the share of answers on top is {each} (means over tasks and {trainings}, n = {n} "
+    "each)."
+)
+DIFFERENCES = (
+    "The depth of half the final probability differs by {each} of all layers (means over tasks and "
+    "{n})."
+)
 DIFFERENCE = fmt.span("difference", "+.2f")
 
 
@@ -78,14 +85,28 @@ def output(table: pd.DataFrame) -> fmt.Finding:
 
 
 def halfway(table: pd.DataFrame, column: str) -> fmt.Finding:
-    """One measure in the middle of the layers: of every model or, for ``top``, by every read."""
-    away = (table.depth - 0.5).abs()
-    rows = table[away == away.min()]
-    if column == "top":
-        rows = rows[rows.model.isin(["arm", "mdm"])]
-        rows = rows.assign(model=[f"{label(r.model)} ({READS[r.read]})" for r in rows.itertuples()])
+    """One measure of every model in the middle of the layers."""
+    rows = _middle(table)
     said = HALFWAY[column].format(each=_each(rows.assign(x=rows[column]), "x"))
     return fmt.Finding(f"{said} (means over {_trainings(rows)}, n = {count_text(rows.n)} each).")
+
+
+def reads(table: pd.DataFrame) -> fmt.Finding:
+    """The share of answers on top in the middle of the layers, by every read of ARM and MDM."""
+    rows = _middle(table[table.model.isin(["arm", "mdm"])])
+    each = [
+        f"{fmt.number(part.top.mean())} ({label(str(model))}, {READS[str(read)]})"
+        for (model, read), part in rows.groupby(["model", "read"], sort=False)
+    ]
+    return fmt.Finding(
+        TOP.format(each=fmt.listed(each), trainings=_trainings(rows), n=count_text(rows.n))
+    )
+
+
+def _middle(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the layer that is nearest to the middle."""
+    away = (table.depth - 0.5).abs()
+    return table[away == away.min()]
 
 
 def emergence(table: pd.DataFrame) -> fmt.Finding:
@@ -104,28 +125,22 @@ def emergence(table: pd.DataFrame) -> fmt.Finding:
 
 
 def differences(table: pd.DataFrame) -> fmt.Finding:
-    """Differences of depths between models over trainings: a table."""
+    """Differences of depths between models over trainings, by either lens."""
     if table.empty:
         return NOTHING
     rows = table.assign(
         emergence=table.emergence.map(lambda name: EMERGENCES[name].replace("\n", " ")),
         compared=[f"{label(r.model)} − {label(r.base)}" for r in table.itertuples()],
     )
-    columns = {
-        "of all layers [95 % over trainings]": DIFFERENCE,
-        "trainings": lambda row: str(row.n),
-    }
-    half = table[table.emergence == "half"]
+    half = rows[table.emergence == "half"]
     each = [
-        f"{fmt.number(part.difference.mean(), '+.2f')} ({label(model)} − {label(base)})"
-        for (model, base), part in half.groupby(["model", "base"], sort=False)
+        f"{fmt.number(part.difference.mean(), '+.2f')} ({compared}, {READS[read]})"
+        for (read, compared), part in half.groupby(["read", "compared"], sort=False)
     ]
-    said = (
-        "The depth of half the final probability differs by "
-        f"{fmt.listed(each)} of all layers (means over tasks and {count_text(half.n)} "
-        f"training{'s' if int(half.n.max()) != 1 else ''})."
-    )
-    return fmt.Finding(said, fmt.lines(rows, ["task", "emergence", "compared"], columns))
+    said = DIFFERENCES.format(each=fmt.listed(each), n=_plural(half.n))
+    index = ["task", "emergence", "compared"]
+    names = {read: f"{text} [95 % over trainings]" for read, text in READS.items()}
+    return fmt.Finding(said, fmt.grid(rows, index, "read", DIFFERENCE, names))
 
 
 def steps(table: pd.DataFrame, task: str) -> fmt.Finding:
@@ -133,14 +148,13 @@ def steps(table: pd.DataFrame, task: str) -> fmt.Finding:
     rows = table[(table.task == task) & (table.layer == table.layer.max())]
     token = int(rows.token.max())
     own = rows[rows.token == token].set_index("step")
-    n = int(rows.trainings.max())
     said = STEPS.format(
         token=token + 1,
         early=f"{own.probability[0]:.2f}",
         late=f"{own.probability[token]:.2f}",
         task=label(task),
         n=count_text(own.n),
-        trainings=f"{n} training{'s' if n != 1 else ''}",
+        trainings=_plural(rows.trainings),
     )
     return fmt.Finding(said)
 
@@ -174,5 +188,9 @@ def _each(table: pd.DataFrame, column: str) -> str:
 
 
 def _trainings(rows: pd.DataFrame) -> str:
-    seeds = rows.seed.nunique()
-    return f"{seeds} training{'s' if seeds != 1 else ''}"
+    return _plural(pd.Series([rows.seed.nunique()]))
+
+
+def _plural(n: pd.Series) -> str:
+    """``1 training``, ``3–5 trainings``."""
+    return f"{count_text(n)} training{'s' if int(n.max()) != 1 else ''}"
