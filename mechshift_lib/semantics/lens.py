@@ -32,6 +32,8 @@ from mechshift_lib.results.atomic import write_atomic
 Read = Literal["tuned", "logit", "raw"]
 #: Reads that need no training.
 PLAIN: tuple[Read, ...] = ("logit", "raw")
+#: Logits that are in memory at a time.
+MOST = 2**22
 COLUMNS = ("row", "at", "layer", "read", "rank", "probability", "distractor", "entropy", "kl")
 
 
@@ -117,26 +119,37 @@ def read_answers(
         model's own output from what is read; both in nats).
     """
     reads: tuple[Read, ...] = PLAIN if tuned is None else ("tuned", *PLAIN)
+    # 1. Streams where the model is asked
     number = {id(item): i for i, item in enumerate(items)}
-    frames = []
+    asked: list[tuple[int, int]] = []
+    parts = []
     for batch in batches(items, batch_size):
+        here = [(i, k) for i, item in enumerate(batch) for k in range(len(item.reads))]
         ids = torch.tensor([item.clean for item in batch], device=model.device)
+        row = torch.tensor([i for i, _ in here], device=model.device)
+        where = torch.tensor([batch[i].reads[k] for i, k in here], device=model.device)
         run = run_layers(model, ids, INPUTS)
-        asked = [(i, k) for i, item in enumerate(batch) for k in range(len(item.reads))]
-        item = torch.tensor([i for i, _ in asked], device=model.device)
-        where = torch.tensor([batch[i].reads[k] for i, k in asked], device=model.device)
-        streams = [stream[item, where] for stream in run.inputs]
+        parts.append(torch.stack([stream[row, where] for stream in run.inputs]))
+        asked += [(number[id(batch[i])], k) for i, k in here]
+    if not asked:
+        return pd.DataFrame(columns=list(COLUMNS))
+    streams = torch.cat(parts, 1)  # [n_layers + 1, n, d_model]
 
-        final = lens_logits(model, streams[-1], model.n_layers, "logit").log_softmax(-1)
-        right = _marked(final, [batch[i].answers[k] for i, k in asked])
-        wrong = _marked(final, [batch[i].distractors[k] for i, k in asked])
-        places = {"row": [number[id(batch[i])] for i, _ in asked], "at": [k for _, k in asked]}
-        for layer, stream in enumerate(streams):
+    # 2. What every layer says there, of many at once: unembedding a few takes as long
+    frames = []
+    size = max(1, MOST // model.vocab_size)
+    for start in range(0, len(asked), size):
+        chunk, some = streams[:, start : start + size], asked[start : start + size]
+        final = lens_logits(model, chunk[-1], model.n_layers, "logit").log_softmax(-1)
+        right = _marked(final, [items[i].answers[k] for i, k in some])
+        wrong = _marked(final, [items[i].distractors[k] for i, k in some])
+        places = {"row": [i for i, _ in some], "at": [k for _, k in some]}
+        for layer, stream in enumerate(chunk):
             for read in reads:
                 logits = lens_logits(model, stream, layer, read, tuned)
                 found = _measures(logits, final, right, wrong)
                 frames.append(pd.DataFrame(places | {"layer": layer, "read": read} | found))
-    table = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(COLUMNS))
+    table = pd.concat(frames, ignore_index=True)
     return table.sort_values(["row", "at", "layer"], kind="stable", ignore_index=True)
 
 

@@ -11,6 +11,7 @@ from mechshift_lib.diffusion.corpus import draw_batch
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.loading import load_model, wrap_model
 from mechshift_lib.models.readout import Mask, ShiftedMask
+from mechshift_lib.semantics import lens as lens_module
 from mechshift_lib.semantics import lens_training
 from mechshift_lib.semantics.lens import (
     TunedLens,
@@ -40,7 +41,10 @@ def random_lens(model):
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 @pytest.mark.parametrize("attention", ["causal", "full"])
-def test_readings_are_those_of_the_hidden_states_that_hugging_face_gives(architecture, attention):
+def test_readings_are_those_of_the_hidden_states_that_hugging_face_gives(
+    architecture, attention, monkeypatch
+):
+    monkeypatch.setattr(lens_module, "MOST", 3 * 40)  # three places at a time
     model = tiny(architecture, attention)
     items = tiny_items(3, reads=2) + tiny_items(2, length=6, seed=1)
     # Three right tokens and two wrong ones at one place.
