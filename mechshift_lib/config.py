@@ -26,10 +26,11 @@ Analysis = Literal[
     "patching",
     "faithfulness",
     "ablation",
+    "probes",
     "planning",
     "trust",
-    "probes",
     "lens",
+    "components",
     "cues",
     "trajectory",
     "robustness",
@@ -116,11 +117,11 @@ class Budget(Strict):
     behaviour_examples: int = Field(default=500, ge=1, le=MOST)
     circuit_examples: int = Field(default=128, ge=2, le=MOST)
     patching_examples: int = Field(default=16, ge=2, le=MOST)
-    faithfulness_examples: int = Field(default=24, ge=2, le=MOST)
+    faithfulness_examples: int = Field(default=16, ge=4, le=MOST)
     ablation_examples: int = Field(default=100, ge=2, le=MOST)
     robustness_examples: int = Field(default=12, ge=4, le=MOST)
     ablation_draws: int = Field(default=20, ge=2, le=MOST)
-    planning_examples: int = Field(default=16, ge=2, le=MOST)
+    planning_examples: int = Field(default=30, ge=2, le=MOST)
     trust_examples: int = Field(default=4, ge=2, le=MOST)
     cue_examples: int = Field(default=200, ge=2, le=MOST)
     lens_examples: int = Field(default=100, ge=2, le=MOST)

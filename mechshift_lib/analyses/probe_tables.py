@@ -125,7 +125,7 @@ def plan_table(study: Study) -> pd.DataFrame:
     """
     rows = []
     for task in study.pair.tasks:
-        if later_input(study, task).empty:
+        if later_input(study, task)["later"].empty:
             continue
         wide = in_splits(study, task)
         pairs = [("mdm/now", "input"), ("mdm/own", "input")]
@@ -145,11 +145,11 @@ def plan_table(study: Study) -> pd.DataFrame:
 def in_splits(study: Study, task: str) -> pd.DataFrame:
     """Accuracy of later tokens in every split of every training, ``[(seed, split), what]``."""
     frames = []
-    alone = later_input(study, task)
+    alone = later_input(study, task)["later"]
     for seed in (seed for seed in study.pair.seeds if study.has("mdm", seed)):
         found = [alone.assign(what="input")]
         for role in study.pair.roles:
-            own = later(study, task, role, seed)
+            own = later(study, task, role, seed)["later"]
             found.append(own.assign(what=[f"{role}/{place}" for place in own.place]))
         frames.append(pd.concat(found).assign(seed=seed))
     table = pd.concat(frames)

@@ -113,50 +113,60 @@ def probed_input(study: Study, task: str) -> Probed:
     return _read(study.frames("probes-input", study.key("arm", study.seed, task, ROOMS), compute))
 
 
-def later(study: Study, task: str, role: Role, seed: int) -> pd.DataFrame:
+def later(study: Study, task: str, role: Role, seed: int) -> dict[str, pd.DataFrame]:
     """How well later answer tokens are read from a model of one training, over several splits.
 
     Returns:
-        One row per place and split: ``place, split, accuracy``, a mean over steps, later tokens and
-        held-out examples; for each token the layer is the one that validation prefers.
+        ``later``: one row per place and split: ``place, split, accuracy``, a mean over steps, later
+        tokens and held-out examples; for each token the layer is the one that validation prefers.
+        ``cells``: the same of every layer: ``place, step, target, layer, accuracy``, a mean over
+        splits; no layer is chosen.
     """
 
     def compute() -> dict[str, pd.DataFrame]:
         examples = study.examples(task, seed)
-        found = _over_splits(list(_activations(study, task, role, seed)), examples)
-        return {"later": found}
+        return _over_splits(list(_activations(study, task, role, seed)), examples)
 
     key = study.key(role, seed, task, ROOMS) | {"splits": SPLITS}
-    return study.frames("later", key, compute)["later"]
+    return study.frames("later", key, compute)
 
 
-def later_input(study: Study, task: str) -> pd.DataFrame:
+def later_input(study: Study, task: str) -> dict[str, pd.DataFrame]:
     """The same from the input itself (place ``input``)."""
 
     def compute() -> dict[str, pd.DataFrame]:
         examples = study.examples(task, study.seed)
-        return {"later": _over_splits(list(_inputs(examples)), examples)}
+        return _over_splits(list(_inputs(examples)), examples)
 
     key = study.key("arm", study.seed, task, ROOMS) | {"splits": SPLITS}
-    return study.frames("later-input", key, compute)["later"]
+    return study.frames("later-input", key, compute)
 
 
-def _over_splits(activations: list[Activations], examples: list[Example]) -> pd.DataFrame:
-    tokens, rows = token_labels(examples), []
+def _over_splits(
+    activations: list[Activations], examples: list[Example]
+) -> dict[str, pd.DataFrame]:
+    tokens, rows, cells = token_labels(examples), [], []
     for number in range(SPLITS):
         split = split_examples(len(examples), RESAMPLING_SEED + number)
         read: dict[str, list[float]] = {}
         for place, step, layers in activations:
             name, _, own = place.partition("+")
             wanted = {int(own)} if own else {j for j in tokens if j > step}
-            labels = [tokens[j] for j in sorted(wanted) if place != "prompt-end"]
-            labels = [y for y in labels if len(np.unique(y[split.train])) > 1]
+            targets = [j for j in sorted(wanted) if place != "prompt-end"]
+            targets = [j for j in targets if len(np.unique(tokens[j][split.train])) > 1]
+            labels = [tokens[j] for j in targets]
             by_layer = [fit_probes(features, labels, split) for features in layers if labels]
-            for probes in zip(*by_layer, strict=True):
+            for target, probes in zip(targets, zip(*by_layer, strict=True), strict=True):
                 best = max(probes, key=lambda probe: probe.validation)  # of equals the first
                 read.setdefault(name, []).append(best.accuracy)
+                cells += [(name, step, target, k, p.accuracy) for k, p in enumerate(probes)]
         rows += [(place, number, float(np.mean(found))) for place, found in read.items()]
-    return pd.DataFrame(rows, columns=["place", "split", "accuracy"])
+    about = ["place", "step", "target", "layer"]
+    each = pd.DataFrame(cells, columns=[*about, "accuracy"])
+    return {
+        "later": pd.DataFrame(rows, columns=["place", "split", "accuracy"]),
+        "cells": each.groupby(about, as_index=False, sort=False).accuracy.mean(),
+    }
 
 
 def _read(frames: dict[str, pd.DataFrame]) -> Probed:

@@ -32,8 +32,13 @@ from mechshift_lib.results.store import read_provenance
 TABLES = (
     "ablation",
     "answers",
+    "components",
     "cues",
+    "faithfulness",
     "later",
+    "lens-readings",
+    "planning-cut",
+    "planning-patched",
     "robustness",
     "signals",
     "steps",

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from mechshift_lib.plots.theme import (
     GRID,
+    INK,
     MARKERS,
     MUTED,
     ROLE_COLORS,
@@ -19,56 +20,70 @@ from mechshift_lib.plots.theme import (
     header,
     label,
     present,
-    role_handles,
     theme,
 )
+from mechshift_lib.plots.trainings import dots, headed
 
-CIRCUITS = ("arm", "mdm", "continued", "random")
+CIRCUITS = ("arm", "mdm", "continued", "matched", "random")
 #: Faithfulness outside of these is cut off: single edges can overshoot many times.
 RANGE = (-0.5, 1.6)
 #: Sizes that are marked, far enough from each other for their numbers.
-TICKS = (0.001, 0.01, 0.1, 1)
+TICKS = (0.01, 0.1, 1)
 
 
 def _curve(ax: Axes, rows: pd.DataFrame, circuit: str) -> None:
-    rows, color = rows.sort_values("fraction"), ROLE_COLORS[circuit]
-    ax.fill_between(rows.fraction, rows.low, rows.high, color=color, alpha=0.15, lw=0)
+    """Thin lines of the trainings, a thick one of their mean; of one training its band."""
+    color = ROLE_COLORS[circuit]
     style = ":" if circuit == "random" else "-"
-    ax.plot(
-        rows.fraction,
-        rows.faithfulness,
-        color=color,
-        marker=MARKERS[circuit],
-        ms=3.5,
-        lw=1.6,
-        linestyle=style,
-    )
+    by_seed = rows.pivot_table("faithfulness", "fraction", "seed")
+    for values in by_seed.to_numpy(dtype=float).T:
+        ax.plot(by_seed.index, values, color=color, lw=0.8, alpha=0.4, ls=style)
+    if by_seed.shape[1] == 1:
+        rows = rows.sort_values("fraction")
+        ax.fill_between(rows.fraction, rows.low, rows.high, color=color, alpha=0.15, lw=0)
+    mean = by_seed.mean(axis=1)
+    ax.plot(mean.index, mean, color=color, marker=MARKERS[circuit], ms=3.5, lw=1.6, ls=style)
 
 
-def _dress(ax: Axes, table: pd.DataFrame) -> None:
-    low, high = float(table.low.min()), float(table.high.max())
-    margin = 0.06 * (high - low)
+def _dress(ax: Axes, table: pd.DataFrame, margin: float) -> None:
+    low, high = float(table.faithfulness.min()), float(table.faithfulness.max())
+    room = 0.06 * (high - low)
     for level in (0, 1):
         ax.axhline(level, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
+    ax.axhline(margin, color=INK, linewidth=1.1, linestyle=(0, (1, 1.5)), zorder=0)
     ax.set_xscale("log")
-    ax.set_ylim(max(RANGE[0], low - margin), min(RANGE[1], high + margin))
+    ax.set_ylim(max(RANGE[0], low - room), min(RANGE[1], high + room))
     ax.grid(axis="y", color=GRID)
     ax.set_xticks(TICKS)
     ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     ax.minorticks_off()
 
 
-def plot_faithfulness(table: pd.DataFrame) -> Figure:
+def _told(table: pd.DataFrame) -> str:
+    """How many trainings and examples, and what is drawn of them."""
+    seeds = table.seed.nunique()
+    n = f"n = {count_text(table.n)} examples"
+    if seeds == 1:
+        return f"{n}; 1 training, bands: 95 % bootstrap intervals over examples"
+    return f"{n}; thin: {seeds} trainings, thick: their mean"
+
+
+def _margin_handle(margin: float) -> Line2D:
+    return handle(f"margin: {margin:g}", INK, "", linestyle=":")
+
+
+def plot_faithfulness(table: pd.DataFrame, margin: float) -> Figure:
     """Faithfulness of each model's own circuit over its size, one panel a task.
 
     Args:
-        table: ``task, model, circuit, by, fraction, faithfulness, low, high, n``; the signed
-            rankings of a model's own circuit and the random ones in the MDM are drawn.
+        table: ``task, seed, model, circuit, fraction, faithfulness, low, high, n``; a model's own
+            circuit and the random ones in the MDM are drawn.
+        margin: faithfulness from which on a circuit counts as doing the task.
     """
     with theme():
-        table = table[table.by == "signed"]
-        own = table[(table.circuit == table.model)]
+        own = table[table.circuit == table.model]
         chance = table[(table.circuit == "random") & (table.model == "mdm")]
+        drawn = pd.concat([own, chance])
         tasks, roles = present(table.task, ()), present(own.model, CIRCUITS)
         columns = 2 if len(tasks) > 1 else 1
         lines = -(-len(tasks) // columns)
@@ -78,19 +93,19 @@ def plot_faithfulness(table: pd.DataFrame) -> Figure:
             for role in roles:
                 _curve(ax, own[(own.task == task) & (own.model == role)], role)
             _curve(ax, chance[chance.task == task], "random")
-            _dress(ax, table)
+            _dress(ax, drawn, margin)
             ax.set_title(label(task))
         for ax in axes[len(tasks) :]:
             ax.remove()
         fig.supxlabel("edges in the circuit (% of all edges, logarithmic)", fontsize=10.5)
         fig.supylabel("faithfulness", fontsize=10.5)
         handles = [_handle(role, label(role)) for role in roles]
-        handles.append(_handle("random", "random edges (MDM)"))
+        handles += [_handle("random", "random edges (MDM)"), _margin_handle(margin)]
         return header(
             fig,
             "How much of the task a circuit does alone",
             "0: as if all edges were corrupted, 1: as the whole model; edges by signed score; "
-            f"n = {count_text(table.n)} examples; bands: 95 % bootstrap intervals",
+            + _told(table),
             handles,
         )
 
@@ -100,73 +115,58 @@ def _handle(circuit: str, text: str) -> Line2D:
     return handle(text, ROLE_COLORS[circuit], MARKERS[circuit], linestyle=style, markersize=4)
 
 
-def plot_cross(table: pd.DataFrame) -> Figure:
-    """Circuits of all models inside the MDM and inside the ARM, one row a task.
+def plot_cross(table: pd.DataFrame, margin: float) -> Figure:
+    """Circuits of ARM and MDM inside the MDM and inside the ARM, one row a task.
 
     Args:
         table: as for :func:`plot_faithfulness`.
+        margin: as there.
     """
     with theme():
-        table = table[(table.by == "signed") & table.model.isin(["mdm", "arm"])]
+        table = table[table.model.isin(["mdm", "arm"])]
         tasks, circuits = present(table.task, ()), present(table.circuit, CIRCUITS)
         fig = figure(0.45 + 1.55 * len(tasks))
         axes = fig.subplots(len(tasks), 2, sharex=True, sharey=True, squeeze=False)
         for row, task in zip(axes, tasks, strict=True):
             for ax, model in zip(row, ("mdm", "arm"), strict=True):
                 here = table[(table.task == task) & (table.model == model)]
-                for circuit in circuits:
+                for circuit in present(here.circuit, CIRCUITS):
                     _curve(ax, here[here.circuit == circuit], circuit)
-                _dress(ax, table)
+                _dress(ax, table, margin)
                 ax.set_title(f"{label(task)}, inside the {label(model)}", fontsize=10)
         fig.supxlabel("edges in the circuit (% of all edges, logarithmic)", fontsize=10.5)
         fig.supylabel("faithfulness", fontsize=10.5)
         names = {"random": "random edges"}
+        handles = [_handle(c, names.get(c, f"circuit of the {label(c)}")) for c in circuits]
         return header(
             fig,
             "One model's circuit inside the other",
-            "edges by signed score of the model named in the legend; "
-            f"n = {count_text(table.n)} examples; bands: 95 % bootstrap intervals",
-            [_handle(c, names.get(c, f"circuit of the {label(c)}")) for c in circuits],
+            f"edges by signed score of the model named in the legend; {_told(table)}",
+            [*handles, _margin_handle(margin)],
         )
 
 
-def plot_areas(table: pd.DataFrame) -> Figure:
-    """CPR of every circuit inside every model, one panel a task.
+def plot_cpr_lost(table: pd.DataFrame, margin: float) -> Figure:
+    """What the ARM's circuit loses of CPR in each later model, one row a task.
 
     Args:
-        table: ``task, model, circuit, measure, value, low, high, n``; rows of ``cpr`` are drawn.
+        table: ``task, seed, model, circuit, loss, n``; rows of the ARM's circuit are drawn.
+        margin: the smallest loss that matters.
     """
     with theme():
-        table = table[table.measure == "cpr"]
-        tasks, models = present(table.task, ()), present(table.model, ("arm", "mdm", "continued"))
-        circuits = present(table.circuit, CIRCUITS)
-        fig = figure(0.5 + len(tasks) * (0.3 + 0.3 * len(models)))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
-        step = 0.8 / len(circuits)
-        for ax, task in zip(axes, tasks, strict=True):
-            for y, model in enumerate(models):
-                rows = table[(table.task == task) & (table.model == model)].set_index("circuit")
-                for i, circuit in enumerate(c for c in circuits if c in rows.index):
-                    row, color = rows.loc[circuit], ROLE_COLORS[circuit]
-                    place = y + (i - (len(circuits) - 1) / 2) * step
-                    ax.hlines(place, row.low, row.high, color=color, linewidth=2, alpha=0.55)
-                    ax.plot(row.value, place, MARKERS[circuit], color=color, ms=5.5, zorder=3)
-            ax.set_yticks(range(len(models)), [f"in the {label(m)}" for m in models])
-            ax.set_ylim(len(models) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            for y in range(1, len(models)):
-                ax.axhline(y - 0.5, color=GRID, linewidth=0.8, zorder=0)
-            ax.axvline(1, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-            ax.grid(axis="x")
-            ax.set_title(label(task))
-        axes[-1].set_xlabel("CPR (area below the faithfulness curve)")
-        handles = role_handles(circuits)
-        return header(
+        table = table[table.circuit == "arm"]
+        parts = {label(task): table[table.task == task] for task in present(table.task, ())}
+        models = ("continued", "matched", "mdm")
+        fig, ax = dots(parts, "loss", "model", models)
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.axvline(margin, color=INK, lw=1.1, ls=(0, (1, 1.5)))
+        ax.set_xlabel(f"CPR lost with the ARM's circuit (dotted: {margin:g}, the margin)")
+        return headed(
             fig,
-            "Whose circuit serves which model",
-            "dashed: a circuit that does all of the task at every size; colour: whose scores rank "
-            f"the edges; n = {count_text(table.n)} examples; bars: 95 % bootstrap intervals",
-            handles,
-            columns=4,
+            table,
+            "model",
+            models,
+            "What the ARM's circuit lacks in later models",
+            "area below the faithfulness curve, that of the model's own circuit minus that of the "
+            f"ARM's; n = {count_text(table.n)} examples",
         )

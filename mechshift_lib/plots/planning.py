@@ -1,19 +1,17 @@
-"""Where attribution is read, and what is lost when nobody looks there."""
+"""What places carry, what is lost when nobody looks there, and what can be read at them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mechshift_lib.plots.theme import (
-    GREEN,
     INK,
     MUTED,
-    ORANGE,
     PURPLE,
     SKY,
-    YELLOW,
     count_text,
     figure,
     handle,
@@ -22,177 +20,145 @@ from mechshift_lib.plots.theme import (
     present,
     theme,
 )
+from mechshift_lib.plots.trainings import dots, headed
 
-PLACES = ("prompt", "revealed", "own", "waiting")
+MODELS = ("arm", "continued", "matched", "mdm")
+#: Places from what is given to where the answer is read, and their names.
 NAMES = {
     "prompt": "prompt",
     "revealed": "answer, revealed",
     "own": "mask being filled",
     "waiting": "masks that wait",
+    "read": "where it is read",
 }
-#: None is the colour of a model.
-COLORS = {"prompt": "#9aa5b1", "revealed": SKY, "own": YELLOW, "waiting": PURPLE}
-MODELS = ("arm", "mdm", "continued")
-CUTS = {
-    "waiting": "masks that wait",
-    "control": "as many prompt tokens",
-    "revealed": "revealed answer tokens",
+#: Colour and marker of each; None of the colours is an ARM's or an MDM's.
+LOOKS = {
+    "prompt": ("#9aa5b1", "o"),
+    "revealed": (SKY, "^"),
+    "own": ("#b59f00", "D"),
+    "waiting": (PURPLE, "s"),
+    "read": (INK, "v"),
 }
-CUT_COLORS = {"waiting": PURPLE, "control": MUTED, "revealed": SKY}
+#: What nobody may look at, in words.
+CUTS = {"waiting": "masks that wait", "revealed": "answer, revealed"}
+#: What is drawn of later tokens: column, name, colour (no model's), marker.
+SERIES = (
+    ("accuracy", "can be read (accuracy)", "#1b7f8c", "o"),
+    ("used", "is lost when patched (share)", "#8c3d00", "s"),
+)
 
 
-def plot_shares(table: pd.DataFrame) -> Figure:
-    """Shares of attribution by the reader's place, a bar for each model and task.
+def _trainings(n: int) -> str:
+    return f"{n} training{'s' if n != 1 else ''}"
+
+
+def _each_and_mean(ax: Axes, rows: pd.DataFrame, column: str, color: str, marker: str) -> None:
+    """Thin lines of the trainings over the layers, a thick one of their mean."""
+    by_seed = rows.groupby(["seed", "layer"])[column].mean().unstack("seed")
+    for values in by_seed.to_numpy(dtype=float).T:
+        ax.plot(by_seed.index, values, color=color, lw=0.8, alpha=0.4)
+    mean = by_seed.mean(axis=1)
+    ax.plot(mean.index, mean, color=color, marker=marker, ms=4.5, lw=1.6)
+
+
+def plot_layers(table: pd.DataFrame) -> Figure:
+    """What each place carries over the layers, tasks by ARM and MDM.
 
     Args:
-        table: ``task, model, place, share, n``.
+        table: ``task, seed, model, place, layer, share, n``.
     """
     with theme():
-        tasks, models = present(table.task, ()), present(table.model, MODELS)
-        fig = figure(0.5 + len(tasks) * (0.3 + 0.26 * len(models)))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
-        for ax, task in zip(axes, tasks, strict=True):
-            for y, model in enumerate(models):
-                rows = table[(table.task == task) & (table.model == model)].set_index("place")
-                left = 0.0
-                for place in PLACES:
-                    share = float(rows.share.get(place, 0.0))
-                    ax.barh(y, share, left=left, height=0.72, color=COLORS[place])
-                    if share >= 0.07:
-                        text = f"{100 * share:.0f} %"
-                        ax.text(
-                            left + share / 2,
-                            y,
-                            text,
-                            ha="center",
-                            va="center",
-                            fontsize=8.5,
-                            color=INK,
-                        )
-                    left += share
-            ax.set_yticks(range(len(models)), [label(m) for m in models])
-            ax.set_ylim(len(models) - 0.5, -0.5)
-            ax.set_xlim(0, 1)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.set_title(label(task))
-            ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-        axes[-1].set_xlabel("share of summed |attribution|")
+        table = table[table.model.isin(["arm", "mdm"])]
+        tasks, models = present(table.task, ()), present(table.model, ("arm", "mdm"))
+        fig = figure(0.45 + 1.5 * len(tasks))
+        axes = fig.subplots(len(tasks), len(models), sharex=True, sharey=True, squeeze=False)
+        for row, task in zip(axes, tasks, strict=True):
+            for ax, model in zip(row, models, strict=True):
+                here = table[(table.task == task) & (table.model == model)]
+                for place in present(here.place, list(NAMES)):
+                    _each_and_mean(ax, here[here.place == place], "share", *LOOKS[place])
+                ax.axhline(0, color=MUTED, lw=0.9, ls="--", zorder=0)
+                ax.set_title(f"{label(task)}, {label(model)}", fontsize=10)
+                ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+                ax.set_xticks(sorted(set(table.layer)))
+                ax.grid(axis="y")
+        fig.supxlabel("layer whose input is patched (the last: the final norm)", fontsize=10.5)
+        fig.supylabel("share of the gap lost", fontsize=10.5)
+        there = present(table.place, list(NAMES))
         return header(
             fig,
-            "Where edges read what decides the answer",
-            f"by position of the edge's reader; n = {count_text(table.n)} examples",
-            [handle(NAMES[p], COLORS[p], "s") for p in PLACES],
-        )
-
-
-def plot_layers(table: pd.DataFrame, n: pd.Series) -> Figure:
-    """Shares by layer of the reader in the MDM, one panel a task.
-
-    Args:
-        table: ``task, model, layer, place, share``; rows of the MDM are drawn.
-        n: numbers of examples.
-    """
-    with theme():
-        table = table[table.model == "mdm"]
-        tasks = present(table.task, ())
-        columns = 2 if len(tasks) > 1 else 1
-        lines = -(-len(tasks) // columns)
-        fig = figure(0.35 + 1.75 * lines)
-        axes = np.atleast_1d(fig.subplots(lines, columns, sharex=True, sharey=True)).ravel()
-        for ax, task in zip(axes, tasks, strict=False):
-            here = table[table.task == task]
-            base = np.zeros(here.layer.nunique())
-            for place in PLACES:
-                rows = here[here.place == place].sort_values("layer")
-                ax.bar(rows.layer, rows.share, bottom=base, width=0.8, color=COLORS[place])
-                base += rows.share.to_numpy()
-            ax.set_title(label(task))
-            ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-        for ax in axes[len(tasks) :]:
-            ax.remove()
-        fig.supxlabel("layer of the reader (the last: the logits)", fontsize=10.5)
-        fig.supylabel("share of |attribution|", fontsize=10.5)
-        return header(
-            fig,
-            "At which depth the MDM reads where",
-            f"of all attribution of the MDM; n = {count_text(n)} examples",
-            [handle(NAMES[p], COLORS[p], "s") for p in PLACES],
+            "What each place carries, layer by layer",
+            "the corrupted run's residual stream put at all positions of a place at once; n = "
+            f"{count_text(table.n)} examples; thin: {_trainings(table.seed.nunique())}, thick: "
+            "their mean",
+            [handle(NAMES[p], *LOOKS[p], linestyle="-", markersize=4.5) for p in there],
         )
 
 
 def plot_cuts(table: pd.DataFrame) -> Figure:
-    """Accuracy that the MDM loses when no other token sees some positions, one panel a task.
+    """Accuracy lost beyond as many tokens of the prompt, a row for each task and cut.
 
     Args:
-        table: ``task, kind, lost, low, high, n``.
+        table: ``task, seed, model, kind, lost, n``.
     """
     with theme():
-        table = table[table.kind.isin(list(CUTS))]
-        tasks, kinds = present(table.task, ()), present(table.kind, list(CUTS))
-        fig = figure(0.5 + len(tasks) * (0.3 + 0.3 * len(kinds)))
-        axes = np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True))
-        for ax, task in zip(axes, tasks, strict=True):
-            rows = table[table.task == task].set_index("kind")
-            for y, kind in enumerate(kinds):
-                row, color = rows.loc[kind], CUT_COLORS[kind]
-                ax.hlines(y, row.low, row.high, color=color, linewidth=2.2, alpha=0.6)
-                ax.plot(row.lost, y, "o", color=color, ms=6, zorder=3)
-                if pd.isna(row.lost):
-                    ax.annotate(
-                        "nothing to cut",
-                        (0, y),
-                        (4, 0),
-                        textcoords="offset points",
-                        va="center",
-                        fontsize=9,
-                        color=MUTED,
-                    )
-            ax.axvline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-            ax.set_yticks(range(len(kinds)), [CUTS[kind] for kind in kinds])
-            ax.set_ylim(len(kinds) - 0.5, -0.5)
-            ax.tick_params(axis="y", length=0)
-            ax.spines["left"].set_visible(False)
-            ax.grid(axis="x")
-            ax.set_title(label(task))
-            ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-        axes[-1].set_xlabel("accuracy lost (percentage points)")
-        return header(
+        rows = table[["task", "kind"]].drop_duplicates().to_records(index=False).tolist()
+        parts = {
+            f"{label(task)},\n{CUTS[kind]}": table[(table.task == task) & (table.kind == kind)]
+            for task, kind in rows
+        }
+        fig, ax = dots(parts, "lost", "model", MODELS)
+        ax.axvline(0, color=INK, lw=0.8)
+        ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+        ax.set_xlabel("answers lost beyond as many tokens of the prompt (points)")
+        return headed(
             fig,
-            "What the MDM loses when nobody looks there",
-            "attention of all other tokens to these positions is cut in every layer; steps with a "
-            f"mask that waits; n = {count_text(table.n)} examples; lines: 95 % intervals "
-            "(bootstrap; exact where no example differs)",
+            table,
+            "model",
+            MODELS,
+            "What is lost when nobody looks there",
+            "attention of all other tokens to these positions is cut in every layer; n = "
+            f"{count_text(table.n)} examples",
         )
 
 
-def plot_waiting(table: pd.DataFrame) -> Figure:
-    """Exact patching of the waiting masks over the layers.
+def plot_cells(table: pd.DataFrame) -> Figure:
+    """Later tokens: how well they can be read at a place, and what that place carries, by layer.
 
     Args:
-        table: ``task, layer, effect, low, high, n``.
+        table: ``task, seed, model, layer, accuracy, input, used, n``; means over steps and tokens
+            are drawn.
     """
-    colors = {"countdown": PURPLE, "infilling": ORANGE}
-    markers = {"countdown": "s", "infilling": "D"}
     with theme():
-        tasks = present(table.task, list(colors))
-        fig = figure(2.2)
-        ax = fig.subplots()
-        for task in tasks:
-            rows, color = table[table.task == task].sort_values("layer"), colors.get(task, GREEN)
-            ax.fill_between(
-                rows.layer, rows.low.astype(float), rows.high.astype(float), color=color, alpha=0.15
-            )
-            ax.plot(rows.layer, rows.effect, color=color, marker=markers.get(task, "o"), ms=5)
-        ax.axhline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
-        ax.set_xlabel("layer whose input is patched (the last: the final norm)")
-        ax.set_ylabel("share of the gap lost")
-        ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-        ax.grid(axis="y")
+        tasks = present(table.task, ())
+        models = present(table.model, ("arm", "continued", "mdm"))
+        fig = figure(0.45 + 1.7 * len(tasks))
+        axes = fig.subplots(len(tasks), len(models), sharex=True, sharey=True, squeeze=False)
+        for row, task in zip(axes, tasks, strict=True):
+            for ax, model in zip(row, models, strict=True):
+                here = table[(table.task == task) & (table.model == model)]
+                ax.set_title(f"{label(task)},\n{label(model)}", fontsize=10)
+                ax.grid(axis="y")
+                ax.axhline(0, color=MUTED, lw=0.9, zorder=0)
+                if here.empty:
+                    continue
+                for column, _, color, marker in SERIES:
+                    _each_and_mean(ax, here, column, color, marker)
+                ax.axhline(float(here.input.mean()), color=INK, lw=1, ls="--", zorder=0)
+                ax.set_xticks(np.arange(here.layer.min(), here.layer.max() + 1))
+                ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        fig.supxlabel("layer whose input is probed and patched", fontsize=10.5)
+        handles = [
+            handle(name, color, marker, linestyle="-", markersize=4.5)
+            for _, name, color, marker in SERIES
+        ]
+        handles.append(handle("the input alone (accuracy)", INK, "", linestyle="--"))
         return header(
             fig,
-            "What the masks that wait know of the prompt",
-            "the corrupted run's residual stream put at one waiting mask at a time, effects added; "
-            f"n = {count_text(table.n)} examples; bands: 95 % bootstrap intervals",
-            [handle(label(t), colors.get(t, GREEN), markers.get(t, "o")) for t in tasks],
+            "Later tokens: read there, used there?",
+            "MDM: at the later token's mask, patched for the token written now; ARM: where an "
+            "earlier token is read, patched for the later one; means over steps and tokens; n = "
+            f"{count_text(table.n)} patched examples; thin: {_trainings(table.seed.nunique())}, "
+            "thick: their mean",
+            handles,
         )

@@ -11,7 +11,10 @@ from typer.testing import CliRunner
 from mechshift_lib.analyses import (
     Study,
     ablation,
+    components,
     cues,
+    faithfulness,
+    planning,
     probes,
     robustness,
     scores,
@@ -164,9 +167,12 @@ def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
 #: What computes a result of each kind that is shipped, for a training.
 COMPUTED = {
     "ablation": lambda study, seed: ablation.answered(study, "countdown", "mdm", seed),
+    "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
+    "faithfulness": lambda study, seed: faithfulness.evaluated(study, "ioi", "mdm", seed),
+    "planning-cut": lambda study, seed: planning.cut(study, "countdown", "mdm", seed),
     "answers": lambda study, seed: answers(study, "countdown", "mdm", seed),
     "cues": lambda study, seed: cues.routes(study, "matched", seed),
-    "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed),
+    "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
     "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],

@@ -6,6 +6,8 @@ import re
 import pandas as pd
 import pytest
 
+from mechshift_lib.analyses import faithfulness_tables, planning_tables
+from mechshift_lib.analyses.planning import PLACES
 from mechshift_lib.analyses.probe_tables import MASKS, QUARTER
 from mechshift_lib.analyses.trust import ESTIMATES, EXACT, HALVES
 from mechshift_lib.analyses.words import (
@@ -19,7 +21,6 @@ from mechshift_lib.analyses.words import (
     trust,
 )
 from mechshift_lib.config import ROOT
-from mechshift_lib.plots.planning import PLACES
 
 NAN = float("nan")
 #: Words that decide; only a verdict may.
@@ -57,49 +58,74 @@ def ablated(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), lost
     ]
 
 
-def planned(tasks=("ioi", "countdown"), models=("arm", "mdm"), lost=0.0, revealed=NAN):
-    waits = {"ioi": 0}
-    shares = [
-        around("share", 0.25, task=t, model=m, place=p)
-        | {"positions": waits.get(t, 3) * (m == "mdm") if p == "waiting" else 1.0}
-        for t in tasks for m in models for p in PLACES
+def planned(
+    tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), lost=0.25, seeds=(0, 1)
+):
+    several = [t for t in tasks if t != "ioi"]  # a task whose answer is one token has no masks
+    cells = [(t, m, s) for t in tasks for m in models for s in seeds]
+    share = [
+        around("share", lost, task=t, model=m, seed=s, place=p)
+        for t, m, s in cells for p in PLACES
+        if p not in ("own", "waiting") or (m == "mdm" and (p == "own" or t in several))
     ]  # fmt: skip
-    several = [t for t in tasks if waits.get(t, 3)]
-    patched = [around("effect", 0.1 * k, task=t, layer=k) for t in several for k in range(3)]
-    cuts = [
-        around("lost", x, task=t, kind=k, fell=x, fell_low=x, fell_high=x)
-        for t in several
-        for k, x in (("waiting", lost), ("control", lost), ("revealed", revealed), ("excess", 0.0))
+    peaks = [around("share", lost, task=t, model="mdm", seed=s, layer=1)
+             for t in several for s in seeds]  # fmt: skip
+    kinds = [(t, m, s, k) for t, m, s in cells for k in ("waiting", "revealed")
+             if t in several and (k == "revealed" or m == "mdm")]  # fmt: skip
+    cuts = [around("lost", lost, task=t, model=m, seed=s, kind=k, fell=1.0, fell_low=0.5)
+            | {"fell_high": 1.5} for t, m, s, k in kinds]  # fmt: skip
+    accuracy = [around("accuracy", 0.5, task=t, model=m, seed=s, kind=k + c, whole=1.0)
+                for t, m, s, k in kinds for c in ("", "-control")]  # fmt: skip
+    ranks = [
+        {"task": t, "model": m, "seed": s, "rank": lost, "within": lost, "cells": 9}
+        | {"accuracy": 0.5, "input": 0.4, "used": 0.1}
+        for t, m, s in cells if t in several
+    ]  # fmt: skip
+    share, peaks, cuts, ranks = (
+        pd.DataFrame(rows, columns=["task", "seed", "model", *columns, "n"])
+        for rows, columns in (
+            (share, ["place", "share", "low", "high"]),
+            (peaks, ["layer", "share", "low", "high"]),
+            (cuts, ["kind", "lost", "low", "high", "fell", "fell_low", "fell_high"]),
+            (ranks, ["rank", "within", "cells", "accuracy", "input", "used"]),
+        )
+    )
+    over = planning_tables.over_trainings
+    found = [
+        planning.carried(share, over(share, "share", ["place"])),
+        planning.peaks(peaks, over(peaks, "share", [])),
+        planning.cuts(cuts, over(cuts, "lost", ["kind"])),
+        planning.agree(ranks, over(ranks, "rank", [])),
     ]
-    return [
-        planning.shares(pd.DataFrame(shares)),
-        planning.patched(pd.DataFrame(patched)),
-        planning.cuts(pd.DataFrame(cuts)),
-    ]
+    if accuracy:
+        found[2:3] = [
+            formatting.Finding(found[2].said, planning.accuracies(pd.DataFrame(accuracy), cuts)),
+            found[2],
+        ]
+    return found
 
 
-def faithful(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.8):
-    own = [
-        around("faithfulness", value, task=t, model=m, fraction=0.005, count=5, correct=0.5)
-        for t in tasks for m in models
+def faithful(
+    tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.8, seeds=(0, 1)
+):
+    cells = [(t, m, s) for t in tasks for m in models for s in seeds]
+    sizes = [
+        around("faithfulness", value, task=t, model=m, seed=s, first=0.005, second=0.01)
+        | {"accuracy": 0.5, "right_low": 0.2, "right_high": 0.8, "whole": 1.0}
+        for t, m, s in cells
     ]  # fmt: skip
-    circuits = (*models, "random")
-    areas = [
-        around("value", value, task=t, model=m, circuit=c, measure=k)
-        for t in tasks for m in models for c in circuits for k in ("cpr", "cmd")
-        if k == "cpr" or c == m
-    ]  # fmt: skip
-    others = [(t, m, c) for t in tasks for m in models for c in circuits if c != m]
-    losses = [around("loss", 0.2, task=t, model=m, circuit=c) for t, m, c in others]
-    kept = [around("kept", 0.7, task=t, model=m, circuit=c) for t, m, c in others if c != "random"]
-    excess = [around("excess", 0.05, task=t, circuit="arm") for t in tasks if len(models) == 3]
-    columns = ["circuit", "excess", "low", "high", "task", "n"]
+    circuits = {m: {m: 0, "mdm" if m == "arm" else "arm": 0, "random": 0} for m in models}
+    areas = [around("cpr", value, task=t, model=m, seed=s, circuit=c)
+             for t, m, s in cells for c in circuits[m]]  # fmt: skip
+    losses = [around("loss", value, task=t, model=m, seed=s, circuit=c)
+              for t, m, s in cells for c in circuits[m] if c != m]  # fmt: skip
+    tables = {"sizes": pd.DataFrame(sizes), "losses": pd.DataFrame(losses)}
+    concluded = faithfulness_tables.conclusions(tables)
     return [
-        faithfulness.smallest(pd.DataFrame(own)),
+        faithfulness.sizes(tables["sizes"], concluded),
         faithfulness.areas(pd.DataFrame(areas)),
-        faithfulness.losses(
-            pd.DataFrame(losses), pd.DataFrame(kept), pd.DataFrame(excess, columns=columns)
-        ),
+        faithfulness.losses(concluded),
+        formatting.Finding("All of it.", faithfulness.sides(concluded)),
     ]
 
 
@@ -257,16 +283,22 @@ def test_heads_that_are_taken_away_are_named():
     assert ablation.losses(pd.DataFrame()).table is None
 
 
-def test_a_cut_of_nothing_says_so_and_maxima_have_no_interval():
-    shares, patched_, cuts = planned()
-    assert (cuts.table["revealed answer tokens"] == "nothing to cut").all()
-    assert "20.0 % (layer 2) on Countdown" in patched_.said
-    assert "costs the MDM 0.0 [-10.0, 10.0] on Countdown" in cuts.said
-    assert "[" not in patched_.said
-    assert "on IOI" not in shares.said  # no mask waits there
-    assert shares.table.iloc[0]["masks that wait (%)"] == formatting.MISSING
+def test_plans_are_told_over_trainings_and_one_training_decides_nothing():
+    carried, peaks, accuracies, cuts, agree = planned(seeds=(0, 1, 2))
+    assert "carry 25.0 % [25.0, 25.0] on Countdown" in carried.said
+    assert "means over 3 trainings;" in cuts.said
+    assert "MDM − ARM" in carried.table["compared"].to_list()
+    assert "on IOI" not in carried.said  # no mask waits there
+    assert "50 [40, 60]" in accuracies.table["cut (%)"].to_list()
+    assert "+0.25" in agree.said
+    assert len(peaks.table) == 3
+    single = planned(seeds=(0,))
+    assert all("1 training, which decides nothing" in found.said for found in single)
+    assert all("[" not in found.said for found in single)
+    assert all("too few for an interval" in found.said for found in planned(seeds=(0, 1)))
     nothing = [finding.said for finding in planned(tasks=("ioi",))]
-    assert all("no mask waits" in said for said in nothing)
+    assert all("no mask waits" in said for said in nothing[:3])
+    assert "no later token" in nothing[3]
 
 
 def test_probes_are_told_with_the_input_alone():
@@ -305,8 +337,18 @@ def test_evaluating_on_the_examples_of_the_circuit_is_announced():
     assert "none of which" in faithfulness.examples({"ioi": 5}, separate=True)
 
 
+def test_conclusions_are_sides_of_a_margin():
+    table = faithful(value=0.95, seeds=(0, 1, 2))[3].table
+    said = table.set_index(["asked", "task", "model"])["against the margin"]
+    assert said["faithfulness of the own circuit", "IOI", "MDM"] == "clearly above 0.85"
+    assert said["the same, minus the control's loss", "IOI", "MDM"] == "clearly below 0.05"
+    table = faithful(value=0.95, seeds=(0,))[3].table
+    assert table["against the margin"].str.startswith("not told from").all()
+
+
 def test_a_missing_control_leaves_a_dash():
     said = faithful(models=("arm", "mdm"))[2].said
+    assert "from 0.05 on a loss would matter" in said
     assert "the pair has no control" in said
     assert "ARM and control" in patched(models=("arm", "mdm"))[4].said
     assert "by – between ARM and control" in patched(models=("arm", "mdm"))[4].said

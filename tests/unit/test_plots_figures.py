@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
+from mechshift_lib.analyses.planning import PLACES
 from mechshift_lib.comparison import published
 from mechshift_lib.plots.ablation import (
     ABLATIONS,
@@ -26,7 +27,7 @@ from mechshift_lib.plots.circuits import (
     plot_components,
 )
 from mechshift_lib.plots.depth import plot_depth
-from mechshift_lib.plots.faithfulness import plot_areas, plot_cross, plot_faithfulness
+from mechshift_lib.plots.faithfulness import plot_cpr_lost, plot_cross, plot_faithfulness
 from mechshift_lib.plots.graph import DRAWN, READER, graph_svg, plot_graph
 from mechshift_lib.plots.overlap import (
     plot_head_usage,
@@ -40,14 +41,7 @@ from mechshift_lib.plots.patching import (
     plot_positions,
     plot_sublayers,
 )
-from mechshift_lib.plots.planning import (
-    CUTS,
-    PLACES,
-    plot_cuts,
-    plot_layers,
-    plot_shares,
-    plot_waiting,
-)
+from mechshift_lib.plots.planning import CUTS, plot_cells, plot_cuts, plot_layers
 from mechshift_lib.plots.published import plot_published_depth, plot_published_overlap
 from mechshift_lib.plots.robustness import plot_curve
 from mechshift_lib.plots.shift import plot_earlier, plot_likeness
@@ -193,27 +187,22 @@ def arrival_table(layers=7):
     )
 
 
-def curve_table():
-    circuits = (*ROLES, "random")
-    rows = itertools.product(TASKS, ROLES, circuits, ("signed", "absolute"), (0.001, 0.1, 1.0))
+def curve_table(seeds=range(3)):
+    circuits = (*ROLES, "matched", "random")
+    rows = itertools.product(TASKS, seeds, (*ROLES, "matched"), circuits, (0.005, 0.1, 1.0))
     return pd.DataFrame(
         [
-            {"task": t, "model": m, "circuit": c, "by": b, "fraction": f, "n": 50}
-            | {"faithfulness": f, "low": f - 0.1, "high": 9 * f}
-            for t, m, c, b, f in rows
+            {"task": t, "seed": s, "model": m, "circuit": c, "fraction": f, "n": 50}
+            | {"faithfulness": f + s / 50, "low": f - 0.1, "high": 9 * f}
+            for t, s, m, c, f in rows
         ]
     )
 
 
-def area_table():
-    rows = itertools.product(TASKS, ROLES, (*ROLES, "random"))
-    return pd.DataFrame(
-        [
-            {"task": t, "model": m, "circuit": c, "measure": "cpr", "value": 0.8, "n": 50}
-            | {"low": 0.7, "high": 0.9}
-            for t, m, c in rows
-        ]
-    )
+def loss_table():
+    rows = itertools.product(TASKS, range(3), ("mdm", "continued", "matched"), ("arm", "random"))
+    table = pd.DataFrame(rows, columns=["task", "seed", "model", "circuit"])
+    return table.assign(loss=0.1 + 0.02 * table.seed, n=50)
 
 
 def agreement_table():
@@ -268,24 +257,22 @@ def ablation_more():
     return ablation_table().rename(columns={"lost": "more", "kind": "against"})
 
 
-def place_table():
-    rows = itertools.product(TASKS, ("arm", "mdm", "continued"), PLACES)
-    return pd.DataFrame(rows, columns=["task", "model", "place"]).assign(share=0.25, n=50)
-
-
 def place_layers():
-    rows = itertools.product(TASKS, range(4), PLACES)
-    return pd.DataFrame(rows, columns=["task", "layer", "place"]).assign(share=0.06, model="mdm")
-
-
-def waiting_table():
-    frame = pd.DataFrame(itertools.product(TASKS, range(4)), columns=["task", "layer"])
-    return frame.assign(effect=0.03, low=0.01, high=0.05, n=50)
+    rows = itertools.product(TASKS, range(3), ("arm", "mdm"), range(4), PLACES)
+    table = pd.DataFrame(rows, columns=["task", "seed", "model", "layer", "place"])
+    return table.assign(share=0.06 * table.layer + 0.01 * table.seed, n=50)
 
 
 def cut_table():
-    frame = pd.DataFrame(itertools.product(TASKS, CUTS), columns=["task", "kind"])
-    return frame.assign(lost=0.2, low=0.1, high=0.3, n=50)
+    rows = itertools.product(TASKS, range(3), (*ROLES, "matched"), CUTS)
+    table = pd.DataFrame(rows, columns=["task", "seed", "model", "kind"])
+    return table.assign(lost=0.2 + 0.05 * table.seed, n=50)
+
+
+def cell_table():
+    rows = itertools.product(TASKS, range(3), ROLES, range(1, 6), range(3))
+    table = pd.DataFrame(rows, columns=["task", "seed", "model", "layer", "step"])
+    return table.assign(accuracy=0.1 * table.layer, used=0.2 - 0.03 * table.layer, input=0.4, n=50)
 
 
 def specifications():
@@ -325,14 +312,14 @@ FIGURES = {
     "patch-heads": lambda: plot_patch_heads(patch_heads(), "Single heads"),
     "patch-heads-30": lambda: plot_patch_heads(patch_heads(30, 9), "Single heads"),
     "arrival": lambda: plot_arrival(arrival_table()),
-    "faithfulness": lambda: plot_faithfulness(curve_table()),
-    "cross": lambda: plot_cross(curve_table()),
-    "areas": lambda: plot_areas(area_table()),
+    "faithfulness": lambda: plot_faithfulness(curve_table(), 0.85),
+    "faithfulness-1": lambda: plot_faithfulness(curve_table((0,)), 0.85),
+    "cross": lambda: plot_cross(curve_table(), 0.85),
+    "cpr-lost": lambda: plot_cpr_lost(loss_table(), 0.05),
     "losses": lambda: plot_losses(ablation_table()),
     "contrasts": lambda: plot_contrasts(ablation_contrasts(), ablation_more()),
-    "shares": lambda: plot_shares(place_table()),
-    "layers": lambda: plot_layers(place_layers(), place_table().n),
-    "waiting": lambda: plot_waiting(waiting_table()),
+    "layers": lambda: plot_layers(place_layers()),
+    "cells": lambda: plot_cells(cell_table()),
     "cuts": lambda: plot_cuts(cut_table()),
     "scatter": lambda: plot_scatter(score_table(), "EAP"),
     "agreement": lambda: plot_agreement(agreement_table()),
@@ -451,18 +438,19 @@ def test_heads_show_denoising_only():
         np.testing.assert_allclose(np.asarray(ax.images[0].get_array())[:, 1], 0.3)
 
 
-def test_every_circuit_is_drawn_inside_the_right_model():
-    table = area_table()
-    table.loc[(table.model == "mdm") & (table.circuit == "arm"), "value"] = 0.31
-    ax = plot_areas(table).axes[0]
-    places = {
-        to_hex(line.get_color()).upper(): float(line.get_ydata()[0])
+def test_only_the_arms_circuit_is_drawn_in_each_later_model():
+    table = loss_table()
+    table.loc[(table.model == "mdm") & (table.circuit == "random"), "loss"] = 9.0
+    ax = plot_cpr_lost(table, 0.05).axes[0]
+    dots = {
+        (to_hex(line.get_color()).upper(), round(float(x), 3))
         for line in ax.lines
-        if len(line.get_xdata()) == 1 and line.get_xdata()[0] == 0.31
+        if line.get_marker() in "s^P"
+        for x in line.get_xdata()
     }
-    assert list(places) == [ROLE_COLORS["arm"]]
-    assert abs(places[ROLE_COLORS["arm"]] - 1) < 0.5
-    assert [text.get_text() for text in ax.get_yticklabels()][1] == "in the MDM"
+    means = {(ROLE_COLORS[m].upper(), 0.12) for m in ("mdm", "continued", "matched")}
+    assert means <= dots
+    assert max(x for _, x in dots) == 0.14
 
 
 def test_the_picture_of_the_graph_has_an_arrow_for_every_edge():

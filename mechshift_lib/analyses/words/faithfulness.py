@@ -6,27 +6,38 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from mechshift_lib.analyses.faithfulness import FAITHFUL
+from mechshift_lib.analyses.faithfulness import FAITHFUL, MATTERS
 from mechshift_lib.analyses.narrative import listed
 from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.theme import label
 
-SMALLEST = (
-    "Of all edges, the MDM's smallest circuits of the grid with a faithfulness of {least} "
-    "have {mdm} ({n} examples a task)."
+CHOSEN = (
+    "At sizes that other examples chose, the MDM's own circuits have a faithfulness of {mdm} "
+    "(means over {trainings}, {n} examples each)."
 )
 AREAS = (
-    "The MDM's own circuit has a CPR of {mdm/cpr}, random edges one of {mdm/random} ({n} "
-    "examples a task)."
+    "The MDM's own circuit has a CPR of {mdm/mdm}, random edges one of {mdm/random} (means over "
+    "{trainings}, {n} examples each)."
 )
-LOSSES = (
-    "Of CPR, the ARM's circuit loses {mdm/arm} inside the MDM, which is {mdm/beyond} more "
-    "than inside the control ({n} examples a task)."
+BEYOND = (
+    "Of CPR, the ARM's circuit loses {mdm/loss} inside the MDM, which is {mdm/beyond} more than "
+    "inside the control (means over {trainings}; from {matters} on a loss would matter)."
 )
 ALONE = (
-    "Of CPR, the ARM's circuit loses {mdm/arm} inside the MDM and random edges {mdm/random} "
-    "({n} examples a task; the pair has no control)."
+    "Of CPR, the ARM's circuit loses {mdm/loss} inside the MDM (means over {trainings}; from "
+    "{matters} on a loss would matter; the pair has no control)."
 )
+#: What a side of a margin is called; ``{margin}`` is the margin.
+SIDES = {
+    "above": "clearly above {margin}",
+    "below": "clearly below {margin}",
+    "open": "not told from {margin}",
+}
+WHATS = {
+    "faithful": "faithfulness of the own circuit",
+    "loss": "CPR lost with the ARM's circuit",
+    "beyond": "the same, minus the control's loss",
+}
 
 
 def examples(counts: Mapping[str, int], separate: bool) -> str:
@@ -36,31 +47,83 @@ def examples(counts: Mapping[str, int], separate: bool) -> str:
     return f"Circuits are evaluated on solved examples, {which} they were found on: {found}."
 
 
-def smallest(table: pd.DataFrame) -> fmt.Finding:
-    """How small a circuit does its model's task, from :func:`faithfulness.smallest`."""
-    texts = {"edges (%)": fmt.value("fraction", "g", 100), "edges": fmt.value("count", "d")}
-    texts |= {"faithfulness": fmt.span("faithfulness")}
-    texts |= {"teacher-forced tokens right (%)": fmt.value("correct", ".1f", 100)}
-    shown = fmt.lines(table, ["task", "model"], texts)
-    return fmt.told(SMALLEST, table, ["model"], texts["edges (%)"], shown, " %", least=FAITHFUL)
+def _percent(share: float) -> str:
+    return f"{100 * share:g}"
+
+
+def sizes(by_seed: pd.DataFrame, concluded: pd.DataFrame) -> fmt.Finding:
+    """How small circuits do their model's task, from ``sizes`` and ``conclusions``."""
+    texts: dict[str, fmt.Text] = {
+        "training": fmt.value("seed", "d"),
+        "edges that the halves choose (%)": lambda row: (
+            f"{_percent(row['first'])} and {_percent(row['second'])}"
+        ),
+        "faithfulness on the others": fmt.span("faithfulness"),
+        "answers right (%) [exact 95 %]": fmt.span("accuracy", ".0f", 100, "right_"),
+        "whole model (%)": fmt.value("whole", ".0f", 100),
+    }
+    told = concluded[concluded.what == "faithful"].assign(n=int(by_seed.n.max()))
+    return fmt.told(
+        CHOSEN,
+        told,
+        ["model"],
+        fmt.span("value"),
+        fmt.lines(by_seed, ["task", "model"], texts),
+        trainings=fmt.trainings(by_seed.seed.nunique()),
+    )
+
+
+def sides(concluded: pd.DataFrame) -> pd.DataFrame:
+    """Every conclusion with its interval over trainings and its side of the margin."""
+    rows = concluded.assign(asked=concluded.what.map(WHATS))
+    texts: dict[str, fmt.Text] = {
+        "mean [98 % over trainings]": fmt.span("value"),
+        "against the margin": lambda row: SIDES[row.side].format(margin=f"{row.margin:g}"),
+        "trainings": fmt.value("n", "d"),
+    }
+    return fmt.lines(rows, ["asked", "task", "model"], texts)
 
 
 def areas(table: pd.DataFrame) -> fmt.Finding:
-    """CPR and CMD of each model's own circuit beside random edges."""
-    own, random = table[table.circuit == table.model], table[table.circuit == "random"]
-    rows = pd.concat([own, random.assign(measure="random")])
-    names = {"cpr": "CPR", "cmd": "CMD", "random": "CPR of random edges"}
-    shown = fmt.grid(rows, ["task", "model"], "measure", fmt.span("value"), names)
-    return fmt.told(AREAS, rows, ["model", "measure"], fmt.span("value"), shown)
+    """CPR of each model's own circuit beside random edges and the other model's circuit."""
+    means = table.groupby(["task", "model", "circuit"], sort=False, as_index=False).agg(
+        cpr=("cpr", "mean"), n=("n", "min")
+    )
+    rows = table.assign(training=[str(seed) for seed in table.seed])
+    names = {"random": "random edges"}
+    names |= {name: f"{label(name)}'s circuit" for name in table.circuit.unique()} | names
+    shown = fmt.grid(rows, ["task", "model", "training"], "circuit", fmt.span("cpr"), names)
+    return fmt.told(
+        AREAS,
+        means,
+        ["model", "circuit"],
+        fmt.value("cpr"),
+        shown,
+        trainings=fmt.trainings(table.seed.nunique()),
+    )
 
 
-def losses(lost: pd.DataFrame, kept: pd.DataFrame, excess: pd.DataFrame) -> fmt.Finding:
-    """What other circuits lose of the own one's CPR, and what the ARM's keeps beyond random."""
-    beyond = excess.assign(model="mdm", circuit="beyond", loss=excess.excess)
-    keeps = kept[kept.circuit == "arm"].assign(circuit="kept", loss=lambda rows: rows.kept)
-    rows = pd.concat([lost, beyond, keeps])
-    names = {"model": "inside", "random": "random edges", "kept": "share that the ARM's keeps"}
-    names["beyond"] = "the ARM's minus that in the control"
-    shown = fmt.grid(rows, ["task", "model"], "circuit", fmt.span("loss"), names)
-    template = LOSSES if len(excess) else ALONE
-    return fmt.told(template, rows, ["model", "circuit"], fmt.span("loss"), shown)
+def losses(concluded: pd.DataFrame) -> fmt.Finding:
+    """What the ARM's circuit loses in the MDM, beyond the control, against the margin."""
+    rows = concluded[concluded.what != "faithful"]
+    template = BEYOND if (rows.what == "beyond").any() else ALONE
+    return fmt.told(
+        template,
+        rows,
+        ["model", "what"],
+        fmt.span("value", "+.2f"),
+        sides(rows),
+        trainings=fmt.trainings(int(rows.n.max())),
+        matters=f"{MATTERS:g}",
+    )
+
+
+def margins() -> str:
+    """What counts, and from where the margins are."""
+    return (
+        f"A circuit counts as doing the task from a faithfulness of {FAITHFUL:g} on (the threshold "
+        "of the paper that EAP-IG is from), and a loss of CPR matters from a twentieth of the task "
+        f"on ({MATTERS:g}; a judgement). An interval over trainings that lies on one side of its "
+        "margin is *clearly* above or below; one that reaches both, or that there are too few "
+        "trainings for, is *not told from* it."
+    )

@@ -26,6 +26,12 @@ class Finding:
     table: pd.DataFrame | None = None
 
 
+def trainings(n: int) -> str:
+    """``5 trainings``; of one that it decides nothing, of two that there is no interval."""
+    lacks = {1: ", which decides nothing", 2: ", too few for an interval"}
+    return f"{n} training{'s' if n != 1 else ''}{lacks.get(n, '')}"
+
+
 class _Parts(dict[str, str]):
     def __missing__(self, name: str) -> str:
         return MISSING

@@ -79,7 +79,7 @@ def patch_nodes(
     clean, corrupted = np.empty(len(items)), np.empty(len(items))
 
     def work(rows: Sequence[int]) -> None:
-        group = _Group.of(model, [items[row] for row in rows], direction, metric)
+        group = TwoRuns.of(model, [items[row] for row in rows], direction, metric)
         clean[rows] = group.clean.double().cpu().numpy()
         corrupted[rows] = group.corrupted.double().cpu().numpy()
         for site, place, value in _every_patch(
@@ -89,7 +89,7 @@ def patch_nodes(
             patched[site][where] = value.numpy()
 
     with tqdm(total=len(items), desc="patching", unit="item", disable=not progress) as bar:
-        for length, bucket in _by_length(items):
+        for length, bucket in rows_by_length(items):
             size = BatchSize(max(1, batch_size // length))
             for rows, _ in retrying_batches(bucket, size, work):
                 bar.update(len(rows))
@@ -137,7 +137,7 @@ def _places(model: LoadedModel) -> dict[Site, tuple[int, ...]]:
     }
 
 
-def _by_length(items: Sequence[Item]) -> list[tuple[int, list[int]]]:
+def rows_by_length(items: Sequence[Item]) -> list[tuple[int, list[int]]]:
     """Rows of the items of each length, the shortest first."""
     by_length: dict[int, list[int]] = defaultdict(list)
     for row, item in enumerate(items):
@@ -146,7 +146,7 @@ def _by_length(items: Sequence[Item]) -> list[tuple[int, list[int]]]:
 
 
 @dataclass(frozen=True)
-class _Group:
+class TwoRuns:
     """Items of one length with their two runs.
 
     Attributes:
@@ -172,7 +172,7 @@ class _Group:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: LoadedModel, items: list[Item], direction: str, metric: str) -> _Group:
+    def of(cls, model: LoadedModel, items: list[Item], direction: str, metric: str) -> TwoRuns:
         runs = [
             run_layers(model, torch.tensor(ids, device=model.device), STREAMS)
             for ids in ([item.clean for item in items], [item.corrupted for item in items])
@@ -197,7 +197,7 @@ _Patch = tuple[Site, tuple[int, ...], Tensor]
 
 def _every_patch(
     model: LoadedModel,
-    group: _Group,
+    group: TwoRuns,
     sites: Sequence[Site],
     metric: str,
     by_position: bool,
@@ -217,7 +217,7 @@ def _every_patch(
 
 
 def _patches(
-    model: LoadedModel, group: _Group, boundary: int, sites: Sequence[Site], batch_size: int
+    model: LoadedModel, group: TwoRuns, boundary: int, sites: Sequence[Site], batch_size: int
 ) -> list[_Patch]:
     """Patches that are complete at the input of layer ``boundary``.
 
@@ -265,7 +265,7 @@ def _patches(
 @torch.no_grad()
 def _measure(
     model: LoadedModel,
-    group: _Group,
+    group: TwoRuns,
     boundary: int,
     streams: Tensor,
     metric: str,
