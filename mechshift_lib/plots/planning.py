@@ -117,8 +117,8 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
             "model",
             MODELS,
             "What is lost when nobody looks there",
-            "attention of all other tokens to these positions is cut in every layer, minus the same "
-            f"for as many tokens of the prompt; n = {count_text(table.n)} examples",
+            "attention of all other tokens to these positions is cut in every layer, minus the "
+            f"same for as many tokens of the prompt; n = {count_text(table.n)} examples",
         )
 
 
