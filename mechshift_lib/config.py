@@ -29,6 +29,8 @@ Analysis = Literal[
     "probes",
     "planning",
     "trust",
+    "lens",
+    "components",
     "cues",
     "trajectory",
     "robustness",
@@ -122,8 +124,10 @@ class Budget(Strict):
     planning_examples: int = Field(default=30, ge=2, le=MOST)
     trust_examples: int = Field(default=4, ge=2, le=MOST)
     cue_examples: int = Field(default=200, ge=2, le=MOST)
+    lens_examples: int = Field(default=100, ge=2, le=MOST)
+    lens_steps: int = Field(default=100, ge=1, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)
-    error_studies: int = Field(default=100, ge=10, le=MOST)
+    error_studies: int = Field(default=1000, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)
     estimator: Estimator = "eap-ig"
     bootstrap: int = Field(default=1000, ge=10, le=MOST)

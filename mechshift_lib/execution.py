@@ -34,6 +34,8 @@ from mechshift_lib.results.store import USED, read_provenance
 
 #: Name under which this Python is offered to papermill.
 KERNEL = "mechshift-this-python"
+#: Under which an executed page notes the stored results that it used, in its last cell's metadata.
+RESULTS = "results"
 
 
 class NotebookError(MechshiftError):
@@ -297,7 +299,7 @@ def provenance_cell(
         models = result["models"] or {}
         cells = (
             f"`{folder.parent.name}/{folder.name}`",
-            str(result["created"]),
+            str(result["created"]) + (" (shipped)" if "shipped" in result else ""),
             f"`{str(result['commit'])[:10]}`" + (" (modified)" if result["dirty"] else ""),
             _minutes(float(result["wall_seconds"] or 0)),
             str(result["seed"]),
@@ -305,6 +307,12 @@ def provenance_cell(
         )
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, "````"])
+
+
+def results_of(page: Path) -> list[str]:
+    """Stored results that an executed page used, ``KIND/ADDRESS`` each; none if it isn't one."""
+    cells = read_notebook(page).cells
+    return list(cells[-1].metadata.get(RESULTS, [])) if cells else []
 
 
 def _relative(path: Path) -> str:
@@ -411,8 +419,9 @@ def run_notebook(
         executed = nbformat.read(partial, as_version=4)
     kept.unlink(missing_ok=True)  # of an earlier failure
     tidy(executed)
+    names = [f"{one.parent.name}/{one.name}" for one in dict.fromkeys(used)]
     note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
-    cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"]})
+    cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"], RESULTS: names})
     cell["id"] = "provenance"
     executed.cells.append(cell)
     write_atomic(output, nbformat.writes(executed) + "\n")

@@ -20,6 +20,7 @@ from mechshift_lib.circuits.evaluation.node_sets import answers_without, intact_
 from mechshift_lib.comparison.controls import disjoint_sets, strongest, third_of
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, component_scores, top_edges
 from mechshift_lib.comparison.proportions import clopper_pearson
+from mechshift_lib.results.kept import about_address
 
 ROOMS = (
     "circuits",
@@ -102,7 +103,7 @@ def answered(study: Study, task: str, model: str, seed: int) -> pd.DataFrame:
     chosen, sets = held_out(study, task, seed), chosen_sets(study, task, model, seed)
     circuit = scores_key(study, task, model, seed)
     key = study.key(model, seed, task, ROOMS) | {
-        "circuit": study.store.folder("circuits", circuit).name,
+        "circuit": about_address("circuits", circuit),
         "random": sets.random,
         "evaluated_on": chosen,
     }

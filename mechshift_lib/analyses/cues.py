@@ -7,7 +7,7 @@ from collections import defaultdict
 import pandas as pd
 import torch
 
-from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.behaviour import solved
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.patching.cutting import cut_attention
 from mechshift_lib.comparison.over_seeds import differences
@@ -42,7 +42,12 @@ def asked(study: Study) -> bool:
 
 def usable(study: Study) -> list[int]:
     """Training seeds whose ARM and MDM both solve at least 2 examples."""
-    return [s for s in study.pair.seeds if len(pool(study, TASK, s)) >= 2]
+    return [s for s in study.pair.seeds if len(chosen(study, s)) >= 2]
+
+
+def chosen(study: Study, seed: int) -> list[int]:
+    """The first examples that ARM and MDM both solve: more than circuits are taken over."""
+    return solved(study, TASK, seed)[: study.budget.cue_examples]
 
 
 def answers(study: Study, role: str, seed: int) -> pd.DataFrame:
@@ -52,8 +57,7 @@ def answers(study: Study, role: str, seed: int) -> pd.DataFrame:
         One row per question: ``example, kind, at, listed, targeted`` (probabilities of the tokens
         that each cue names).
     """
-    chosen = pool(study, TASK, seed)[: study.budget.cue_examples]
-    key = study.key(role, seed, TASK, ROOMS) | {"pool": chosen}
+    key = study.key(role, seed, TASK, ROOMS) | {"pool": chosen(study, seed)}
 
     def compute() -> dict[str, pd.DataFrame]:
         model, made = study.model(role, seed), conflicts_of(study, seed)
@@ -99,12 +103,13 @@ def probabilities(model: LoadedModel, made: list[Conflict], batch_size: int) -> 
 
 def conflicts_of(study: Study, seed: int) -> list[Conflict]:
     """All conflicts of the first examples that ARM and MDM solve."""
-    chosen = pool(study, TASK, seed)[: study.budget.cue_examples]
     examples, task = study.examples(TASK, seed), study.task(TASK)
     tokenizer = study.model("arm", seed).tokenizer
     assert isinstance(task, Countdown)
     return [
-        one for i in chosen for one in conflicts(task, tokenizer, examples[i], i, RESAMPLING_SEED)
+        one
+        for i in chosen(study, seed)
+        for one in conflicts(task, tokenizer, examples[i], i, RESAMPLING_SEED)
     ]
 
 
@@ -120,7 +125,7 @@ def routes(study: Study, role: str, seed: int) -> pd.DataFrame:
         of the metric with the cut minus that without), ``n``.
     """
     key = study.key(role, seed, TASK, ROOMS) | {
-        "pool": pool(study, TASK, seed)[: study.budget.cue_examples],
+        "pool": chosen(study, seed),
         "routes": list(TOKENS),
     }
 
@@ -233,7 +238,7 @@ def over_seeds(table: pd.DataFrame) -> pd.DataFrame:
 def shown(study: Study) -> pd.DataFrame:
     """One example's conflicts in words: ``kind, at, question, listed, targeted`` (tokens)."""
     seed = usable(study)[0]
-    index = pool(study, TASK, seed)[0]
+    index = chosen(study, seed)[0]
     model, task = study.model("mdm", seed), study.task(TASK)
     assert isinstance(task, Countdown)
     example = study.examples(TASK, seed)[index]

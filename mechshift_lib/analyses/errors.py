@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,7 +13,7 @@ from mechshift_lib.analyses import shift
 from mechshift_lib.analyses.scores import scores, scores_key
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison import published
-from mechshift_lib.comparison.noiseless import noiseless_cosine
+from mechshift_lib.comparison.noiseless import noiseless_cosines
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION
 from mechshift_lib.comparison.similarity import corrected, top_jaccard
 from mechshift_lib.comparison.worlds import (
@@ -34,6 +34,8 @@ TASKS = ("ioi", "countdown")
 MODELS = ("arm", "mdm", "continued")
 #: Similarities that a rule could be built on: the one that is used, and the paper's.
 COMPARED = ("noiseless", "jaccard")
+#: Simulated studies a world that the paper's is judged by, at most: its halves take long.
+PAPERS_STUDIES = 100
 #: Halves over which the paper's is corrected in a simulated training.
 SPLITS = 4
 #: Trainings of a simulated study, and numbers of them for the curve of power.
@@ -100,7 +102,7 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     }
     key = study.key("arm", study.seed, TASKS[0], ROOMS) | {
         "circuits": keys,
-        "studies": study.budget.error_studies,
+        "studies": [study.budget.error_studies, PAPERS_STUDIES],
         "trainings": [TRAININGS, *CURVE],
     }
 
@@ -120,10 +122,11 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
 def similarities(count: int) -> dict[str, Similarity]:
     """What :data:`COMPARED` are, the paper's at ``count`` edges and corrected for noise."""
 
-    def overlap(a: np.ndarray, b: np.ndarray) -> float:
-        return corrected(a, b, partial(top_jaccard, count=count), splits=SPLITS).value
+    def overlap(a: np.ndarray, others: Sequence[np.ndarray]) -> list[float]:
+        jaccard = partial(top_jaccard, count=count)
+        return [corrected(a, b, jaccard, splits=SPLITS).value for b in others]
 
-    return {"noiseless": noiseless_cosine, "jaccard": overlap}
+    return {"noiseless": noiseless_cosines, "jaccard": overlap}
 
 
 def simulated(
@@ -166,6 +169,7 @@ def simulated(
                 studies=studies,
                 seeds=numbers,
                 seed=RESAMPLING_SEED,
+                fewer={"jaccard": PAPERS_STUDIES},
                 progress=bar.update,
             )
             return pd.DataFrame(rows).assign(true=true)

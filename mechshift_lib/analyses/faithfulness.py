@@ -16,6 +16,7 @@ from mechshift_lib.circuits.evaluation.curve import FRACTIONS, Curve
 from mechshift_lib.circuits.evaluation.faithfulness import faithfulness_curves
 from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.results.kept import about_address
 
 ROOMS = (
     "circuits",
@@ -92,7 +93,7 @@ def evaluated(study: Study, task: str, model: str, seed: int) -> pd.DataFrame:
     keys = {name: scores_key(study, task, name, seed) for name in wanted}
     key = study.key(model, seed, task, ROOMS) | {
         "metric": metric,
-        "circuits": {name: study.store.folder("circuits", k).name for name, k in keys.items()},
+        "circuits": {name: about_address("circuits", k) for name, k in keys.items()},
         "fractions": list(SIZES),
         "evaluated_on": chosen,
     }

@@ -32,6 +32,7 @@ from mechshift_lib.comparison.noiseless import noiseless_cosine
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
 from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, top_edges
 from mechshift_lib.models.readout import Item, Order
+from mechshift_lib.results.kept import about_address
 from mechshift_lib.results.store import Frames
 from mechshift_lib.tasks import Example
 from mechshift_lib.tasks.countdown import Countdown
@@ -158,9 +159,7 @@ def of_training(study: Study, seed: int) -> Frames:
         "models": {name: one["models"][name] for name, one in keys.items()},
         "problems": list(problems(study, seed)),
         "orders": answers(study, TASK, "mdm", seed).reveal.tolist(),
-        "circuits": [study.store.folder("circuits", one).name for one in keys.values()]
-        if exact
-        else None,
+        "circuits": [about_address("circuits", one) for one in keys.values()] if exact else None,
     }
 
     def compute() -> Frames:

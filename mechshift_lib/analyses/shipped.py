@@ -1,15 +1,16 @@
-"""Scores that the repository ships, as exact patching of every seed takes longer than a book.
+"""What the repository ships, as computing it for every seed takes longer than a book.
 
 ``data/scores/PAIR/seedS/TASK-CIRCUIT.safetensors`` holds what :mod:`mechshift_lib.analyses.scores`
 measured: one row of half-precision scores a question, with what was asked of which weights. A file
 is used only where all of that is what is asked now; the code that computed it is noted, not
-compared: a test computes a sample of every pair's anew.
+compared: a test computes a sample of every pair's anew. Tables of trainings but the first lie in
+``data/tables/PAIR/seedS.zip`` (:mod:`mechshift_lib.results.kept`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,29 @@ from safetensors.numpy import save_file
 
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.errors import ResultError
+from mechshift_lib.execution import results_of
 from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.results.kept import about, keep
 from mechshift_lib.results.provenance import provenance
-from mechshift_lib.results.store import canonical
+from mechshift_lib.results.store import read_provenance
 
-#: Fields of a key that may differ: how it was computed, not what.
-_FREE = ("code", "device")
+#: Kinds of stored results that are shipped: what models answer, and what takes long. What is made
+#: of these and of the scores in no time isn't.
+TABLES = (
+    "ablation",
+    "answers",
+    "components",
+    "cues",
+    "faithfulness",
+    "later",
+    "lens-readings",
+    "planning-cut",
+    "planning-patched",
+    "robustness",
+    "signals",
+    "steps",
+    "training",
+)
 _INTEGERS = ("example", "position", "step")
 
 
@@ -33,11 +51,6 @@ def path_of(study: Study, task: str, circuit: str, seed: int) -> Path:
     """Where the scores of a circuit are shipped."""
     folder = study.root / "data" / "scores" / study.pair.name / f"seed{seed}"
     return folder / f"{task}-{circuit}.safetensors"
-
-
-def about(key: Mapping[str, Any]) -> str:
-    """What was asked of which weights, as JSON: the key without :data:`_FREE`."""
-    return canonical({name: value for name, value in key.items() if name not in _FREE})
 
 
 def shipped(
@@ -96,3 +109,29 @@ def ship(
     }
     write_atomic(path, lambda temporary: save_file(arrays, temporary, metadata=notes))
     return path
+
+
+def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
+    """Keep what executed pages used of a training in its archive; returns the number of results.
+
+    The first training's are computed by every book, and a training that the pages don't use keeps
+    the archive that it has.
+
+    Args:
+        study: whose store has the results.
+        seed: the training.
+        pages: executed chapters of the pair.
+
+    Raises:
+        ResultError: a result that a page used is gone.
+    """
+    used = {name for page in pages for name in results_of(page)}
+    folders = []
+    for name in sorted(used):
+        if name.split("/")[0] in TABLES:
+            key = read_provenance(study.store.root / name)["key"]
+            if key["pair"] == study.pair.name and key["seed"][0] == seed != study.seed:
+                folders.append(study.store.root / name)
+    if folders:
+        keep(study.tables(seed), folders)
+    return len(folders)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.behaviour import solved
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.circuits.patching.activations import patch_nodes
 from mechshift_lib.comparison.over_seeds import differences
@@ -25,7 +25,7 @@ def usable(study: Study) -> list[int]:
     """Training seeds whose ARM and MDM both solve at least 2 examples of IOI."""
     if TASK not in study.pair.tasks:
         return []
-    return [s for s in study.pair.seeds if len(pool(study, TASK, s)) >= 2]
+    return [s for s in study.pair.seeds if len(solved(study, TASK, s)) >= 2]
 
 
 def switched(study: Study, role: str, seed: int) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def switched(study: Study, role: str, seed: int) -> pd.DataFrame:
     Returns:
         One row per signal and layer: ``signal, layer, switched, n``.
     """
-    chosen = pool(study, TASK, seed)[: study.budget.signal_examples]
+    chosen = solved(study, TASK, seed)[: study.budget.signal_examples]
     key = study.key(role, seed, TASK, ROOMS) | {"pool": chosen}
 
     def compute() -> dict[str, pd.DataFrame]:

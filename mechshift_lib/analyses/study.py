@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ import torch
 from mechshift_lib.config import ROOT, Budget, FolderSource, ModelSpec, Pair, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel, load_model
-from mechshift_lib.results import Store, code_hash, model_hash
+from mechshift_lib.results import Store, code_hash, kept, model_hash
 from mechshift_lib.results.store import Frames
 from mechshift_lib.tasks import Example, Task, get_task, pair_task
 
@@ -38,6 +38,7 @@ class Study:
             (``common-correct``), or the first ones whether solved or not (``all``).
         device: where models run.
         root: root of the checkout.
+        shipped: whether tables that the repository ships are used (:meth:`frames`).
     """
 
     pair: Pair
@@ -46,6 +47,7 @@ class Study:
     pool: Pool = "common-correct"
     device: str = "cpu"
     root: Path = ROOT
+    shipped: bool = True
 
     @classmethod
     def open(
@@ -125,8 +127,19 @@ class Study:
         }
 
     def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
-        """Tables from the store, computed if they aren't there (see :class:`Store`)."""
-        return self.store.frames(kind, key, compute)
+        """Tables from the store, computed if they aren't there (see :class:`Store`).
+
+        The first training's are computed by every book; those of the others are taken from
+        data/tables, where the repository ships them.
+        """
+        seed = key["seed"][0]
+        path = self.tables(seed) if self.shipped and seed != self.seed else None
+        found = partial(kept.find, path, kind, key) if path is not None else None
+        return self.store.frames(kind, key, compute, found)
+
+    def tables(self, seed: int) -> Path:
+        """Where the tables of a training are shipped."""
+        return self.root / "data" / "tables" / self.pair.name / f"seed{seed}.zip"
 
 
 @lru_cache(maxsize=16)

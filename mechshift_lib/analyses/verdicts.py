@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, robustness, scores, shift, steps
+from mechshift_lib.analyses import ablation, components, robustness, scores, shift, steps
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
 from mechshift_lib.comparison.over_seeds import FEWEST, contrast_over_seeds
@@ -32,13 +32,13 @@ from mechshift_lib.tasks import TASKS
 STABLE = 0.9
 #: Claims that no chapter measures, and what is missing.
 NOT_YET: dict[Claim, str] = {
-    "C3": "what each component writes isn't classified in this book",
     "C4": "no neuron is explained in this book",
 }
 #: Claim -> the chapter that measures it.
 CHAPTERS: dict[Claim, str] = {
     "C1": "overlap",
     "C2": "overlap",
+    "C3": "components",
     "C5": "circuits",
     "C6": "ablation",
     "C7": "robustness",
@@ -143,6 +143,22 @@ def _too_few(n: int) -> list[Contrast]:
     return [absent(lacking)] if n < FEWEST else []
 
 
+def _components(study: Study) -> list[Verdict]:
+    """C3: over how many more components and tokens the MDM spreads what it says, in both ways."""
+    if not components.asked(study):
+        why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of every task in common"
+        return [inapplicable("C3", study.pair.name, why, "behaviour")]
+    table = components.spread(components.tables(study)["spread"])
+    found: dict[str, Contrast] = {}
+    for reading, said in components.READINGS.items():
+        values, base = components.more(table, reading), f"the ARM ({said})"
+        made = _over_trainings(values, base, f"the same ({said})")
+        # What both readings lack is missing once.
+        found |= {one.against: one for one in made}
+    measure = "share of components and of tokens by which the MDM spreads further than the ARM"
+    return [_judge(study, "C3", list(found.values()), measure, "components")]
+
+
 def _steps(study: Study) -> list[Verdict]:
     """C5: what the MDM's circuit at one answer position keeps, and that beyond the ARM's change."""
     table = steps.tables(study)["trainings"]
@@ -220,6 +236,7 @@ def _judge(
 _ASKED: dict[Claim, tuple[Callable[[Study], list[Verdict]], tuple[str, ...]]] = {
     "C1": (_overlap, ("ioi", "countdown")),
     "C2": (_depth, ()),
+    "C3": (_components, ()),
     "C5": (_steps, ()),
     "C6": (_ablation, ("countdown",)),
     "C7": (_robustness, ("countdown",)),

@@ -204,6 +204,8 @@ def ship(
 
     The book reads them from there as long as models, examples and estimator are the same, so that
     it needn't patch every edge of every training again. What is there already isn't computed again.
+    What else the pair's executed chapters used of trainings but the first is kept in data/tables:
+    after `mechshift run PAIR`, ship it again.
 
     Example: mechshift ship tiny-qwen --seed 0
     """
@@ -211,7 +213,7 @@ def ship(
 
     from mechshift_lib.analyses.scores import CIRCUITS, circuits_to_ship, measure, scores_key
     from mechshift_lib.analyses.shipped import ship as keep
-    from mechshift_lib.analyses.shipped import shipped
+    from mechshift_lib.analyses.shipped import ship_tables, shipped
     from mechshift_lib.analyses.study import Study
     from mechshift_lib.errors import listed, shown
 
@@ -230,4 +232,9 @@ def ship(
         key = scores_key(study, task, name, number)
         if shipped(study, task, name, number, key) is None:
             keep(study, task, name, number, key, measure(study, task, name, number))
-    typer.echo(f"{len(wanted)} circuits of {pair} are in data/scores.")
+    pages = sorted((study.root / "book" / "executed" / pair).glob("*.ipynb"))
+    tables = sum(ship_tables(study, number, pages) for number in seed or study.pair.seeds)
+    typer.echo(
+        f"{len(wanted)} circuits of {pair} are in data/scores, {tables} other results of its "
+        "trainings but the first in data/tables."
+    )

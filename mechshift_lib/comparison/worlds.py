@@ -31,14 +31,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechshift_lib.comparison import claims
-from mechshift_lib.comparison.noiseless import noiseless_cosine, product, weights
+from mechshift_lib.comparison.noiseless import noiseless_cosines, product, weights
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds
 from mechshift_lib.comparison.verdicts import Outcome, decide
 from mechshift_lib.errors import CircuitError
 
 Array = NDArray[np.float64]
-#: Two circuits' scores ``[n_example, n_edges]`` -> their similarity without noise.
-Similarity = Callable[[Array, Array], float]
+#: Scores of one circuit and of others, ``[n_example, n_edges]`` -> its similarity to each of these.
+Similarity = Callable[[NDArray[np.floating], Sequence[NDArray[np.floating]]], list[float]]
 Shared = Literal["edge", "source", "reader", "measured"]
 World = Literal[
     "no drift",
@@ -49,15 +49,20 @@ World = Literal[
     "heavy tails",
     "uneven trainings",
     "sizes as measured",
+    "alike, more on Countdown",
+    "control more on IOI",
     "planted",
 ]
 WORLDS: tuple[World, ...] = get_args(World)
-#: Worlds in which C1 is false: the MDM's drift, relative to its scores, is the same on both tasks.
+#: Worlds in which C1 is false: the MDM's drift, relative to its scores, is the same on both tasks,
+#: or differs by task as its control's does.
 NULLS: tuple[World, ...] = WORLDS[:-1]
 #: Degrees of freedom of the heavy-tailed moves: the fewest with which they have a variance.
 TAILS = 3
 #: Standard deviation of the logarithm of a drift over uneven trainings.
 UNEVEN = 0.4
+#: How much further models move on one task where a world says that they move further on it.
+UNEQUAL = 2.0
 #: Examples of a simulated training, or as many as were measured where they are fewer: more cost
 #: time and make every error rarer.
 EXAMPLES = 30
@@ -85,9 +90,10 @@ class Drift:
     """How far models move in a world, relative to the ARM's mean scores.
 
     Attributes:
-        control: of the control on either task.
+        control: of the control on the local task.
         local: of the MDM on the local task.
         planned: of the MDM on the global task.
+        control_planned: of the control on the global task; None: as on the local one.
         shared: what moves by one number together.
         heavy: moves have tails of Student's t with :data:`TAILS` degrees of freedom.
         uneven: drifts differ by task and training, with the mean as given.
@@ -96,6 +102,7 @@ class Drift:
     control: float
     local: float
     planned: float
+    control_planned: float | None = None
     shared: Shared = "edge"
     heavy: bool = False
     uneven: bool = False
@@ -110,6 +117,7 @@ def drift_of(world: World, control: float, mdm: float, planted: float) -> Drift:
         mdm: drift of the MDM on the local task, as really measured.
         planted: its drift on the global task where a shift is planted.
     """
+    further = UNEQUAL * control
     return {
         "no drift": Drift(0.0, 0.0, 0.0),
         "alike": Drift(control, control, control),
@@ -119,6 +127,10 @@ def drift_of(world: World, control: float, mdm: float, planted: float) -> Drift:
         "heavy tails": Drift(control, mdm, mdm, heavy=True),
         "uneven trainings": Drift(control, mdm, mdm, uneven=True),
         "sizes as measured": Drift(control, mdm, mdm, shared="measured"),
+        # Beyond the ARM's the contrast is real here, beyond the control's there is none.
+        "alike, more on Countdown": Drift(control, control, further, further),
+        # And here the other way round.
+        "control more on IOI": Drift(further, mdm, mdm, control),
         "planted": Drift(control, mdm, planted, shared="measured"),
     }[world]
 
@@ -129,7 +141,7 @@ def true_drift(arm: NDArray[np.floating], other: NDArray[np.floating]) -> float:
     Raises:
         CircuitError: one of the two is noise only.
     """
-    cosine = noiseless_cosine(arm, other)
+    [cosine] = noiseless_cosines(arm, [other])
     if math.isnan(cosine):
         raise CircuitError("These scores are noise only: more examples are needed.")
     return _drift(cosine)
@@ -148,8 +160,7 @@ class _Drawn:
         mean: the ARM's mean scores, ``[n_edges]``.
         moves: size of the really measured move of MDM and control, ``[2, n_edges]``.
         norm: size of a measured move that is as large as the ARM's scores, for each, ``[2]``.
-        noise: scores of ARM, MDM and control without their means, side by side,
-            ``[n_example, 3 * n_edges]``.
+        noise: scores of ARM, MDM and control without their means, ``[3, n_example, n_edges]``.
     """
 
     def __init__(self, real: Real) -> None:
@@ -162,14 +173,14 @@ class _Drawn:
         self.norm = np.sqrt(own / np.maximum(self.moves**2 @ weight, np.finfo(float).tiny))
         # Single precision halves the time of a draw; the noise needs no more.
         centred = [x - m for x, m in zip(scores, means, strict=True)]
-        self.noise = np.concatenate(centred, axis=1).astype(np.float32)
+        self.noise = np.stack(centred).astype(np.float32)
 
-    def draw(self, rng: np.random.Generator) -> Array:
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float32]:
         """Noise of new examples with the real covariance, ``[3, n_example, n_edges]``."""
-        n = len(self.noise)
-        numbers = rng.standard_normal((min(n, EXAMPLES), n), dtype=np.float32) / np.sqrt(n - 1)
-        drawn = numbers.astype(np.float32) @ self.noise
-        return np.stack(np.split(drawn, 3, axis=1)).astype(np.float64)
+        n = self.noise.shape[1]
+        numbers = rng.standard_normal((min(n, EXAMPLES), n), dtype=np.float32)
+        numbers /= np.float32(np.sqrt(n - 1))
+        return numbers @ self.noise
 
 
 class Simulation:
@@ -206,34 +217,48 @@ class Simulation:
 
     def drifts(self) -> tuple[float, float]:
         """Drifts of control and MDM on the local task: of the mean cosine."""
-        both = [
-            (noiseless_cosine(r.arm, r.control), noiseless_cosine(r.arm, r.mdm)) for r in self.real
-        ]
+        both = [noiseless_cosines(r.arm, [r.control, r.mdm]) for r in self.real]
         control, mdm = np.mean(both, axis=0)
         return _drift(float(control)), _drift(float(mdm))
 
     def overlaps(
-        self, drift: Drift, rng: np.random.Generator, seeds: int | None = None
+        self,
+        drift: Drift,
+        rng: np.random.Generator,
+        seeds: int | None = None,
+        names: Sequence[str] | None = None,
     ) -> dict[str, Array]:
-        """Similarities of one simulated study by name, each ``[seed, task, (mdm, control)]``."""
+        """Similarities of one simulated study by name, each ``[seed, task, (mdm, control)]``.
+
+        Args:
+            drift: how far models move.
+            rng: of the draws.
+            seeds: trainings, by default those of the simulation.
+            names: of the similarities that are wanted, by default all.
+        """
         seeds = self.seeds if seeds is None else seeds
-        found = {name: np.empty((seeds, 2, 2)) for name in self.similarities}
+        wanted = {n: self.similarities[n] for n in names or self.similarities}
+        found = {name: np.empty((seeds, 2, 2)) for name in wanted}
         for s in range(seeds):
             which = int(rng.integers(len(self.tasks[0])))
             for t, reals in enumerate(self.tasks):
-                size = drift.planned if t else drift.local
-                arm, *others = self._training(reals[which], size, drift, rng)
-                for name, similarity in self.similarities.items():
-                    found[name][s, t] = [similarity(arm, other) for other in others]
+                arm, *others = self._training(reals[which], t, drift, rng)
+                for name, similarity in wanted.items():
+                    found[name][s, t] = similarity(arm, others)
         return found
 
     def _training(
-        self, real: _Drawn, size: float, drift: Drift, rng: np.random.Generator
-    ) -> tuple[Array, Array, Array]:
-        """Scores of ARM, MDM and control, each ``[n_example, n_edges]``."""
-        arm, mdm, control = real.mean + real.draw(rng)
-        mdm += self._move(real, 0, size, drift, rng)
-        control += self._move(real, 1, drift.control, drift, rng)
+        self, real: _Drawn, task: int, drift: Drift, rng: np.random.Generator
+    ) -> tuple[NDArray[np.float32], ...]:
+        """Scores of ARM, MDM and control, ``[n_example, n_edges]`` each; task 0: the local one."""
+        drawn = real.draw(rng)
+        drawn += real.mean.astype(np.float32)
+        arm, mdm, control = drawn
+        mdm += self._move(real, 0, drift.planned if task else drift.local, drift, rng)
+        here, planned = drift.control, drift.control_planned
+        if task and planned is not None:
+            here = planned
+        control += self._move(real, 1, here, drift, rng)
         return arm, mdm, control
 
     def _move(
@@ -290,7 +315,7 @@ def planted_drift(
     def lower(planned: float) -> float:
         rng = np.random.default_rng(seed)
         drift = Drift(0.0, mdm, planned, shared="measured")
-        found = [simulation.overlaps(drift, rng)[measure] for _ in range(draws)]
+        found = [simulation.overlaps(drift, rng, names=[measure])[measure] for _ in range(draws)]
         return float(np.mean([contrasts(one)[0].mean() for one in found]))
 
     low, high = 0.0, LARGEST
@@ -309,6 +334,7 @@ def error_rates(
     studies: int,
     seeds: Sequence[int] = (5,),
     seed: int = 0,
+    fewer: Mapping[str, int] | None = None,
     progress: Callable[[], object] | None = None,
 ) -> list[dict[str, float | str | int]]:
     """How often each world ends in each verdict.
@@ -319,6 +345,7 @@ def error_rates(
         studies: simulated studies a world.
         seeds: numbers of trainings that a study is judged by, the first ones of the largest.
         seed: seed of the draws.
+        fewer: similarities that only the first so many studies are judged by, as they take long.
         progress: called after every study.
 
     Returns:
@@ -330,13 +357,14 @@ def error_rates(
     for number, (world, drift) in enumerate(drifts.items()):
         rng = np.random.default_rng([seed, number])
         drawn: list[dict[str, Array]] = []
-        for _ in range(studies):
-            drawn.append(simulation.overlaps(drift, rng, max(seeds)))
+        for study in range(studies):
+            names = [n for n in simulation.similarities if study < (fewer or {}).get(n, studies)]
+            drawn.append(simulation.overlaps(drift, rng, max(seeds), names))
             if progress is not None:
                 progress()
         for measure in simulation.similarities:
             for n in seeds:
-                found = [one[measure][:n] for one in drawn]
+                found = [one[measure][:n] for one in drawn if measure in one]
                 outcomes = [judged(one) for one in found]
                 counts: dict[str, int] = {kind: outcomes.count(kind) for kind in KINDS}
                 effect = float(np.mean([contrasts(one)[0].mean() for one in found]))
@@ -344,7 +372,7 @@ def error_rates(
                     "measure": measure,
                     "world": world,
                     "seeds": n,
-                    "studies": studies,
+                    "studies": len(found),
                     "control": drift.control,
                     "local": drift.local,
                     "planned": drift.planned,

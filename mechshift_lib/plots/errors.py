@@ -22,6 +22,12 @@ COLORS = {"noiseless": BLUE, "jaccard": ORANGE}
 MARKS = {"noiseless": "o", "jaccard": "s"}
 
 
+def listed_counts(table: pd.DataFrame) -> str:
+    """How many studies each similarity is judged by, the most first."""
+    counts = sorted({int(n) for n in table.studies}, reverse=True)
+    return " or ".join(f"{n:,}" for n in counts)
+
+
 def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
     """Share of simulated studies that end in "reproduced", a row for each world.
 
@@ -54,7 +60,7 @@ def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
             fig,
             "False verdicts where the claim is false, true ones where it is true",
             "Above the line the claim is false, below it is true; "
-            f"{int(table.studies.iloc[0]):,} simulated studies of {int(table.seeds.iloc[0])} "
-            "trainings a row, exact 95 % intervals; dotted: the 5 % that a rule should keep to",
+            f"{listed_counts(table)} simulated studies of {int(table.seeds.iloc[0])} trainings a "
+            "row, exact 95 % intervals; dotted: the 5 % that a rule should keep to",
             [handle(label(kind), COLORS.get(kind, MUTED), MARKS.get(kind, "o")) for kind in kinds],
         )

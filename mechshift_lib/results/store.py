@@ -70,7 +70,13 @@ class Store:
             raise ResultError(f"{kind!r} can't name a kind of result: use a-z, 0-9, '-' and '_'.")
         return self.root / kind / address(kind, key)
 
-    def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
+    def frames(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        compute: Callable[[], Frames],
+        kept: Callable[[], tuple[Frames, dict[str, Any]] | None] | None = None,
+    ) -> Frames:
         """The tables of this key, read from disk, or computed, stored and then read from disk.
 
         The first call and every later one return the same tables, dtypes included, as both read
@@ -82,15 +88,22 @@ class Store:
                 models, of data and of code. Fields ``seed``, ``device``, ``dtype``, ``models`` and
                 ``dataset`` are repeated at the top of the provenance.
             compute: makes the tables, ``{name: table}``; called only where there is no result.
+            kept: asked first where there is none: the tables and their provenance, as they were
+                computed elsewhere (:mod:`mechshift_lib.results.kept`), or None.
 
         Raises:
             ResultError: the key isn't JSON, ``compute`` gave no table, or a stored file is damaged.
         """
         folder = self.folder(kind, key)
         if not folder.exists():
-            began = time.perf_counter()
-            frames = compute()
-            self._write(folder, kind, key, frames, time.perf_counter() - began)
+            found = kept() if kept is not None else None
+            if found is not None:
+                self._write(folder, kind, key, *found)
+            else:
+                began = time.perf_counter()
+                frames = compute()
+                made = {"wall_seconds": round(time.perf_counter() - began, 3)}
+                self._write(folder, kind, key, frames, made)
         frames = self._read(folder)
         if os.environ.get(USED):
             with open(os.environ[USED], "a", encoding="utf-8") as used:
@@ -106,8 +119,14 @@ class Store:
         return read_provenance(self.folder(kind, key))
 
     def _write(
-        self, folder: Path, kind: str, key: Mapping[str, Any], frames: Frames, seconds: float
+        self,
+        folder: Path,
+        kind: str,
+        key: Mapping[str, Any],
+        frames: Frames,
+        made: Mapping[str, Any],
     ) -> None:
+        """Write a result; ``made`` is what its provenance says of how the tables were made."""
         if not frames:
             raise ResultError(f"The computation of {kind!r} gave no table to store.")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
@@ -121,15 +140,11 @@ class Store:
                 for field in ("seed", "device", "dtype", "models", "dataset")
                 if field in key
             }
-            record = provenance(
-                **lifted,
-                wall_seconds=seconds,
-                kind=kind,
-                key=json.loads(canonical(key)),
-                files={
-                    f"{name}.parquet": _file_hash(temporary / f"{name}.parquet") for name in frames
-                },
-            )
+            record = provenance() | dict(made)
+            record |= lifted | {"kind": kind, "key": json.loads(canonical(key))}
+            record["files"] = {
+                f"{name}.parquet": _file_hash(temporary / f"{name}.parquet") for name in frames
+            }
             path = temporary / "provenance.json"
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             sync_file(path)

@@ -2,16 +2,32 @@
 
 from dataclasses import replace
 
+import nbformat
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from mechshift_lib.analyses import Study, scores, shipped
+from mechshift_lib.analyses import (
+    Study,
+    ablation,
+    components,
+    cues,
+    faithfulness,
+    planning,
+    probes,
+    robustness,
+    scores,
+    shipped,
+    signals,
+    steps,
+)
+from mechshift_lib.analyses.behaviour import answers
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.cli import app
-from mechshift_lib.config import load_pair, pair_names
+from mechshift_lib.config import ROOT, load_pair, pair_names
 from mechshift_lib.errors import ResultError
-from mechshift_lib.results.store import Store
+from mechshift_lib.results.store import Store, read_provenance
 
 from ..support.study import make_pair
 
@@ -105,7 +121,7 @@ def test_ship_keeps_what_is_wanted_once_and_names_what_is_unknown(study, monkeyp
     command = ["ship", "toy", "--seed", "0", "--circuit", "continued"]
     found = CliRunner().invoke(app, command)
     assert found.exit_code == 0, found.output
-    assert "2 circuits of toy are in data/scores" in found.output
+    assert "2 circuits of toy are in data/scores, 0 other results" in found.output
     assert all(
         shipped.path_of(study, task, "continued", 0).is_file() for task in ("ioi", "countdown")
     )
@@ -119,3 +135,66 @@ def test_ship_keeps_what_is_wanted_once_and_names_what_is_unknown(study, monkeyp
         told = CliRunner().invoke(app, ["ship", "toy", *wrong])
         assert told.exit_code == 2
         assert sentence in told.output
+
+
+def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
+    make_pair(tmp_path, seeds=(0, 1), tasks=("ioi",), budget={"behaviour_examples": 4})
+    study = Study.open("toy", results=str(tmp_path / "results"), pool="all", root=tmp_path)
+    for seed in (0, 1):
+        answers(study, "ioi", "mdm", seed)
+    found = [f"answers/{one.name}" for one in (tmp_path / "results/answers").iterdir()]
+    page = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("", metadata={"results": found})]
+    )
+    nbformat.write(page, tmp_path / "page.ipynb")
+    pages = [tmp_path / "page.ipynb"]
+    # The first training's are computed by every book.
+    assert shipped.ship_tables(study, 0, pages) == 0
+    assert shipped.ship_tables(study, 1, pages) == 1
+    assert [path.name for path in (tmp_path / "data/tables/toy").iterdir()] == ["seed1.zip"]
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr("mechshift_lib.analyses.behaviour.denoise", refuse)
+    fresh = replace(study, store=Store(tmp_path / "fresh"))
+    pd.testing.assert_frame_equal(answers(fresh, "ioi", "mdm", 1), answers(study, "ioi", "mdm", 1))
+    for other in (replace(fresh, store=Store(tmp_path / "third"), shipped=False), fresh):
+        with pytest.raises(AssertionError, match="computed again"):
+            answers(other, "ioi", "mdm", int(not other.shipped))
+
+
+#: What computes a result of each kind that is shipped, for a training.
+COMPUTED = {
+    "ablation": lambda study, seed: ablation.answered(study, "countdown", "mdm", seed),
+    "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
+    "faithfulness": lambda study, seed: faithfulness.evaluated(study, "ioi", "mdm", seed),
+    "planning-cut": lambda study, seed: planning.cut(study, "countdown", "mdm", seed),
+    "answers": lambda study, seed: answers(study, "countdown", "mdm", seed),
+    "cues": lambda study, seed: cues.routes(study, "matched", seed),
+    "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
+    "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
+    "signals": lambda study, seed: signals.switched(study, "continued", seed),
+    "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
+}
+
+
+def _archives() -> list[tuple[str, int, str]]:
+    """Every archive of tables with a kind of result; kinds take turns."""
+    found = sorted((ROOT / "data" / "tables").glob("*/seed*.zip"))
+    kinds = sorted(COMPUTED)
+    return [
+        (path.parent.name, int(path.stem.removeprefix("seed")), kind)
+        for i, path in enumerate(found)
+        for kind in kinds[i % len(found) :: len(found)]
+    ]
+
+
+@pytest.mark.parametrize(("name", "seed", "kind"), _archives())
+def test_shipped_tables_are_what_is_computed(name, seed, kind, tmp_path):
+    kept = Study.open(name, results=str(tmp_path / "kept"))
+    anew = replace(kept, store=Store(tmp_path / "anew"), shipped=False)
+    found = [COMPUTED[kind](study, seed) for study in (kept, anew)]
+    taken = list((tmp_path / "kept" / kind).iterdir())
+    assert any("shipped" in read_provenance(one) for one in taken), "run mechshift ship"
+    pd.testing.assert_frame_equal(*found, check_exact=False, rtol=1e-3, atol=1e-4)

@@ -88,6 +88,8 @@ def pictures(outputs):
         ("planning", 3),
         ("trust", 4),
         ("probes", 6),
+        ("lens", 10),
+        ("components", 3),
         ("cues", 3),
         ("trajectory", 4),
         ("robustness", 1),
@@ -123,6 +125,8 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("planning", "no mask waits"),
         ("trust", "too few for intervals"),
         ("probes", "so there is nothing to plan"),
+        ("lens", "one mask state only"),
+        ("components", "one training"),
         ("cues", "nothing to set against"),
         ("trajectory", "ships no trajectory"),
         ("robustness", "can't be measured again"),
@@ -162,6 +166,6 @@ def test_shown_figures_are_whole_cards(shown):
 def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):
     run("verdicts", monkeypatch, least)
     text = said(shown)
-    assert "7 verdicts: doesn't apply 5 and not measured 2." in text
+    assert "7 verdicts: doesn't apply 6 and not measured 1." in text
     tables = "".join(o.data for o in shown if isinstance(o, ipython_display.HTML))
     assert "don't both solve IOI" in tables

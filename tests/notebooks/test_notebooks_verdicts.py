@@ -4,7 +4,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import Study, ablation, page, shift, verdicts
+from mechshift_lib.analyses import Study, ablation, components, page, shift, verdicts
 from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
 from mechshift_lib.comparison.verdicts import OUTCOMES
@@ -14,7 +14,7 @@ from tests.support.claims import JUDGED, contradictions, judgements
 from tests.support.notebooks import read, run, said
 
 TITLES = {"toy": "Toy"}
-#: Outcome -> effects of C1, C2 and C6 against their first yardstick and against the control.
+#: Outcome -> effects of C1, C2, C3 and C6 against their first yardstick and against the control.
 EFFECTS = {
     "reproduced": (0.3, 0.2),
     "not reproduced": (0.2, -0.3),
@@ -58,6 +58,17 @@ def made_up(study, outcome, monkeypatch):
         lost, columns=["task", "seed", "model", "ablation", "against", "more"]
     ).assign(n=100)
     cut |= {"more": more, "contrasts": ablation.contrasts(more)}
+    written = components.tables(study)
+    same = written["spread"].iloc[[0]].drop(columns=["task", "seed", "model", "directions"])
+    spread = pd.concat(
+        same.assign(task=r.task, seed=r.seed, model=r.circuit, directions=directions).assign(
+            participation_free=0.5 + r.size_, tokens=0.5 + r.size_
+        )
+        for r in rows.rename(columns={"size": "size_"}).itertuples()
+        for directions in (components.OWN, components.RANDOM)
+    )
+    written = written | {"spread": spread}
+    monkeypatch.setattr(components, "tables", lambda _: written)
     monkeypatch.setattr(shift, "likeness", lambda _: likeness)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
     monkeypatch.setattr(ablation, "tables", lambda _: cut)
@@ -98,7 +109,7 @@ def study(whole, monkeypatch):
 def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeypatch, tmp_path):
     made_up(study, outcome, monkeypatch)
     decided = verdicts.judged(study)
-    found = {v.outcome for v in decided if v.claim in ("C1", "C2", "C6")}
+    found = {v.outcome for v in decided if v.claim in ("C1", "C2", "C3", "C6")}
     assert found == {outcome}
     pages = book_of(monkeypatch, whole, shown, tmp_path)
     assert contradictions(pages, decided, TITLES) == []
@@ -144,7 +155,10 @@ def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
     monkeypatch.setattr(shift, "depths", lambda _: depths)
     more = more[~more.model.isin(["continued", "matched"])]
     monkeypatch.setattr(ablation, "tables", lambda _: cut | {"more": more})
-    for claim in ("C1", "C2", "C6"):
+    spread = components.tables(study)["spread"]
+    alone = {"spread": spread[spread.model.isin(["arm", "mdm"])]}
+    monkeypatch.setattr(components, "tables", lambda _: alone)
+    for claim in ("C1", "C2", "C3", "C6"):
         for verdict in verdicts.of(study, claim):
             assert verdict.outcome == "undecided"
             assert "control" in verdict.missing or "continued" in verdict.missing

@@ -10,7 +10,13 @@ from mechshift_lib.comparison.verdicts import OUTCOMES, Verdict
 from mechshift_lib.plots.theme import OUTCOME_SIGNS
 
 #: Chapters that say a claim's verdict; the other chapters name none.
-JUDGED = {"circuits": ["C5"], "overlap": ["C1", "C2"], "ablation": ["C6"], "robustness": ["C7"]}
+JUDGED = {
+    "circuits": ["C5"],
+    "overlap": ["C1", "C2"],
+    "ablation": ["C6"],
+    "components": ["C3"],
+    "robustness": ["C7"],
+}
 NAMED = re.compile(r"\bC[1-7]\b")
 #: Words and signs that say how a claim fares, in prose that a person writes.
 JUDGING = re.compile(

@@ -64,8 +64,8 @@ def test_the_sentences_count_and_the_table_has_exact_intervals() -> None:
     found = words.rates(table)
     assert "4 of 100 simulated studies" in found.said
     assert "worst of 2 worlds (shared)" in found.said
-    assert "and 9 if" in found.said
-    assert "97 and 31 do" in found.said
+    assert "and 9 of 100 if" in found.said
+    assert "97 of 100 and 31 of 100 do" in found.said
     assert "planted here" not in found.said
     more = words.rates(table, ["planted", "as in heaven"])
     assert "A shift as in heaven can't be planted here" in more.said
@@ -74,7 +74,7 @@ def test_the_sentences_count_and_the_table_has_exact_intervals() -> None:
     assert "nan" not in null.said
     assert "no power to tell" in words.power(table.iloc[:0]).said
     assert found.table is not None
-    assert found.table["reproduced (%)"][1] == "4 [1, 10]"
+    assert found.table["reproduced (%)"][1] == "4.0 [1.1, 9.9]"
     assert found.table["there, it is"].tolist() == ["false", "false", "true"] * 2
     power = words.power(table[table.true].assign(seeds=[3, 8]))
     assert "3 trainings find it in 97 of 100 studies, 8 in 31" in power.said

@@ -14,6 +14,7 @@ from mechshift_lib.analyses.words import (
     ablation,
     faithfulness,
     formatting,
+    lens,
     patching,
     planning,
     probes,
@@ -195,7 +196,29 @@ def probed(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value
     ]
 
 
+def lensed(tasks=("ioi", "countdown"), models=("arm", "mdm", "continued"), value=0.6):
+    emergences = {f"{e}{end}": value for e in ("first", "settled", "half")
+                  for end in ("", "_low", "_high")}  # fmt: skip
+    depths = [{"task": t, "model": m, "seed": s, "read": "tuned", "reached": value, "n": 60}
+              | emergences for t in tasks for m in models for s in (0, 1)]  # fmt: skip
+    layers = [around("probability", value, task=t, model=m, seed=s, read="logit", depth=d)
+              | {"rank": value, "entropy": value, "distractor": value, "top": value}
+              for t in tasks for m in models for s in (0, 1) for d in (0.0, 0.5, 1.0)]  # fmt: skip
+    quality = [{"model": m, "seed": 0, "layer": k, "read": r, "kl": value, "used": True, "n": 99}
+               for m in models for k in (0, 1) for r in ("tuned", "logit")]  # fmt: skip
+    over = [around("difference", value, task=t, emergence=e, model="mdm", base="arm", read=r)
+            for r in ("tuned", "logit") for t in tasks
+            for e in ("first", "settled", "half")]  # fmt: skip
+    return [
+        lens.lenses(pd.DataFrame(quality)),
+        lens.output(pd.DataFrame(layers)),
+        lens.emergence(pd.DataFrame(depths)),
+        lens.differences(pd.DataFrame(over)),
+    ]
+
+
 PAGES = {
+    "lens": lensed,
     "ablation": ablated,
     "planning": planned,
     "faithfulness": faithful,

@@ -31,6 +31,7 @@ COMMANDS = (
     "doctor",
     "fork",
     "unfork",
+    "lens",
 )
 
 

@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from mechshift_lib.comparison.noiseless import noiseless_cosine, product, weights
+from mechshift_lib.comparison.noiseless import (
+    noiseless_cosine,
+    noiseless_cosines,
+    product,
+    weights,
+)
 from mechshift_lib.errors import CircuitError
 
 
@@ -45,6 +50,15 @@ def test_noise_and_scale_are_no_difference(noise: float, scale: float) -> None:
     plain = [x.mean(0) for x in drawn[0]]
     naive = plain[0] @ plain[1] / np.linalg.norm(plain[0]) / np.linalg.norm(plain[1])
     assert naive < (0.995 if noise < 1 else 0.9)  # what the noise would have taken
+
+
+def test_one_circuit_is_compared_with_several_as_with_each() -> None:
+    rng = np.random.default_rng(2)
+    a, b, c = (rng.normal(size=(8, 30)) + 1 for _ in range(3))
+    w = weights(a)
+    by_hand = [product(a, x, w) / math.sqrt(product(a, a, w) * product(x, x, w)) for x in (b, c)]
+    assert noiseless_cosines(a, [b, c]) == pytest.approx(by_hand)
+    assert noiseless_cosine(a, c) == pytest.approx(by_hand[1])
 
 
 def test_noise_alone_has_no_cosine_and_circuits_need_the_same_examples() -> None:

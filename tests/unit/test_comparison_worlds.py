@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import ttest_1samp
 
 from mechshift_lib.comparison import worlds as W
-from mechshift_lib.comparison.noiseless import noiseless_cosine, product, weights
+from mechshift_lib.comparison.noiseless import noiseless_cosines, product, weights
 from mechshift_lib.comparison.over_seeds import contrast_over_seeds, differences, sign_flip
 from mechshift_lib.errors import CircuitError
 
@@ -33,7 +33,7 @@ def real(noise: float, seed: int, move: float) -> W.Real:
 def simulation(seeds: int = 5) -> W.Simulation:
     local = [real(0.5, s, 0.3) for s in range(2)]
     planned = [real(1.0, 10 + s, 0.3) for s in range(2)]  # noisier, as Countdown is
-    return W.Simulation(local, planned, *ENDS, {"noiseless": noiseless_cosine}, seeds)
+    return W.Simulation(local, planned, *ENDS, {"noiseless": noiseless_cosines}, seeds)
 
 
 def test_contrasts_over_seeds_are_students_t() -> None:
@@ -125,11 +125,35 @@ def test_null_worlds_have_no_effect_and_few_false_verdicts_and_a_planted_shift_i
     by = {row["world"]: row for row in rows if row["seeds"] == 5}
     assert list(by) == list(W.WORLDS)
     for world in W.NULLS:
-        assert abs(float(by[world]["effect"])) < 0.02, world
+        # Where both models move further on one task, only the control tells that C1 is false.
+        alike = world == "alike, more on Countdown"
+        assert (abs(float(by[world]["effect"])) < 0.02) != alike, world
         # 5 % is the promise; 60 studies of a 5 % world exceed 8 with probability 0.2 %.
         assert int(by[world]["reproduced"]) <= 8, world
     assert float(by["planted"]["effect"]) == pytest.approx(0.3, abs=0.05)
     assert int(by["planted"]["reproduced"]) >= 54
+
+
+def test_the_control_moves_further_on_the_task_that_a_world_says() -> None:
+    sim, rng = simulation(), np.random.default_rng(3)
+    for world, further in (("alike, more on Countdown", 1), ("control more on IOI", 0)):
+        drift = W.drift_of(world, 0.4, 0.6, 9.0)
+        found = np.mean([sim.overlaps(drift, rng)["noiseless"].mean(0) for _ in range(30)], axis=0)
+        mdm, control = found.T
+        cosine = [1 / np.sqrt(1 + r**2) for r in (0.4, 0.4 * W.UNEQUAL)]
+        assert control[[1 - further, further]] == pytest.approx(cosine, abs=0.05)
+        same = cosine[::1] if further else [1 / np.sqrt(1 + 0.6**2)] * 2
+        assert mdm == pytest.approx(same, abs=0.05)
+
+
+def test_some_studies_only_are_judged_by_what_takes_long() -> None:
+    sim = simulation(3)
+    sim.similarities["slow"] = sim.similarities["noiseless"]
+    rows = W.error_rates(
+        sim, {"x": W.Drift(0.1, 0.1, 0.1)}, studies=5, seeds=(3,), fewer={"slow": 2}
+    )
+    assert {row["measure"]: row["studies"] for row in rows} == {"noiseless": 5, "slow": 2}
+    assert sum(int(rows[1][kind]) for kind in W.KINDS) == 2
 
 
 @pytest.mark.parametrize("seeds", [1, 2])

@@ -13,10 +13,13 @@ from mechshift_lib.comparison.proportions import clopper_pearson
 PROMISED, ASKED = 0.05, 0.9
 RATES = (
     "Where the claim is false, {false} of {n_false} simulated studies call it reproduced in the "
-    "worst of {worlds} worlds ({worst}) by the rule of this book, and {jaccard} if the overlap of "
-    "the strongest edges took the cosine's place.{power}"
+    "worst of {worlds} worlds ({worst}) by the rule of this book, and {jaccard} of {n_jaccard} if "
+    "the overlap of the strongest edges took the cosine's place.{power}"
 )
-FOUND = " With a shift as published, {used} and {paper} do in the less favourable case."
+FOUND = (
+    " With a shift as published, {used} of {n_used} and {paper} of {n_paper} do in the less "
+    "favourable case."
+)
 NOT_PLANTED = (
     " A shift {names} can't be planted here: moves of these edges' own sizes don't take that much "
     "of the overlap."
@@ -44,10 +47,16 @@ def rates(table: pd.DataFrame, effects: Collection[str] = ()) -> fmt.Finding:
         worlds=len(null),
         worst=worst.world,
         jaccard=int(null_paper.reproduced.max()),
+        n_jaccard=int(null_paper.studies.max()),
         power="".join(
-            FOUND.format(used=int(a), paper=int(b))
-            for a, b in [(used[used.true].reproduced.min(), paper[paper.true].reproduced.min())]
-            if pd.notna(a)
+            FOUND.format(
+                used=int(a.reproduced.min()),
+                n_used=int(a.studies.min()),
+                paper=int(b.reproduced.min()),
+                n_paper=int(b.studies.min()),
+            )
+            for a, b in [(used[used.true], paper[paper.true])]
+            if len(a)
         ),
     )
     left_out = [name for name in effects if name not in set(table.world)]
@@ -74,7 +83,7 @@ def _shown(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     def share(row: pd.Series) -> str:
         low, high = clopper_pearson(int(row.reproduced), int(row.studies))
         value = row.reproduced / row.studies
-        return f"{100 * value:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        return f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
 
     rows = table.assign(claim=["true" if x else "false" for x in table.true])
     columns = {
@@ -84,6 +93,7 @@ def _shown(table: pd.DataFrame, index: list[str]) -> pd.DataFrame:
         ),
         "undecided (%)": lambda r: fmt.number(r.undecided / r.studies, ".0f", 100),
         "IOI minus Countdown": fmt.value("effect", "+.3f"),
+        "studies": lambda r: f"{int(r.studies):,}",
         "drift of the MDM (IOI, Countdown)": lambda r: f"{r.local:.2f}, {r.planned:.2f}",
     }
     found = fmt.lines(rows, [*index, "claim"], columns)

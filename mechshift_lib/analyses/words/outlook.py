@@ -58,7 +58,10 @@ DECIDES: dict[Claim, str] = {
         "A task whose circuit in the ARM lies deep, so that there is room to move up, with the "
         "control beside it."
     ),
-    "C3": "A label for what each component writes, given without knowing which model it is of.",
+    "C3": (
+        "The same two measures at the paper's size, with hundreds of components and tens of "
+        "thousands of tokens, in several trainings with their controls."
+    ),
     "C4": "Explanations of neurons that are scored on held-out texts, for ARM, control and MDM.",
     "C5": "Answers of hundreds of tokens in tens of steps, one position asked for at a time.",
     "C6": "Early and other heads of equal effect on the control, taken out while the model writes.",
