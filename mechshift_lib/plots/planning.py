@@ -117,8 +117,8 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
             "model",
             MODELS,
             "What is lost when nobody looks there",
-            "attention of all other tokens to these positions is cut in every layer, minus the same "
-            f"for as many tokens of the prompt; n = {count_text(table.n)} examples",
+            "attention of all other tokens to these positions is cut in every layer, minus the "
+            f"same for as many tokens of the prompt; n = {count_text(table.n)} examples",
         )
 
 
@@ -139,7 +139,7 @@ def plot_cells(table: pd.DataFrame) -> Figure:
         ).reshape(len(tasks), 2, len(models))
         for rows, task in zip(axes, tasks, strict=True):
             for (column, name, color, marker), row in zip(SERIES, rows, strict=True):
-                row[0].set_ylabel(name.replace(" (", "\n("), fontsize=9)
+                row[0].set_ylabel(name.partition("(")[2].rstrip(")"))
                 for ax, model in zip(row, models, strict=True):
                     here = table[(table.task == task) & (table.model == model)]
                     ax.grid(axis="y")
