@@ -21,8 +21,8 @@ from mechshift_lib.comparison.proportions import clopper_pearson, mean_interval
 Array = NDArray[np.float64]
 #: Differences between models over trainings: model, minus base.
 DIFFERENCES = (("mdm", "arm"), ("mdm", "continued"), ("matched", "continued"))
-#: Cells that a rank correlation needs at least.
-FEWEST = 5
+#: Cells that a rank correlation needs at least, over all layers and within one.
+FEWEST, FEWEST_WITHIN = 20, 5
 
 
 def tables(study: Study) -> dict[str, pd.DataFrame]:
@@ -207,22 +207,22 @@ def agreement(table: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``task, seed, model, rank`` (Spearman's correlation of what can be read and what is used,
         over layers, steps and tokens), ``within`` (the same within each layer, a mean), ``cells,
-        accuracy, input, used`` (means); NaN where there are fewer than :data:`FEWEST` cells or all
-        are alike.
+        accuracy, input, used`` (means); NaN where there are too few cells or all are
+        alike.
     """
     rows = []
     for (task, seed, model), part in table.groupby(["task", "seed", "model"], sort=False):
-        within = [_rank(layer) for _, layer in part.groupby("layer")]
+        within = [_rank(layer, FEWEST_WITHIN) for _, layer in part.groupby("layer")]
         known = [value for value in within if not np.isnan(value)]
-        rows.append({"task": task, "seed": seed, "model": model, "rank": _rank(part)})
+        rows.append({"task": task, "seed": seed, "model": model, "rank": _rank(part, FEWEST)})
         rows[-1] |= {"within": float(np.mean(known)) if known else np.nan, "cells": len(part)}
         rows[-1] |= {name: float(part[name].mean()) for name in ("accuracy", "input", "used")}
     columns = ["task", "seed", "model", "rank", "within", "cells", "accuracy", "input", "used"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def _rank(part: pd.DataFrame) -> float:
-    if len(part) < FEWEST or part.accuracy.nunique() < 2 or part.used.nunique() < 2:
+def _rank(part: pd.DataFrame, fewest: int) -> float:
+    if len(part) < fewest or part.accuracy.nunique() < 2 or part.used.nunique() < 2:
         return np.nan
     return float(spearmanr(part.accuracy, part.used).statistic)
 

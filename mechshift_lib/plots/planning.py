@@ -132,21 +132,27 @@ def plot_cells(table: pd.DataFrame) -> Figure:
     with theme():
         tasks = present(table.task, ())
         models = present(table.model, ("arm", "continued", "mdm"))
-        fig = figure(0.45 + 1.7 * len(tasks))
-        axes = fig.subplots(len(tasks), len(models), sharex=True, sharey=True, squeeze=False)
-        for row, task in zip(axes, tasks, strict=True):
-            for ax, model in zip(row, models, strict=True):
-                here = table[(table.task == task) & (table.model == model)]
-                ax.set_title(f"{label(task)},\n{label(model)}", fontsize=10)
-                ax.grid(axis="y")
-                ax.axhline(0, color=MUTED, lw=0.9, zorder=0)
-                if here.empty:
-                    continue
-                for column, _, color, marker in SERIES:
-                    _each_and_mean(ax, here, column, color, marker)
-                ax.axhline(float(here.input.mean()), color=INK, lw=1, ls="--", zorder=0)
-                ax.set_xticks(np.arange(here.layer.min(), here.layer.max() + 1))
-                ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        fig = figure(0.45 + 2.4 * len(tasks))
+        # What is used is a small part of the whole, so it has a scale of its own.
+        axes = fig.subplots(
+            2 * len(tasks), len(models), sharex=True, sharey="row", squeeze=False
+        ).reshape(len(tasks), 2, len(models))
+        for rows, task in zip(axes, tasks, strict=True):
+            for (column, name, color, marker), row in zip(SERIES, rows, strict=True):
+                row[0].set_ylabel(name.partition("(")[2].rstrip(")"))
+                for ax, model in zip(row, models, strict=True):
+                    here = table[(table.task == task) & (table.model == model)]
+                    ax.grid(axis="y")
+                    ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+                    if column == "accuracy":
+                        ax.set_title(f"{label(task)},\n{label(model)}", fontsize=10)
+                        ax.set_ylim(0, 1.05)
+                        ax.axhline(float(here.input.mean()), color=INK, lw=1, ls="--", zorder=0)
+                    else:
+                        ax.axhline(0, color=MUTED, lw=0.9, zorder=0)
+                    if len(here):
+                        _each_and_mean(ax, here, column, color, marker)
+                        ax.set_xticks(np.arange(here.layer.min(), here.layer.max() + 1))
         fig.supxlabel("layer whose input is probed and patched", fontsize=10.5)
         handles = [
             handle(name, color, marker, linestyle="-", markersize=4.5)

@@ -155,7 +155,7 @@ def test_ranks_agree_by_hand():
     rows = [
         {"task": "t", "seed": 0, "model": m, "step": s, "target": 5, "layer": k, "input": 0.5}
         | {"accuracy": s + 10 * k, "used": sign * (s + 10 * k) ** 3}
-        for m, sign in (("mdm", 1), ("arm", -1)) for s in range(5) for k in (1, 2)
+        for m, sign in (("mdm", 1), ("arm", -1)) for s in range(10) for k in (1, 2)
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     found = planning_tables.agreement(table).set_index("model")
