@@ -15,8 +15,15 @@ from mechshift_lib.models.readout import Item
 from mechshift_lib.semantics.lens import Read, read_answers, top_tokens
 from mechshift_lib.tasks import Example
 
-ROOMS = ("circuits", "diffusion", "semantics/lens", "semantics/lens_training")
-ROOMS += ("analyses/behaviour", "analyses/lenses", "analyses/lens")
+ROOMS = (
+    "circuits",
+    "diffusion",
+    "semantics/lens",
+    "semantics/lens_training",
+    "analyses/behaviour",
+    "analyses/lenses",
+    "analyses/lens",
+)
 #: Positions that a grid shows, the last of which is where the last answer token is read.
 POSITIONS = 8
 #: Tasks of which an example is shown whole.
