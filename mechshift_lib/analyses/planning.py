@@ -94,7 +94,7 @@ def _items(study: Study, task: str, model: str, seed: int) -> list[tuple[Item, i
     index of its example.
     """
     loaded, examples = study.model(model, seed), study.examples(task, seed)
-    found = []
+    found: list[tuple[Item, int, int]] = []
     for index in _chosen(study, task, seed):
         for item, token in single_reads(loaded, examples[index], index):
             found.append((replace(item, example=len(found)), token, index))

@@ -110,15 +110,15 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
         fig, ax = dots(parts, "lost", "model", MODELS)
         ax.axvline(0, color=INK, lw=0.8)
         ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-        ax.set_xlabel("answers lost beyond as many tokens of the prompt (points)")
+        ax.set_xlabel("answers lost beyond the control (points)")
         return headed(
             fig,
             table,
             "model",
             MODELS,
             "What is lost when nobody looks there",
-            "attention of all other tokens to these positions is cut in every layer; n = "
-            f"{count_text(table.n)} examples",
+            "attention of all other tokens to these positions is cut in every layer, minus the "
+            f"same for as many tokens of the prompt; n = {count_text(table.n)} examples",
         )
 
 
