@@ -62,7 +62,9 @@ def tables(study):
 
 
 def test_at_last_the_read_carries_all_of_it(tables):
-    share = tables["layers"].set_index(["task", "seed", "model", "place", "layer"]).share
+    share = (
+        tables["layers"].set_index(["task", "seed", "model", "place", "layer"]).share.sort_index()
+    )
     last = tables["layers"].layer.max()
     for task, seed, model in {key[:3] for key in share.index}:
         here = share[task, seed, model]
