@@ -42,7 +42,6 @@ TABLES = (
     "robustness",
     "signals",
     "steps",
-    "training",
 )
 _INTEGERS = ("example", "position", "step")
 
@@ -130,7 +129,7 @@ def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
     for name in sorted(used):
         if name.split("/")[0] in TABLES:
             key = read_provenance(study.store.root / name)["key"]
-            if key["pair"] == study.pair.name and key["seed"][0] == seed != study.seed:
+            if key["pair"] == study.pair.name and seed == key["seed"][0] != study.seed:
                 folders.append(study.store.root / name)
     if folders:
         keep(study.tables(seed), folders)

@@ -132,7 +132,7 @@ class Study:
         The first training's are computed by every book; those of the others are taken from
         data/tables, where the repository ships them.
         """
-        seed = key["seed"][0]
+        seed, *_ = key.get("seed", [self.seed])
         path = self.tables(seed) if self.shipped and seed != self.seed else None
         found = partial(kept.find, path, kind, key) if path is not None else None
         return self.store.frames(kind, key, compute, found)
