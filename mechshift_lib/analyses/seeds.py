@@ -47,9 +47,17 @@ def seed_table(study: Study) -> pd.DataFrame:
 
 
 def with_seeds(reference: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
-    """Overlaps at one budget with those between seeds below them, for the figure."""
+    """Overlaps at one budget with those between seeds below them, for the figure.
+
+    Of several pairs of seeds the mean is taken, and the interval that holds all of theirs.
+    """
     between = by_seed[by_seed.comparison != "arm-mdm"]
-    return pd.concat([reference, between], ignore_index=True) if len(between) else reference
+    if not len(between):
+        return reference
+    how = {"jaccard": "mean", "low": "min", "high": "max", "chance": "mean", "n": "min"}
+    how |= {"count": "min"}
+    by = between.groupby(["task", "comparison"], sort=False, as_index=False)
+    return pd.concat([reference, by.agg(how)], ignore_index=True)
 
 
 def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataFrame:

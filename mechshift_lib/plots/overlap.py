@@ -108,7 +108,8 @@ def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figur
         bars = "bars: 95 % bootstrap intervals"
         if value == "jaccard":
             unit, what = "Jaccard index of the two edge sets", f"top {counts} edges"
-            bars += " (halves: 95 % of random splits, n / 2 examples each)"
+            bars += " (halves: 95 % of random splits, n / 2 examples each; between trainings: "
+            bars += "the mean of pairs and all their intervals)"
         else:
             unit = "share of components in both sets"
             what = f"top {count_text(table.k)} components of circuits of {counts} edges"

@@ -1,11 +1,14 @@
 """The comparison of circuits, on synthetic scores whose truth is known."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from mechshift_lib.analyses import seeds
 from mechshift_lib.analyses.overlap import ALL, TOP, at_reference, compare_scores
 from mechshift_lib.analyses.scores import Scores, edges_of
 from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.plots.overlap import plot_overlap_reference
 
 GRAPH = Graph(n_layers=4, n_heads=2, n_kv_heads=2)
 N = 24
@@ -115,3 +118,27 @@ def test_the_same_seed_gives_the_same_tables(truths):
     first, again = (compare_scores(found, draws=20, seed=5) for _ in range(2))
     for name, frame in first.items():
         assert frame.equals(again[name])
+
+
+def test_of_several_pairs_of_trainings_one_mean_is_shown_and_all_intervals():
+    row = {"task": "ioi", "n": 8, "count": 5, "chance": 0.02}
+    reference = pd.DataFrame(
+        [row | {"comparison": "arm-mdm", "jaccard": 0.5, "low": 0.4, "high": 0.6}]
+    )
+    pairs = [
+        ("arm-mdm", 0.5, 0.4, 0.6),
+        ("arm-seeds", 0.2, 0.1, 0.25),
+        ("arm-seeds", 0.4, 0.3, 0.5),
+    ]
+    by_seed = pd.DataFrame(
+        [
+            row | {"comparison": name, "jaccard": value, "low": low, "high": high, "seed": seed}
+            for seed, (name, value, low, high) in enumerate(pairs)
+        ]
+    )
+    found = seeds.with_seeds(reference, by_seed).set_index("comparison")
+    assert found.index.tolist() == ["arm-mdm", "arm-seeds"]
+    shown = found.loc["arm-seeds", ["jaccard", "low", "high", "count"]]
+    assert shown.tolist() == pytest.approx([0.3, 0.1, 0.5, 5])
+    assert len(plot_overlap_reference(found.reset_index()).axes[0].collections) == 2
+    assert seeds.with_seeds(reference, by_seed[:1]) is reference
