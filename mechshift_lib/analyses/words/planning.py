@@ -137,6 +137,7 @@ def agree(by_seed: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
         "is used (%)": fmt.value("used", ".1f", 100),
     }
     told = over[over.base == ""]
+    told = told[told.value.notna() | told.value.isna().all()]  # a task with too few cells
     return fmt.told(
         AGREE,
         told,
