@@ -36,6 +36,8 @@ MODELS = ("arm", "mdm", "continued")
 COMPARED = ("noiseless", "jaccard")
 #: Simulated studies a world that the paper's is judged by, at most: its halves take long.
 PAPERS_STUDIES = 100
+#: Simulated studies of each world with a planted shift, at most: power needs no more.
+POWER_STUDIES = 200
 #: Halves over which the paper's is corrected in a simulated training.
 SPLITS = 4
 #: Trainings of a simulated study, and numbers of them for the curve of power.
@@ -102,7 +104,7 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     }
     key = study.key("arm", study.seed, TASKS[0], ROOMS) | {
         "circuits": keys,
-        "studies": [study.budget.error_studies, PAPERS_STUDIES],
+        "studies": [study.budget.error_studies, PAPERS_STUDIES, POWER_STUDIES],
         "trainings": [TRAININGS, *CURVE],
     }
 
@@ -159,14 +161,15 @@ def simulated(
         for name, drift in found.items()
         if drift is not None
     }
-    total = studies * (len(nulls) + len(planted))
+    fewer = min(studies, POWER_STUDIES)
+    total = studies * len(nulls) + fewer * len(planted)
     with tqdm(total=total, desc="simulated studies", unit="study") as bar:
 
         def run(worlds: Mapping[str, Drift], numbers: tuple[int, ...], true: bool) -> pd.DataFrame:
             rows = error_rates(
                 simulation,
                 worlds,
-                studies=studies,
+                studies=fewer if true else studies,
                 seeds=numbers,
                 seed=RESAMPLING_SEED,
                 fewer={"jaccard": PAPERS_STUDIES},
