@@ -120,7 +120,8 @@ def chosen_sizes(rows: pd.DataFrame, draws: int) -> pd.DataFrame:
     """The smallest size at which a circuit is :data:`FAITHFUL`, and how faithful it is elsewhere.
 
     Each half of the examples chooses a size, by itself; the other half, which had no say in it,
-    says how faithful the circuit of that size is. The two are averaged.
+    says how faithful the circuit of that size is. The two are averaged. Where no circuit is enough,
+    the largest that isn't the whole model is judged.
 
     Args:
         rows: those of one circuit of :func:`evaluated`.
@@ -137,7 +138,9 @@ def chosen_sizes(rows: pd.DataFrame, draws: int) -> pd.DataFrame:
     for choosing, judging in (halves, halves[::-1]):
         f = _drawn(rows, choosing, _weights(len(choosing), 0))[0]
         fractions = np.sort(rows.fraction.unique())
-        size = float(fractions[np.argmax(f >= FAITHFUL)])  # at 1 it is the whole model
+        enough = fractions[(f >= FAITHFUL) & (fractions < 1)]
+        # The whole model is no circuit: where no other is enough, the largest is judged.
+        size = float(enough[0] if len(enough) else fractions[fractions < 1][-1])
         there = rows[rows.fraction == size]
         kept.append(_drawn(there, judging, _weights(len(judging), draws))[:, 0])
         right.append(there[there.example.isin(judging)].correct == 1)

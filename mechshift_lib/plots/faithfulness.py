@@ -160,7 +160,7 @@ def plot_cpr_lost(table: pd.DataFrame, margin: float) -> Figure:
         fig, ax = dots(parts, "loss", "model", models)
         ax.axvline(0, color=INK, lw=0.8)
         ax.axvline(margin, color=INK, lw=1.1, ls=(0, (1, 1.5)))
-        ax.set_xlabel(f"CPR lost with the ARM's circuit (dotted: {margin:g}, the margin)")
+        ax.set_xlabel(f"CPR lost (dotted: {margin:g}, the margin)")
         return headed(
             fig,
             table,

@@ -81,7 +81,7 @@ def test_a_size_is_judged_on_the_examples_that_did_not_choose_it():
     assert (row["right_low"], row["right_high"]) == pytest.approx((exact.low, exact.high))
     never = halves({0.01: 0.0, 1.0: 1.0}, {0.01: 0.0, 1.0: 1.0})
     (row,) = faithfulness_tables.chosen_sizes(never, draws=20).to_dict("records")
-    assert (row["first"], row["faithfulness"]) == (1.0, 1)  # the whole model
+    assert (row["first"], row["faithfulness"]) == (0.01, 0)  # the whole model is no circuit
 
 
 def concluded(own, lost, control):

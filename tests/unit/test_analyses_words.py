@@ -346,6 +346,12 @@ def test_conclusions_are_sides_of_a_margin():
     assert table["against the margin"].str.startswith("not told from").all()
 
 
+def test_areas_name_the_model_and_whose_circuit():
+    table = faithful()[1].table
+    assert table["model"].drop_duplicates().to_list() == ["ARM", "MDM", "continued ARM"]
+    assert {"circuit of the ARM", "random edges"} <= set(table.columns)
+
+
 def test_a_missing_control_leaves_a_dash():
     said = faithful(models=("arm", "mdm"))[2].said
     assert "from 0.05 on a loss would matter" in said

@@ -89,10 +89,12 @@ def areas(table: pd.DataFrame) -> fmt.Finding:
     means = table.groupby(["task", "model", "circuit"], sort=False, as_index=False).agg(
         cpr=("cpr", "mean"), n=("n", "min")
     )
-    rows = table.assign(training=[str(seed) for seed in table.seed])
-    names = {"random": "random edges"}
-    names |= {name: f"{label(name)}'s circuit" for name in table.circuit.unique()} | names
-    shown = fmt.grid(rows, ["task", "model", "training"], "circuit", fmt.span("cpr"), names)
+    names = {name: f"circuit of the {label(name)}" for name in table.circuit}
+    names["random"] = "random edges"
+    rows = table.assign(
+        training=[str(seed) for seed in table.seed], ranked=table.circuit.map(names)
+    )
+    shown = fmt.grid(rows, ["task", "model", "training"], "ranked", fmt.span("cpr"))
     return fmt.told(
         AREAS,
         means,
