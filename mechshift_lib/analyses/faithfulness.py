@@ -26,8 +26,7 @@ ROOMS = (
     "analyses/faithfulness",
 )
 MODELS = ("arm", "mdm", "continued", "matched")
-#: A circuit counts as doing the task from this faithfulness on: the threshold of the paper that
-#: EAP-IG is from (Hanna et al. 2024), taken over so that it isn't ours to choose.
+#: A circuit counts as doing the task from this faithfulness on. A judgement.
 FAITHFUL = 0.85
 #: The smallest loss of CPR that matters, a twentieth of the task: as much of its unit as the claims
 #: about circuits have for a margin. A judgement; smaller losses come with other examples.

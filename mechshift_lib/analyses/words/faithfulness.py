@@ -123,9 +123,8 @@ def losses(concluded: pd.DataFrame) -> fmt.Finding:
 def margins() -> str:
     """What counts, and from where the margins are."""
     return (
-        f"A circuit counts as doing the task from a faithfulness of {FAITHFUL:g} on (the threshold "
-        "of the paper that EAP-IG is from), and a loss of CPR matters from a twentieth of the task "
-        f"on ({MATTERS:g}; a judgement). An interval over trainings that lies on one side of its "
-        "margin is *clearly* above or below; one that reaches both, or that there are too few "
-        "trainings for, is *not told from* it."
+        f"A circuit counts as doing the task from a faithfulness of {FAITHFUL:g} on, and a loss of "
+        f"CPR matters from a twentieth of the task on ({MATTERS:g}): both are judgements. An "
+        "interval over trainings that lies on one side of its margin is *clearly* above or below; "
+        "one that reaches both, or that there are too few trainings for, is *not told from* it."
     )
