@@ -1,9 +1,13 @@
 """What is generated for the hand-written pages, from executed notebooks."""
 
+import tarfile
+from io import BytesIO
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mechshift_lib.book.build import unpack
 from mechshift_lib.book.generated import (
     GAPS,
     GRID,
@@ -76,3 +80,23 @@ def test_parts_of_the_page_of_verdicts_are_found_by_their_tag(tmp_path):
     nbformat.write(chapter("# Verdicts", *cells), tmp_path / "verdicts.ipynb")
     assert from_verdicts(tmp_path, GRID) == "the grid"
     assert from_verdicts(tmp_path, GAPS) == "the gaps"
+
+
+def test_only_plain_files_inside_of_the_folder_are_unpacked(tmp_path):
+    """Without the standard library's filter, which Python 3.11.0 doesn't have."""
+    archive, folder = tmp_path / "a.tgz", tmp_path / "folder"
+    folder.mkdir()
+    with tarfile.open(archive, "w:gz") as made:
+        for name in ("package/es5/a.js", "../outside.js", str(tmp_path / "absolute.js")):
+            member = tarfile.TarInfo(name)
+            member.size = 2
+            made.addfile(member, BytesIO(b"ok"))
+        link = tarfile.TarInfo("package/link.js")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
+        made.addfile(link)
+    unpack(archive, folder)
+    assert [p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()] == [
+        "package/es5/a.js"
+    ]
+    assert (folder / "package/es5/a.js").read_bytes() == b"ok"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tgz", "folder"]
