@@ -37,6 +37,7 @@ TABLES = (
     "faithfulness",
     "later",
     "lens-readings",
+    "neurons",
     "planning-cut",
     "planning-patched",
     "robustness",

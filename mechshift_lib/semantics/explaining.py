@@ -102,7 +102,7 @@ def correlations(x: NDArray[np.generic], y: NDArray[np.generic]) -> Array:
     It is 0 for a column that doesn't vary: nothing is said of it, or by it.
     """
     first, second = (_standardised(z) for z in (x, y))
-    return (first.T @ second).astype(np.float64)
+    return (first.T.astype(np.float32) @ second.astype(np.float32)).astype(np.float64)
 
 
 def score(simulated: Array, true: NDArray[np.generic]) -> Array:
