@@ -63,6 +63,8 @@ BINS = 8
 ATTRIBUTED = 8
 #: Neurons that are named, texts that each is shown with, and tokens around its strongest.
 LISTED, CONTEXTS, AROUND = 2, 3, 2
+#: Neurons of each model and site that a folded table has.
+FOLDED = 25
 #: Share of neurons whose scores without any rule to find lie below what is given as chance.
 CHANCE = 0.99
 #: Texts that a language model simulates neurons on: it reads each once a neuron.
@@ -366,10 +368,16 @@ def measured(found: Frames) -> pd.DataFrame:
     return table.drop(columns="draw").groupby(by, sort=False).mean().reset_index()
 
 
+def compared(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`measured` of explained coordinates and random directions, texts whole."""
+    here = (table.state == WHOLE) & (table.site == "stream") & (table.threshold == EXPLAINED)
+    return table[here]
+
+
 def judged(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of :func:`measured` that are judged: explained coordinates, texts read whole."""
-    here = (table.state == WHOLE) & (table.site == "stream") & (table.basis == OWN)
-    return table[here & (table.threshold == EXPLAINED)]
+    """The rows of :func:`compared` that are judged: those of coordinates."""
+    here = compared(table)
+    return here[here.basis == OWN]
 
 
 def more(table: pd.DataFrame, reading: str) -> pd.DataFrame:
@@ -421,6 +429,19 @@ def common(counts: pd.DataFrame, most: int = 12) -> pd.DataFrame:
     top = shares.max().sort_values(ascending=False, kind="stable").index[:most]
     long = shares[top].stack().rename("share").reset_index()
     return long[["said", "model", "share"]]
+
+
+def best(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The :data:`FOLDED` neurons of each model and site that are explained best, of one training.
+
+    Args:
+        table: the table ``neurons`` of :func:`tables`.
+        seed: the training.
+    """
+    own = table[table.seed == seed].sort_values("score", ascending=False, kind="stable")
+    found = own.groupby(["model", "site"], sort=False).head(FOLDED)
+    columns = ["model", "site", "layer", "neuron", "said", "more", "score", "information"]
+    return found.sort_values(["model", "site"], kind="stable")[columns].reset_index(drop=True)
 
 
 def second_opinion(study: Study, seed: int, folder: str, top: pd.DataFrame) -> pd.DataFrame:
