@@ -15,6 +15,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from mechshift_lib.analyses import Study, neurons, verdicts
 from mechshift_lib.analyses.words import neurons as words
 from mechshift_lib.analyses.words.formatting import MISSING
+from mechshift_lib.comparison.published import read_table
 from mechshift_lib.plots.alt import alt_text
 from mechshift_lib.plots.neurons import plot_common, plot_counts, plot_scores
 from mechshift_lib.semantics.neurons import neuron_activations, rotated
@@ -254,3 +255,10 @@ def test_a_pair_that_solves_nothing_has_nothing_to_explain(tmp_path: Path) -> No
     assert neurons.asked(study) == {}
     [verdict] = verdicts.of(study, "C4")
     assert verdict.outcome == "doesn't apply"
+
+
+def test_the_published_numbers_are_beside_ours() -> None:
+    table = words.published(read_table("explanations"))
+    assert table["unique explanations"].tolist() == ["266", "426"]
+    assert table["variance"].tolist() == ["136,738.5", "41,015.5"]
+    assert table["its square root"].tolist() == ["370", "203"]

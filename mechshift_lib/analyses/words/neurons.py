@@ -139,11 +139,11 @@ def common(table: pd.DataFrame, trainings: int) -> fmt.Finding:
 def published(table: pd.DataFrame) -> pd.DataFrame:
     """The published row of each model, and what would make its variance one of counts."""
     texts: Mapping[str, fmt.Text] = {
-        "unique explanations": fmt.value("unique_explanatory_components", ",.0f"),
-        "variance": fmt.value("variance", ",.1f"),
+        "unique explanations": fmt.value("unique_explanatory_components", "d"),
+        "variance": lambda row: f"{row.variance:,.1f}",
         "its square root": lambda row: fmt.number(row.variance**0.5, ".0f"),
     }
-    return fmt.lines(table, ["family"], texts)
+    return fmt.lines(table.rename(columns={"family": "model"}), ["model"], texts)
 
 
 def local(table: pd.DataFrame, seed: int) -> fmt.Finding:
