@@ -266,7 +266,8 @@ class _Reading:
 
         Args:
             activations: ``[n_layers, n_token, width]``.
-            moved: have them moved along the texts, so that no rule has anything to find.
+            moved: put the texts of each half in an order of its own, so that what a rule finds on
+                one half isn't there on the other.
 
         Returns:
             One row a neuron: ``said, score, raw, relative, information``.
@@ -274,7 +275,7 @@ class _Reading:
         first, second = self.halves
         at = [activations[:, self.rows[half]] for half in (first, second)]
         if moved:
-            at = [np.roll(x, x.shape[1] // 2, axis=1) for x in at]
+            at = [x[:, self._reordered(half)] for x, half in zip(at, (first, second), strict=True)]
         flat = [x.transpose(1, 0, 2).reshape(x.shape[1], -1) for x in at]
         said = self.explainer.explain(flat[0], first)
         both = activations[:, self.rows]
@@ -287,6 +288,12 @@ class _Reading:
             "information": np.nan if moved else information(self.classes, wide, BINS),
         }
         return pd.DataFrame(found), said
+
+    def _reordered(self, half: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The positions of a half, its texts in another order that the other half doesn't share."""
+        text = self.where[half, 0]
+        order = np.random.default_rng([RESAMPLING_SEED, int(half[0])]).permutation(np.unique(text))
+        return np.concatenate([np.flatnonzero(text == one) for one in order])
 
 
 class _Found:

@@ -262,3 +262,16 @@ def test_the_published_numbers_are_beside_ours() -> None:
     assert table["unique explanations"].tolist() == ["266", "426"]
     assert table["variance"].tolist() == ["136,738.5", "41,015.5"]
     assert table["its square root"].tolist() == ["370", "203"]
+
+
+def test_texts_in_another_order_leave_nothing_to_find(toy: Study) -> None:
+    """A neuron that is a kind of text, which a shift alike in both halves would leave a rule for."""
+    texts = neurons.read_texts(toy, 0)
+    reading = neurons._Reading.of(texts, texts)
+    kinds = [text.kind == "ioi" for text in texts for _ in text.ids]
+    x = np.array(kinds, dtype=np.float32)[None, :, None]
+    assert reading.explain(x)[0].score[0] == pytest.approx(1)
+    assert reading.explain(x, moved=True)[0].score[0] < 0.8
+    for half in reading.halves:
+        assert sorted(reading._reordered(half)) == list(range(len(half)))
+    assert (x[0, reading.rows, 0] == [texts[i].kind == "ioi" for i, _ in reading.where]).all()

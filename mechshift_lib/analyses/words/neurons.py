@@ -18,18 +18,18 @@ NONE = fmt.Finding(
 )
 SCORED = (
     "On texts that it wasn't chosen on, the rule of a residual coordinate correlates with it by "
-    "{own} on average; that of a direction of a random basis by {random}. Moved along the texts, "
-    "one neuron in a hundred reaches {chance} ({trainings}; {texts} texts, {positions} tokens; "
+    "{own} on average; that of a direction of a random basis by {random}. With the texts mixed up, "
+    "one coordinate in a hundred reaches {chance} ({trainings}; {texts} texts, {positions} tokens; "
     "{rules} rules)."
 )
 NAMED = (
-    "Of all residual coordinates that weigh most for the answers, the first is told by the rule "
-    "“{arm}” in the ARM and by “{mdm}” in the MDM (training {seed})."
+    "The residual coordinate that weighs most for the answers is explained by “{arm}” in the ARM "
+    "and by “{mdm}” in the MDM (training {seed})."
 )
 COUNTED = (
-    "From a score of {least} on, {explained} of the residual coordinates are explained. They have "
-    "{unique} different explanations; {distinct} are expected among {m} of them. Their variance "
-    "is {relative} times the mean of their layer (means over {trainings})."
+    "Of residual coordinates, {explained} reach a score of {least}. Their different explanations "
+    "are {unique}; expected among {m} of them, {distinct}. Their variance, as a multiple of their "
+    "layer's mean, is {relative} (means over {trainings})."
 )
 COMMON = (
     "The most common explanation of all is “{said}”: {shares} of the explained residual "
@@ -40,6 +40,8 @@ LOCAL = (
     "where their rules have {rules} (training {seed})."
 )
 WHERE = {"stream": "residual coordinates", "mlp": "MLP neurons"}
+#: Models whose neurons are named.
+LISTED = ("arm", "mdm", "continued")
 BASES = {OWN: "own", RANDOM: "random"}
 STATES = {WHOLE: "whole", MASKED: "answers masked"}
 RATIO = fmt.span("difference", "+.1f", 100)
@@ -68,7 +70,7 @@ def scored(table: pd.DataFrame, check: pd.DataFrame) -> fmt.Finding:
 
 def named(top: pd.DataFrame, seed: int) -> fmt.Finding:
     """The neurons of one training that weigh most, with where they are strongest."""
-    here = top[top.seed == seed]
+    here = top[(top.seed == seed) & top.model.isin(LISTED)]
     first = here[here.site == "stream"].groupby("model").said.first()
     said = NAMED.format(seed=seed, **{x: first.get(x, fmt.MISSING) for x in ("arm", "mdm")})
     texts: Mapping[str, fmt.Text] = {
