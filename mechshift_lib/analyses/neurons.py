@@ -247,8 +247,8 @@ class _Reading:
             texts: what is read.
             whole: the same texts with nothing masked, by whose kinds they are shared out.
         """
-        where, number = places(texts), defaultdict(int)
-        half = []
+        where, half = places(texts), []
+        number: dict[str, int] = defaultdict(int)
         for text in whole:
             half.append(number[text.kind] % 2)
             number[text.kind] += 1

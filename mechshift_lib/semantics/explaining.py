@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from mechshift_lib.errors import ModelError
 from mechshift_lib.semantics.rules import Rules
 
 Array = NDArray[np.float64]
+#: Activations as models give them, or in double precision.
+Floats = NDArray[np.floating[Any]]
 
 #: What a rule of two statements must correlate beyond one of a single statement.
 PARSIMONY = 0.02
@@ -46,7 +48,7 @@ class Explainer(Protocol):
     (:class:`mechshift_lib.semantics.local_explainer.LocalExplainer`).
     """
 
-    def explain(self, activations: Array, positions: NDArray[np.int64]) -> list[Explanation]:
+    def explain(self, activations: Floats, positions: NDArray[np.int64]) -> list[Explanation]:
         """One explanation a neuron from its activations at some positions, ``[n, n_neuron]``."""
 
     def simulate(self, explanations: Sequence[Explanation], positions: NDArray[np.int64]) -> Array:
@@ -66,7 +68,7 @@ class RuleExplainer:
 
     rules: Rules
 
-    def explain(self, activations: Array, positions: NDArray[np.int64]) -> list[Explanation]:
+    def explain(self, activations: Floats, positions: NDArray[np.int64]) -> list[Explanation]:
         """The best rule of each neuron (see :class:`Explainer`)."""
         truth = self.rules.truth[positions]
         found = np.abs(correlations(truth, activations))
@@ -89,7 +91,7 @@ class RuleExplainer:
         for one in explanations:
             if one.said not in index:
                 raise ModelError(f"{one.said!r} is none of the rules: have these rules explain.")
-        truth = self.rules.truth[np.ix_(positions, [index[one.said] for one in explanations])]
+        truth = self.rules.truth[np.ix_(positions, np.array([index[x.said] for x in explanations]))]
         inside, outside = (
             np.array([getattr(one, name) for one in explanations]) for name in ("inside", "outside")
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from mechshift_lib.errors import ModelError
-from mechshift_lib.semantics.explaining import Array, Explanation
+from mechshift_lib.semantics.explaining import Array, Explanation, Floats
 from mechshift_lib.semantics.rules import Text
 
 #: Texts that it is shown, with the neuron's largest activations first.
@@ -65,7 +65,7 @@ class LocalExplainer:
         if any(len(one) != 1 for one in self._digits):
             raise ModelError(f"The tokenizer in {folder} has no token for each digit: use another.")
 
-    def explain(self, activations: Array, positions: NDArray[np.int64]) -> list[Explanation]:
+    def explain(self, activations: Floats, positions: NDArray[np.int64]) -> list[Explanation]:
         """What the model says that each neuron responds to (see :class:`.Explainer`)."""
         return [
             Explanation(self._said(activations[:, i], positions), 1.0, 0.0)
@@ -83,7 +83,7 @@ class LocalExplainer:
         return found
 
     @torch.no_grad()
-    def _said(self, x: Array, positions: NDArray[np.int64]) -> str:
+    def _said(self, x: Floats, positions: NDArray[np.int64]) -> str:
         where = self.where[positions]
         low, high = float(x.min()), float(x.max())
         digits = np.round(9 * (x - low) / (high - low if high > low else 1)).astype(int)

@@ -70,14 +70,14 @@ def test_activations_are_the_models_own(toy: Study) -> None:
         here = found["stream"][:, starts[i] : starts[i + 1]]
         np.testing.assert_allclose(here[0], states[1][0], rtol=1e-4, atol=1e-5)
         layer = model.hf.model.layers[1].mlp
-        seen = {}
+        seen: dict[str, torch.Tensor] = {}
         hook = layer.down_proj.register_forward_pre_hook(
             lambda _, x, seen=seen: seen.update(x=x[0])
         )
         model.hf(ids)
         hook.remove()
         np.testing.assert_allclose(
-            found["mlp"][1, starts[i] : starts[i + 1]], seen["x"][0], rtol=1e-4, atol=1e-5
+            found["mlp"][1, starts[i] : starts[i + 1]], seen["x"][0].numpy(), rtol=1e-4, atol=1e-5
         )
 
 
@@ -265,7 +265,7 @@ def test_the_published_numbers_are_beside_ours() -> None:
 
 
 def test_texts_in_another_order_leave_nothing_to_find(toy: Study) -> None:
-    """A neuron that is a kind of text, which a shift alike in both halves would leave a rule for."""
+    """A neuron that is a kind of text: a shift alike in both halves would leave a rule for it."""
     texts = neurons.read_texts(toy, 0)
     reading = neurons._Reading.of(texts, texts)
     kinds = [text.kind == "ioi" for text in texts for _ in text.ids]
