@@ -1,0 +1,420 @@
+"""What heads look at in every training, and how far the MDM's have moved from the ARM's.
+
+In each training all models are asked the same questions, those that ARM and MDM both solve, and the
+MDM reveals from the left, as the ARM writes: where an answer token is read, both have the same
+tokens to the left. A head of the MDM is compared with the ARM's head that it was made from, and so
+is a head of the control; heads of different trainings have nothing to do with each other.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from mechshift_lib.analyses.behaviour import pool
+from mechshift_lib.analyses.shift import FEWEST, trainings
+from mechshift_lib.analyses.study import Study
+from mechshift_lib.circuits.questions.items import batches
+from mechshift_lib.circuits.tracing.patterns import attention_patterns
+from mechshift_lib.comparison.over_seeds import differences
+from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.readout import Item
+from mechshift_lib.results.store import Frames
+from mechshift_lib.semantics.attention import (
+    CLASSES,
+    Array,
+    Told,
+    allowed,
+    between_heads,
+    exclusive,
+    masses,
+    total_variation,
+    uniform,
+    within,
+)
+from mechshift_lib.tasks import Example
+
+ROOMS = ("circuits", "diffusion/samplers", "semantics", "analyses/behaviour", "analyses/attention")
+#: Models that are compared, where a training has them; the first is what the others came from.
+MODELS = ("arm", "mdm", "continued", "matched")
+#: Queries: where answer tokens are read, or all of the prompt but its first.
+READS, PROMPT = "reads", "prompt"
+#: Differences that are given over trainings: model, minus base.
+DIFFERENCES = (("mdm", "arm"), ("continued", "arm"), ("mdm", "continued"), ("matched", "continued"))
+#: How far a model's heads are from the ARM's: columns of the table ``moved``.
+DISTANCES = ("whole", "shared", "classes")
+#: Heads of a table, and classes that are named of each.
+LISTED, NAMED = 12, 2
+#: What a map of heads shows: queries, class.
+SHOWN = (
+    (PROMPT, "previous"),
+    (PROMPT, "duplicate"),
+    (PROMPT, "induction"),
+    (PROMPT, "right"),
+    (READS, "itself"),
+    (READS, "first"),
+    (READS, "mask"),
+    (READS, "decisive"),
+    (READS, "answer"),
+)
+
+
+def asked(study: Study) -> dict[int, list[str]]:
+    """Trainings -> tasks of which ARM and MDM solve enough examples in common."""
+    found = defaultdict(list)
+    for task in study.pair.tasks:
+        for seed in trainings(study, [task]):
+            found[seed].append(task)
+    return dict(sorted(found.items()))
+
+
+def tables(study: Study) -> Frames:
+    """:func:`of_training` of every training, with ``seed``."""
+    made = {seed: of_training(study, seed, tasks) for seed, tasks in asked(study).items()}
+    names = next(iter(made.values()))
+    return {
+        name: pd.concat(
+            [frames[name].assign(seed=seed) for seed, frames in made.items()], ignore_index=True
+        )
+        for name in names
+    }
+
+
+def of_training(study: Study, seed: int, tasks: Sequence[str]) -> Frames:
+    """Everything of one training.
+
+    Returns:
+        ``heads``: ``task, model, queries`` (:data:`READS` or :data:`PROMPT`), ``layer, head,
+        looked`` (at which class of keys), ``mass`` (attention that the class gets, a mean over
+        queries that see such a key; NaN where fewer than :data:`FEWEST` examples have one),
+        ``uniform`` (what it would get if a query looked alike at all it may look at), ``part``
+        (attention that it gets where every key is in one class alone, a mean over all queries),
+        ``n`` (examples), ``having`` (examples that have such a key).
+        ``steps``: at reads, ``task, model, position`` (of the answer), ``looked, mass, uniform``
+        (means over heads), ``n``.
+        ``moved``: of every model but the ARM, means over reads, ``task, model, layer, head, whole``
+        (total variation distance from the ARM's head), ``shared`` (over keys that both may look
+        at), ``classes`` (of ``part``), ``nearest`` (``shared``, to the closest other head of its
+        layer in the ARM), ``between`` (``shared``, between this and the other heads of its layer,
+        all in the ARM), ``n``.
+    """
+    roles = [role for role in MODELS if study.has(role, seed)]
+    chosen = {task: pool(study, task, seed) for task in tasks}
+    keys = {task: study.key("arm", seed, task, ROOMS) for task in tasks}
+    key = keys[tasks[0]] | {
+        "task": list(tasks),
+        "options": [one["options"] for one in keys.values()],
+        "models": {role: study.key(role, seed, tasks[0], ROOMS)["models"][role] for role in roles},
+        "pool": chosen,
+    }
+
+    def compute() -> Frames:
+        found = defaultdict(list)
+        first: dict[str, Looks] = {}
+        for role in roles:
+            model = study.model(role, seed)
+            for task in tasks:
+                about, size = {"task": task, "model": role}, study.budget.batch_size
+                looks = look(model, study.examples(task, seed), chosen[task], size)
+                base = first.setdefault(task, looks)
+                found["heads"].append(looks.heads().assign(**about))
+                found["steps"].append(looks.steps().assign(**about))
+                looks.prompt.clear()
+                if looks is not base:
+                    found["moved"].append(compare(base, looks).assign(**about))
+        return {name: pd.concat(frames, ignore_index=True) for name, frames in found.items()}
+
+    return study.frames("attention", key, compute)
+
+
+@dataclass(frozen=True)
+class Look:
+    """One query of one example.
+
+    Attributes:
+        example: number of the example.
+        query: its position.
+        pattern: weights of its keys in every head, ``[n_layers, n_heads, pos]``.
+        classes: which keys are in which class, ``[n_class, pos]``.
+        seen: which keys it may look at, ``[pos]``.
+    """
+
+    example: int
+    query: int
+    pattern: Array
+    classes: NDArray[np.bool_]
+    seen: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What one model looks at on one task.
+
+    Attributes:
+        reads: answer position and example -> the query that is read there.
+        prompt: queries of the prompt, its first token left out, while the whole answer waits.
+    """
+
+    reads: dict[tuple[int, int], Look]
+    prompt: list[Look]
+
+    def heads(self) -> pd.DataFrame:
+        """The table ``heads`` of :func:`of_training`: every query weighs the same."""
+        by = {READS: list(self.reads.values()), PROMPT: self.prompt}
+        frames = [_by_head(looks).assign(queries=name) for name, looks in by.items()]
+        return pd.concat(frames, ignore_index=True)
+
+    def steps(self) -> pd.DataFrame:
+        """The table ``steps``."""
+        frames = []
+        for position in sorted({position for position, _ in self.reads}):
+            found = _by_head([look for (p, _), look in self.reads.items() if p == position])
+            means = found.groupby("looked", sort=False, as_index=False)[["mass", "uniform", "n"]]
+            frames.append(means.mean().assign(position=position))
+        return pd.concat(frames, ignore_index=True).astype({"n": int})
+
+
+def look(
+    model: LoadedModel, examples: Sequence[Example], chosen: Sequence[int], batch_size: int
+) -> Looks:
+    """Ask a model the chosen examples and keep what its queries look at."""
+    reads: dict[tuple[int, int], Look] = {}
+    prompt: dict[int, list[Look]] = {}
+    items = [item for i in chosen for item in model.readout.items(examples[i], i)]
+    for batch in batches(items, batch_size):
+        ids = torch.tensor([list(item.clean) for item in batch], device=model.device)
+        patterns = attention_patterns(model, ids).float().cpu().numpy()
+        for item, pattern in zip(batch, patterns, strict=True):
+            example, told = examples[item.example], _told(model, examples[item.example], item)
+
+            def at(
+                query: int,
+                answers: Sequence[int] = (),
+                distractors: Sequence[int] = (),
+                *,
+                told: Told = told,
+                pattern: Array = pattern,
+                number: int = item.example,
+            ) -> Look:
+                classes = told.classes(query, answers, distractors)
+                seen = allowed(query, len(told.ids), model.attention)
+                return Look(number, query, pattern[:, :, query], classes, seen)
+
+            start = model.readout.read_position(len(example.clean))
+            for query, right, wrong in zip(item.reads, item.answers, item.distractors, strict=True):
+                reads[query - start, item.example] = at(query, right, wrong)
+            if item.example not in prompt:  # the first question: the whole answer waits
+                prompt[item.example] = [at(query) for query in range(1, len(example.clean))]
+    return Looks(dict(sorted(reads.items())), [one for i in chosen for one in prompt[i]])
+
+
+def compare(base: Looks, other: Looks) -> pd.DataFrame:
+    """The table ``moved`` of :func:`of_training`: a model's heads from those that they came from.
+
+    Args:
+        base: the ARM.
+        other: the model, asked the same.
+    """
+    whole, to, among = [], [], []
+    for where, one in base.reads.items():
+        two = other.reads[where]
+        keys = min(one.query, two.query) + 1  # the ARM sees none to the right
+        own, moved = within(one.pattern, keys), within(two.pattern, keys)
+        whole.append(total_variation(one.pattern, two.pattern))
+        to.append(between_heads(own, moved))
+        among.append(between_heads(own, own))
+    parts = [_parts(list(looks.reads.values())) for looks in (base, other)]
+    distance, across = np.mean(whole, axis=0), np.mean(to, axis=0)
+    layers, heads = distance.shape
+    others = ~np.eye(heads, dtype=bool)
+    layer, head = np.indices((layers, heads))
+    table = pd.DataFrame(
+        {
+            "layer": layer.ravel(),
+            "head": head.ravel(),
+            "whole": distance.ravel(),
+            "shared": across[:, ~others].ravel(),
+            "classes": total_variation(*parts).ravel(),
+            "n": len({one.example for one in base.reads.values()}),
+        }
+    )
+    if heads == 1:
+        return table.assign(nearest=np.nan, between=np.nan)
+    nearest = np.where(others, across, np.inf).min(1)  # of the ARM's other heads
+    apart = np.where(others, np.mean(among, axis=0), 0).sum(-1) / (heads - 1)
+    return table.assign(nearest=nearest.ravel(), between=apart.ravel())
+
+
+def _told(model: LoadedModel, example: Example, item: Item) -> Told:
+    answer = set(example.answer)
+    given = [p for p, token in enumerate(example.clean) if token in answer]
+    return Told(item.clean, model.mask_id, example.differ, given)
+
+
+def _parts(looks: Sequence[Look]) -> Array:
+    """Mean attention of every head with each key in one class alone, ``[..., n_class]``."""
+    found: Array = np.mean([masses(x.pattern, exclusive(x.classes)) for x in looks], axis=0)
+    return found
+
+
+def _by_head(looks: Sequence[Look]) -> pd.DataFrame:
+    """One row per head and class (see :func:`of_training`)."""
+    there = np.stack([(x.classes & x.seen).any(-1) for x in looks])  # [look, class]
+    example = np.array([x.example for x in looks])
+    having = np.array([len(set(example[has])) for has in there.T])
+    n = np.where(having < FEWEST, np.nan, there.sum(0))
+    total = sum(masses(x.pattern, x.classes) * has for x, has in zip(looks, there, strict=True))
+    even = sum(uniform(x.classes, x.seen) * has for x, has in zip(looks, there, strict=True))
+    mass, part = np.asarray(total) / n, _parts(looks)
+    layer, head, at = (x.ravel() for x in np.indices(mass.shape))
+    return pd.DataFrame(
+        {
+            "layer": layer,
+            "head": head,
+            "looked": [CLASSES[i] for i in at],
+            "mass": mass.ravel(),
+            "uniform": (np.asarray(even) / n)[at],
+            "part": part.ravel(),
+            "n": len(set(example)),
+            "having": having[at],
+        }
+    )
+
+
+def over_heads(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over heads, then tasks that have such keys: ``seed, model, queries, looked``.
+
+    Returns:
+        These with ``mass, uniform, part`` and ``n``, the fewest examples of a task.
+    """
+    by = ["task", "seed", "model", "queries", "looked"]
+    means = {name: (name, "mean") for name in ("mass", "uniform", "part")} | {"n": ("n", "min")}
+    found = table.groupby(by, sort=False, as_index=False).agg(**means)
+    return found.groupby(by[1:], sort=False, as_index=False).agg(**means)
+
+
+def changes(table: pd.DataFrame) -> pd.DataFrame:
+    """How much more a class gets than in another model, over trainings.
+
+    Args:
+        table: of :func:`over_heads`.
+
+    Returns:
+        ``queries, looked, model, base, difference, low, high, n`` (trainings). A class that a model
+        never sees gets nothing of it.
+    """
+    rows = []
+    for (queries, looked), part in table.groupby(["queries", "looked"], sort=False):
+        wide = part.pivot(index="seed", columns="model", values="mass")
+        if wide.notna().any(axis=None):
+            about = {"queries": queries, "looked": looked}
+            rows += [about | found for found in differences(wide.fillna(0.0), DIFFERENCES)]
+    columns = ["queries", "looked", "model", "base", "difference", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def distances(table: pd.DataFrame) -> pd.DataFrame:
+    """How far heads are from the ARM's, means over heads of each task and training.
+
+    Args:
+        table: the table ``moved``.
+
+    Returns:
+        ``task, seed, model``, :data:`DISTANCES`, ``between``, ``kept`` (share of heads that are
+        closer to the head they came from than to any other of its layer), ``n``.
+    """
+    kept = (table.shared < table.nearest).astype(float).where(table.nearest.notna())
+    own = table.assign(kept=kept)
+    means = {name: (name, "mean") for name in (*DISTANCES, "between", "kept")}
+    return own.groupby(["task", "seed", "model"], sort=False, as_index=False).agg(
+        **means, n=("n", "min")
+    )
+
+
+def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
+    """Distances over trainings, and the MDM's beyond the control's.
+
+    Args:
+        table: of :func:`distances`.
+
+    Returns:
+        ``task, distance, model, base, difference, low, high, n`` (trainings).
+    """
+    rows = []
+    pairs = [pair for pair in DIFFERENCES if "arm" not in pair]
+    for task, part in table.groupby("task", sort=False):
+        for name in DISTANCES:
+            wide = part.pivot(index="seed", columns="model", values=name)
+            about = {"task": task, "distance": name}
+            rows += [about | found for found in differences(wide, pairs)]
+    columns = ["task", "distance", "model", "base", "difference", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def shown_grid(table: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """What heads of one training look at, for a map: means over tasks that have such keys.
+
+    Returns:
+        ``queries, looked, model, layer, head, mass, n`` of :data:`SHOWN`; a class that a model
+        never sees is left out.
+    """
+    own = table[(table.seed == seed) & table.mass.notna()]
+    by = ["queries", "looked", "model", "layer", "head"]
+    found = own.groupby(by, sort=False, as_index=False).agg(mass=("mass", "mean"), n=("n", "min"))
+    names = pd.MultiIndex.from_frame(found[["queries", "looked"]])
+    parts = [found[names == one] for one in SHOWN]
+    return pd.concat(parts, ignore_index=True)
+
+
+def turned(tables: Frames, seed: int) -> pd.DataFrame:
+    """Heads of one training and what they look at before and after, the most changed first.
+
+    Returns:
+        One row per task, layer and head: ``task, head`` (its name), the :data:`DISTANCES` of the
+        MDM, ``control`` (``whole`` of the control, NaN without one), ``arm`` and ``mdm`` (the
+        classes that get most, with their parts), ``n``.
+    """
+    at = ["task", "layer", "head"]
+    moved = tables["moved"][tables["moved"].seed == seed]
+    found = moved[moved.model == "mdm"].sort_values("whole", ascending=False)
+    control = moved[moved.model == "continued"].set_index(at).whole
+    control = control.reindex(pd.MultiIndex.from_frame(found[at]))
+    heads = tables["heads"]
+    heads = heads[(heads.seed == seed) & (heads.queries == READS)]
+    most = {
+        role: heads[heads.model == role].groupby(at).apply(_most, include_groups=False)
+        for role in ("arm", "mdm")
+    }
+    said = {role: x.reindex(control.index).to_numpy() for role, x in most.items()}
+    names = [f"a{row.layer}.h{row.head}" for row in found.itertuples()]
+    shown = found[["task", *DISTANCES, "n"]].assign(control=control.to_numpy(), **said)
+    shown.insert(1, "head", names)
+    return shown.reset_index(drop=True)
+
+
+def _most(part: pd.DataFrame) -> str:
+    """``first 62 %, itself 20 %``: the classes that a head looks at most."""
+    most = part.nlargest(NAMED, "part")
+    return ", ".join(f"{row.looked} {100 * row.part:.0f} %" for row in most.itertuples())
+
+
+def waiting(table: pd.DataFrame) -> pd.DataFrame:
+    """Attention to MASKs while the answer fills, of tasks with several answer tokens.
+
+    Args:
+        table: the table ``steps``.
+
+    Returns:
+        ``task, seed, model, position, mass, uniform, n``; models that have no MASK are left out.
+    """
+    own = table[table.looked == "mask"]
+    seen = own.groupby(["task", "seed", "model"]).mass.transform(lambda x: x.notna().any())
+    several = own.groupby("task").position.transform("nunique") > 1
+    shown = own[seen & several].fillna({"mass": 0.0, "uniform": 0.0})
+    return shown.drop(columns="looked").reset_index(drop=True)
