@@ -96,6 +96,8 @@ def of_training(study: Study, seed: int, tasks: Sequence[str]) -> Frames:
         ``uniform`` (what it would get if a query looked alike at all it may look at), ``part``
         (attention that it gets where every key is in one class alone, a mean over all queries),
         ``n`` (examples), ``having`` (examples that have such a key).
+        ``tokens``: at reads, ``task, model, layer, head, token`` (the one that gets most attention,
+        wherever it stands), ``share`` (of the attention, a mean over reads).
         ``steps``: at reads, ``task, model, position`` (of the answer), ``looked, mass, uniform``
         (means over heads), ``n``.
         ``moved``: of every model but the ARM, means over reads, ``task, model, layer, head, whole``
@@ -124,6 +126,7 @@ def of_training(study: Study, seed: int, tasks: Sequence[str]) -> Frames:
                 looks = look(model, study.examples(task, seed), chosen[task], size)
                 base = first.setdefault(task, looks)
                 found["heads"].append(looks.heads().assign(**about))
+                found["tokens"].append(looks.tokens(model).assign(**about))
                 found["steps"].append(looks.steps().assign(**about))
                 looks.prompt.clear()
                 if looks is not base:
@@ -140,6 +143,7 @@ class Look:
     Attributes:
         example: number of the example.
         query: its position.
+        ids: the input, ``[pos]``.
         pattern: weights of its keys in every head, ``[n_layers, n_heads, pos]``.
         classes: which keys are in which class, ``[n_class, pos]``.
         seen: which keys it may look at, ``[pos]``.
@@ -147,6 +151,7 @@ class Look:
 
     example: int
     query: int
+    ids: NDArray[np.int64]
     pattern: Array
     classes: NDArray[np.bool_]
     seen: NDArray[np.bool_]
@@ -169,6 +174,22 @@ class Looks:
         by = {READS: list(self.reads.values()), PROMPT: self.prompt}
         frames = [_by_head(looks).assign(queries=name) for name, looks in by.items()]
         return pd.concat(frames, ignore_index=True)
+
+    def tokens(self, model: LoadedModel) -> pd.DataFrame:
+        """The table ``tokens``."""
+        looks = list(self.reads.values())
+        names, at = np.unique(np.concatenate([x.ids for x in looks]), return_inverse=True)
+        which = np.split(at, np.cumsum([len(x.ids) for x in looks])[:-1])
+        total = sum(
+            masses(x.pattern, np.arange(len(names))[:, None] == w)
+            for x, w in zip(looks, which, strict=True)
+        )
+        share = np.asarray(total) / len(looks)
+        layer, head = (x.ravel() for x in np.indices(share.shape[:2]))
+        most = names[share.argmax(-1)].ravel().tolist()
+        decoded = [model.tokenizer.decode([token]).strip() for token in most]
+        found = {"layer": layer, "head": head, "token": decoded, "share": share.max(-1).ravel()}
+        return pd.DataFrame(found)
 
     def steps(self) -> pd.DataFrame:
         """The table ``steps``."""
@@ -204,7 +225,8 @@ def look(
             ) -> Look:
                 classes = told.classes(query, answers, distractors)
                 seen = allowed(query, len(told.ids), model.attention)
-                return Look(number, query, pattern[:, :, query], classes, seen)
+                told_ids = np.asarray(told.ids)
+                return Look(number, query, told_ids, pattern[:, :, query], classes, seen)
 
             start = model.readout.read_position(len(example.clean))
             for query, right, wrong in zip(item.reads, item.answers, item.distractors, strict=True):
@@ -291,12 +313,16 @@ def over_heads(table: pd.DataFrame) -> pd.DataFrame:
     """Means over heads, then tasks that have such keys: ``seed, model, queries, looked``.
 
     Returns:
-        These with ``mass, uniform, part`` and ``n``, the fewest examples of a task.
+        These with ``mass, uniform, part`` and ``n``, the fewest examples of a task; in the order of
+        :data:`CLASSES`, without those that nobody sees.
     """
     by = ["task", "seed", "model", "queries", "looked"]
     means = {name: (name, "mean") for name in ("mass", "uniform", "part")} | {"n": ("n", "min")}
     found = table.groupby(by, sort=False, as_index=False).agg(**means)
-    return found.groupby(by[1:], sort=False, as_index=False).agg(**means)
+    mean = found.groupby(by[1:], sort=False, as_index=False).agg(**means)
+    seen = mean.groupby(["queries", "looked"]).mass.transform("count") > 0
+    order = mean.looked.map(CLASSES.index)
+    return mean[seen].assign(order=order).sort_values("order", kind="stable").drop(columns="order")
 
 
 def changes(table: pd.DataFrame) -> pd.DataFrame:
@@ -327,13 +353,14 @@ def distances(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``task, seed, model``, :data:`DISTANCES`, ``between``, ``kept`` (share of heads that are
-        closer to the head they came from than to any other of its layer), ``n``.
+        closer to the head they came from than to any other of its layer), ``chance`` (of that, if
+        heads had changed places at random), ``n``.
     """
     kept = (table.shared < table.nearest).astype(float).where(table.nearest.notna())
     own = table.assign(kept=kept)
     means = {name: (name, "mean") for name in (*DISTANCES, "between", "kept")}
     return own.groupby(["task", "seed", "model"], sort=False, as_index=False).agg(
-        **means, n=("n", "min")
+        **means, chance=("head", lambda head: 1 / head.nunique()), n=("n", "min")
     )
 
 
@@ -357,6 +384,12 @@ def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows of :data:`SHOWN`, in its order, of a table with ``queries, looked``."""
+    names = pd.MultiIndex.from_frame(table[["queries", "looked"]])
+    return pd.concat([table[names == one] for one in SHOWN], ignore_index=True)
+
+
 def shown_grid(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     """What heads of one training look at, for a map: means over tasks that have such keys.
 
@@ -367,9 +400,7 @@ def shown_grid(table: pd.DataFrame, seed: int) -> pd.DataFrame:
     own = table[(table.seed == seed) & table.mass.notna()]
     by = ["queries", "looked", "model", "layer", "head"]
     found = own.groupby(by, sort=False, as_index=False).agg(mass=("mass", "mean"), n=("n", "min"))
-    names = pd.MultiIndex.from_frame(found[["queries", "looked"]])
-    parts = [found[names == one] for one in SHOWN]
-    return pd.concat(parts, ignore_index=True)
+    return shown(found)
 
 
 def turned(tables: Frames, seed: int) -> pd.DataFrame:
@@ -378,7 +409,8 @@ def turned(tables: Frames, seed: int) -> pd.DataFrame:
     Returns:
         One row per task, layer and head: ``task, head`` (its name), the :data:`DISTANCES` of the
         MDM, ``control`` (``whole`` of the control, NaN without one), ``arm`` and ``mdm`` (the
-        classes that get most, with their parts), ``n``.
+        classes that get most, with their parts), ``arm_token`` and ``mdm_token`` (the token that
+        does), ``n``.
     """
     at = ["task", "layer", "head"]
     moved = tables["moved"][tables["moved"].seed == seed]
@@ -391,7 +423,12 @@ def turned(tables: Frames, seed: int) -> pd.DataFrame:
         role: heads[heads.model == role].groupby(at).apply(_most, include_groups=False)
         for role in ("arm", "mdm")
     }
-    said = {role: x.reindex(control.index).to_numpy() for role, x in most.items()}
+    tokens = tables["tokens"][tables["tokens"].seed == seed]
+    for role in ("arm", "mdm"):
+        own = tokens[tokens.model == role].set_index(at)
+        shares = [f"{t} {100 * s:.0f} %" for t, s in zip(own.token, own.share, strict=True)]
+        most[f"{role}_token"] = pd.Series(shares, index=own.index)
+    said = {name: x.reindex(control.index).to_numpy() for name, x in most.items()}
     names = [f"a{row.layer}.h{row.head}" for row in found.itertuples()]
     shown = found[["task", *DISTANCES, "n"]].assign(control=control.to_numpy(), **said)
     shown.insert(1, "head", names)
