@@ -448,10 +448,10 @@ def waiting(table: pd.DataFrame) -> pd.DataFrame:
         table: the table ``steps``.
 
     Returns:
-        ``task, seed, model, position, mass, uniform, n``; models that have no MASK are left out.
+        ``task, seed, model, position, mass, uniform, n``; models that have no MASK are left out,
+        and so are positions that too few examples have.
     """
     own = table[table.looked == "mask"]
-    seen = own.groupby(["task", "seed", "model"]).mass.transform(lambda x: x.notna().any())
+    own = own[own.mass.notna()]
     several = own.groupby("task").position.transform("nunique") > 1
-    shown = own[seen & several].fillna({"mass": 0.0, "uniform": 0.0})
-    return shown.drop(columns="looked").reset_index(drop=True)
+    return own[several].drop(columns="looked").reset_index(drop=True)

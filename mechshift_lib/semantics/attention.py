@@ -125,7 +125,7 @@ def within(patterns: Array, keys: int) -> Array:
     """
     part = patterns[..., :keys]
     total = part.sum(-1, keepdims=True)
-    return np.divide(part, total, out=np.zeros_like(part), where=total > 0)
+    return np.divide(part, total, out=np.zeros(part.shape), where=total > 0)
 
 
 def total_variation(one: Array, other: Array) -> Array:

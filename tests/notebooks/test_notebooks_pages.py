@@ -128,7 +128,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("probes", "so there is nothing to plan"),
         ("lens", "one mask state only"),
         ("components", "one training"),
-        ("attention", "one training"),
+        ("attention", "1 training"),
         ("cues", "nothing to set against"),
         ("trajectory", "ships no trajectory"),
         ("robustness", "can't be measured again"),
