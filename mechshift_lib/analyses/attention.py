@@ -51,6 +51,8 @@ DIFFERENCES = (("mdm", "arm"), ("continued", "arm"), ("mdm", "continued"), ("mat
 DISTANCES = ("whole", "shared", "classes")
 #: Heads of a table, and classes that are named of each.
 LISTED, NAMED = 12, 2
+#: Least attention that is told of, which is written as 1 %.
+TOLD = 0.005
 #: What a map of heads shows: queries, class.
 SHOWN = (
     (PROMPT, "previous"),
@@ -187,7 +189,7 @@ class Looks:
         share = np.asarray(total) / len(looks)
         layer, head = (x.ravel() for x in np.indices(share.shape[:2]))
         most = names[share.argmax(-1)].ravel().tolist()
-        decoded = [model.tokenizer.decode([token]).strip() for token in most]
+        decoded = [model.tokenizer.decode([token]).strip() or "␣" for token in most]
         found = {"layer": layer, "head": head, "token": decoded, "share": share.max(-1).ravel()}
         return pd.DataFrame(found)
 
@@ -438,6 +440,7 @@ def turned(tables: Frames, seed: int) -> pd.DataFrame:
 def _most(part: pd.DataFrame) -> str:
     """``first 62 %, itself 20 %``: the classes that a head looks at most."""
     most = part.nlargest(NAMED, "part")
+    most = most[most.part >= TOLD]
     return ", ".join(f"{row.looked} {100 * row.part:.0f} %" for row in most.itertuples())
 
 

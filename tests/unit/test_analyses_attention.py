@@ -188,7 +188,9 @@ def test_words_and_figures_are_of_the_tables(made) -> None:
     # A map is of the table: the cell of layer 1, head 0 in the MDM's map of what is right.
     shown = grid.query("looked == 'right' and model == 'mdm' and layer == 1 and head == 0").mass
     [image] = [
-        ax.images[0] for ax in figures[1].axes if ax.images and ax.get_title(loc="left") == "right, MDM"
+        ax.images[0]
+        for ax in figures[1].axes
+        if ax.images and ax.get_title(loc="left") == "right, MDM"
     ]
     assert np.asarray(image.get_array())[1, 0] == pytest.approx(shown.item())
 
