@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mechshift_lib.analyses import Study, attention
+from mechshift_lib.analyses import Study, attention, attention_tables
 from mechshift_lib.analyses.attention import PROMPT, READS, Look, Looks
 from mechshift_lib.analyses.words import attention as words
 from mechshift_lib.analyses.words.formatting import MISSING
@@ -66,7 +66,7 @@ def test_a_head_has_kept_its_place_or_not() -> None:
     assert table.between.tolist() == pytest.approx([0.9, 0.9, 0.8])
     assert table.classes.tolist() == pytest.approx([1, 1, 0])
     assert table.n.tolist() == [attention.FEWEST] * 3
-    found = attention.distances(table.assign(task="ioi", seed=0, model="mdm")).iloc[0]
+    found = attention_tables.distances(table.assign(task="ioi", seed=0, model="mdm")).iloc[0]
     assert found.kept == pytest.approx(1 / 3)
     assert found.chance == pytest.approx(1 / 3)
     same = attention.compare(looks([ONE]), looks([ONE]))
@@ -81,7 +81,7 @@ def test_a_head_has_kept_its_place_or_not() -> None:
 def test_one_head_a_layer_has_no_others() -> None:
     table = attention.compare(looks([ONE[:1]]), looks([OTHER[:1]]))
     assert table.nearest.isna().all()
-    found = attention.distances(table.assign(task="ioi", seed=0, model="mdm")).iloc[0]
+    found = attention_tables.distances(table.assign(task="ioi", seed=0, model="mdm")).iloc[0]
     assert np.isnan(found.kept)
 
 
@@ -141,35 +141,37 @@ def test_batch_size_makes_no_difference(toy: Study) -> None:
 
 
 def test_masks_get_less_as_the_canvas_fills(made) -> None:
-    found = attention.waiting(made["steps"])
+    found = attention_tables.waiting(made["steps"])
     assert set(found.model) == {"mdm"}
     assert set(found.task) == {"countdown"}  # IOI has one answer token
     even = found[found.seed == 0].sort_values("position").uniform
     assert even.is_monotonic_decreasing
-    assert attention.waiting(made["steps"][made["steps"].task == "ioi"]).empty
+    assert attention_tables.waiting(made["steps"][made["steps"].task == "ioi"]).empty
 
 
 def test_words_and_figures_are_of_the_tables(made) -> None:
-    shares = attention.over_heads(made["heads"])
+    shares = attention_tables.over_heads(made["heads"])
     assert list(dict.fromkeys(shares.looked)) == [x for x in CLASSES if x in set(shares.looked)]
-    changes = attention.changes(shares)
+    changes = attention_tables.changes(shares)
     row = changes.query("looked == 'right' and queries == 'prompt' and model == 'mdm'")
     mean = shares.query("looked == 'right' and queries == 'prompt' and model == 'mdm'").mass.mean()
     assert row.difference.tolist() == pytest.approx([mean] * len(row))  # the others see nothing
-    said = words.classes(shares, attention.shown(changes))
+    said = words.classes(shares, attention_tables.shown(changes))
     assert f"{100 * mean:.0f} % of an MDM head's attention goes to the right" in said.said
     assert "2 trainings" in said.said
-    assert len(said.table) == len(attention.SHOWN) - (0 if "answer" in set(shares.looked) else 1)
+    assert len(said.table) == len(attention_tables.SHOWN) - (
+        0 if "answer" in set(shares.looked) else 1
+    )
 
-    grid = attention.shown_grid(made["heads"], 0)
-    moved = attention.distances(made["moved"])
-    turned = attention.turned(made, 0)
+    grid = attention_tables.shown_grid(made["heads"], 0)
+    moved = attention_tables.distances(made["moved"])
+    turned = attention_tables.turned(made, 0)
     assert turned.whole.is_monotonic_decreasing
     assert turned.control.notna().all()
-    waiting = attention.waiting(made["steps"])
+    waiting = attention_tables.waiting(made["steps"])
     findings = [
         words.grid(grid, 0),
-        words.moved(moved, attention.over_trainings(moved)),
+        words.moved(moved, attention_tables.over_trainings(moved)),
         words.kept(moved),
         words.turned(turned, 0, 3),
         words.waiting(waiting),
@@ -200,13 +202,13 @@ def test_a_pair_without_control_or_with_one_training_says_less(made) -> None:
         name: table[(table.seed == 0) & (table.model != "continued")]
         for name, table in made.items()
     }
-    moved = attention.distances(frames["moved"])
-    finding = words.moved(moved, attention.over_trainings(moved))
+    moved = attention_tables.distances(frames["moved"])
+    finding = words.moved(moved, attention_tables.over_trainings(moved))
     assert f"into the control's, {MISSING}" in finding.said
     assert finding.table is None
-    turned = words.turned(attention.turned(frames, 0), 0, 3)
+    turned = words.turned(attention_tables.turned(frames, 0), 0, 3)
     assert f"(in the control {MISSING})" in turned.said
-    shares = attention.over_heads(frames["heads"])
-    assert "one training" not in words.classes(shares, attention.changes(shares)).said
-    assert "1 training;" in words.classes(shares, attention.changes(shares)).said
+    shares = attention_tables.over_heads(frames["heads"])
+    assert "one training" not in words.classes(shares, attention_tables.changes(shares)).said
+    assert "1 training;" in words.classes(shares, attention_tables.changes(shares)).said
     assert PROMPT in set(shares.queries)

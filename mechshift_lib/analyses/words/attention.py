@@ -65,8 +65,8 @@ def classes(table: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
     """What gets how much attention; differences below.
 
     Args:
-        table: of :func:`mechshift_lib.analyses.attention.over_heads`.
-        over: rows of :func:`mechshift_lib.analyses.attention.changes`.
+        table: of :func:`mechshift_lib.analyses.attention_tables.over_heads`.
+        over: rows of :func:`mechshift_lib.analyses.attention_tables.changes`.
     """
     at = table.groupby(["queries", "looked", "model"])[["mass", "uniform"]].mean()
 
@@ -133,7 +133,7 @@ def kept(table: pd.DataFrame) -> fmt.Finding:
     """How many heads are still nearest to where they came from.
 
     Args:
-        table: of :func:`mechshift_lib.analyses.attention.distances`.
+        table: of :func:`mechshift_lib.analyses.attention_tables.distances`.
     """
     means = table.groupby(["task", "model"], sort=False, as_index=False)
     values = means.agg(value=("kept", "mean"), n=("n", "min"))
@@ -145,7 +145,7 @@ def turned(table: pd.DataFrame, seed: int, rows: int) -> fmt.Finding:
     """The heads that are furthest from the ARM's, with what they look at before and after.
 
     Args:
-        table: of :func:`mechshift_lib.analyses.attention.turned`.
+        table: of :func:`mechshift_lib.analyses.attention_tables.turned`.
         seed: the training.
         rows: how many are listed.
     """
