@@ -31,6 +31,7 @@ Analysis = Literal[
     "trust",
     "lens",
     "components",
+    "meeting",
     "cues",
     "trajectory",
     "robustness",
