@@ -32,6 +32,7 @@ Analysis = Literal[
     "lens",
     "components",
     "attention",
+    "meeting",
     "cues",
     "trajectory",
     "robustness",

@@ -38,6 +38,7 @@ TABLES = (
     "faithfulness",
     "later",
     "lens-readings",
+    "meeting",
     "overlap",
     "planning-cut",
     "planning-patched",
