@@ -33,6 +33,7 @@ from mechshift_lib.results.store import read_provenance
 TABLES = (
     "ablation",
     "answers",
+    "attention",
     "components",
     "cues",
     "faithfulness",

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from mechshift_lib.analyses import (
     Study,
     ablation,
+    attention,
     components,
     cues,
     faithfulness,
@@ -193,6 +194,9 @@ def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
 #: What computes a result of each kind that is shipped, for a training.
 COMPUTED = {
     "ablation": lambda study, seed: ablation.answered(study, "countdown", "mdm", seed),
+    "attention": lambda study, seed: attention.of_training(
+        study, seed, attention.asked(study)[seed]
+    )["heads"],
     "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
     "lens-readings": lambda study, seed: lens.readings(study, "ioi", "mdm", seed),
     "meeting": lambda study, seed: meeting.of_training(study, "ioi", seed),
