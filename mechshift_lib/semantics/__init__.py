@@ -1,1 +1,1 @@
-"""What directions, neurons and components stand for: lenses, probes, dictionaries."""
+"""What directions, neurons and components stand for, and what heads look at."""

@@ -133,5 +133,6 @@ def test_circuits_are_traced_in_one_room_only() -> None:
         if traces(source) and name.startswith("mechshift_lib.circuits.")
     }
     assert circuits == {
-        f"tracing.{name}" for name in ("interventions", "layers", "received", "resuming")
+        f"tracing.{name}"
+        for name in ("interventions", "layers", "patterns", "received", "resuming")
     }

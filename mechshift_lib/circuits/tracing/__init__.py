@@ -5,5 +5,6 @@
 - ``written_out``: the same without a trace, at the positions that matter, where that is proven;
 - ``interventions``: nodes that write, or readers that take in, something else;
 - ``received``: the two runs of path patching;
+- ``patterns``: what each query looks at, read off what heads put out;
 - ``retrying``, ``heap``: memory that runs out, and memory given back.
 """
