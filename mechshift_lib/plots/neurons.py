@@ -55,6 +55,7 @@ def plot_scores(table: pd.DataFrame, chance: float, least: float) -> Figure:
                 ax.plot(grid, share, color=ROLE_COLORS.get(role, INK), lw=1.8)
             ax.set_title(SITES[site])
             ax.set_xlim(0, 1)
+            ax.set_xticks([0, 0.5, 1])
             ax.set_ylim(0, 1)
             ax.yaxis.set_major_formatter(PercentFormatter(1))
             ax.grid()
@@ -92,8 +93,8 @@ def plot_common(table: pd.DataFrame) -> Figure:
             )  # fmt: skip
         ax.set_yticks(range(len(rules)), [_short(rule) for rule in rules], fontsize=9)
         ax.set_ylim(len(rules) - 0.5, -0.5)
-        ax.set_xlim(left=0)
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.set_xlim(left=-0.01)  # markers at 0 stay whole
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         ax.grid()
         ax.set_xlabel("of the explained residual coordinates")
         return header(
