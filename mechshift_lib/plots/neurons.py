@@ -113,11 +113,8 @@ def plot_counts(table: pd.DataFrame) -> Figure:
             :data:`READINGS`.
     """
     with theme():
-        drawn = table.assign(model=table.model.where(table.basis == OWN, RANDOM))
-        random = (
-            drawn[drawn.model == RANDOM].groupby("seed", as_index=False).mean(numeric_only=True)
-        )
-        every = pd.concat([drawn[drawn.model != RANDOM], random.assign(model=RANDOM)])
+        random = table[(table.basis == RANDOM) & (table.model == "arm")]
+        every = pd.concat([table[table.basis == OWN], random.assign(model=RANDOM)])
         arm = every[every.model == "arm"].set_index("seed")
         parts = {}
         for column, what in READINGS.items():
@@ -133,7 +130,7 @@ def plot_counts(table: pd.DataFrame) -> Figure:
             "model",
             order,
             "How many explanations, and how much variance",
-            "Explained residual coordinates; random: directions of a random basis, of all models",
+            "Explained residual coordinates; random: directions of a random basis of the ARM's stream",
         )
 
 
