@@ -148,7 +148,7 @@ def test_a_pair_that_can_t_be_asked_is_told_the_same_everywhere(
     # What components write is asked of any task; one training decides nothing.
     outcomes = {v.claim: v.outcome for v in decided}
     assert outcomes.pop("C3") == "undecided"
-    assert set(outcomes.values()) == {"doesn't apply", "not measured"}
+    assert set(outcomes.values()) == {"doesn't apply"}
     pages = book_of(monkeypatch, least, shown, tmp_path)
     for name in (*OF_ALL, "index", "limits"):  # of the pool that both solve
         del pages[name]
