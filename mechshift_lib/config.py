@@ -31,6 +31,7 @@ Analysis = Literal[
     "trust",
     "lens",
     "components",
+    "neurons",
     "attention",
     "meeting",
     "cues",
@@ -126,6 +127,7 @@ class Budget(Strict):
     planning_examples: int = Field(default=30, ge=2, le=MOST)
     trust_examples: int = Field(default=4, ge=2, le=MOST)
     cue_examples: int = Field(default=200, ge=2, le=MOST)
+    neuron_texts: int = Field(default=40, ge=4, le=MOST)
     lens_examples: int = Field(default=100, ge=2, le=MOST)
     lens_steps: int = Field(default=100, ge=1, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)

@@ -40,6 +40,7 @@ TABLES = (
     "later",
     "lens-readings",
     "meeting",
+    "neurons",
     "overlap",
     "planning-cut",
     "planning-patched",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, components, robustness, scores, shift, steps
+from mechshift_lib.analyses import ablation, components, neurons, robustness, scores, shift, steps
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
 from mechshift_lib.comparison.over_seeds import FEWEST, contrast_over_seeds
@@ -30,15 +30,12 @@ from mechshift_lib.tasks import TASKS
 
 #: Share of components that must stay (C5).
 STABLE = 0.9
-#: Claims that no chapter measures, and what is missing.
-NOT_YET: dict[Claim, str] = {
-    "C4": "no neuron is explained in this book",
-}
 #: Claim -> the chapter that measures it.
 CHAPTERS: dict[Claim, str] = {
     "C1": "overlap",
     "C2": "overlap",
     "C3": "components",
+    "C4": "neurons",
     "C5": "circuits",
     "C6": "ablation",
     "C7": "robustness",
@@ -50,8 +47,6 @@ NO_MATCHED = "the MDM when it was as far from the ARM as the continued one (the 
 
 def of(study: Study, claim: Claim) -> list[Verdict]:
     """One claim on a pair: a verdict, or one for each task that the claim is about."""
-    if claim in NOT_YET:
-        return [unmeasured(claim, study.pair.name, NOT_YET[claim])]
     measure, wanted = _ASKED[claim]
     lacking = [label(task) for task in wanted if task not in study.pair.tasks]
     if lacking:
@@ -159,6 +154,25 @@ def _components(study: Study) -> list[Verdict]:
     return [_judge(study, "C3", list(found.values()), measure, "components")]
 
 
+def _neurons(study: Study) -> list[Verdict]:
+    """C4: how many more explanations the MDM's coordinates have, and how much less they vary."""
+    if not neurons.asked(study):
+        why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of every task in common"
+        return [inapplicable("C4", study.pair.name, why, "behaviour")]
+    table = neurons.measured(neurons.tables(study))
+    found: dict[str, Contrast] = {}
+    for reading, (said, _) in neurons.READINGS.items():
+        values = neurons.more(table, reading)
+        if values["mdm"].isna().all():
+            why = "too few coordinates of a model's stream are explained to count explanations"
+            return [inapplicable("C4", study.pair.name, why, "neurons")]
+        made = _over_trainings(values, f"the ARM ({said})", f"the same ({said})")
+        # What both measures lack is missing once.
+        found |= {one.against: one for one in made}
+    measure = "logarithm of how many more explanations the MDM has, and of how much less they vary"
+    return [_judge(study, "C4", list(found.values()), measure, "logarithm")]
+
+
 def _steps(study: Study) -> list[Verdict]:
     """C5: what the MDM's circuit at one answer position keeps, and that beyond the ARM's change."""
     table = steps.tables(study)["trainings"]
@@ -237,6 +251,7 @@ _ASKED: dict[Claim, tuple[Callable[[Study], list[Verdict]], tuple[str, ...]]] = 
     "C1": (_overlap, ("ioi", "countdown")),
     "C2": (_depth, ()),
     "C3": (_components, ()),
+    "C4": (_neurons, ()),
     "C5": (_steps, ()),
     "C6": (_ablation, ("countdown",)),
     "C7": (_robustness, ("countdown",)),

@@ -42,8 +42,9 @@ Outcome = Literal[
     "reproduced", "not reproduced", "reversed", "undecided", "doesn't apply", "not measured"
 ]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
-#: What an effect is a fraction of: a Jaccard index, the model's layers, tokens or components.
-Unit = Literal["cosine", "depth", "accuracy", "components"]
+#: What an effect is a fraction of: a cosine, the model's layers, tokens, components, or the natural
+#: logarithm of a ratio.
+Unit = Literal["cosine", "depth", "accuracy", "components", "logarithm"]
 
 #: One-sided error rate of either mistake.
 ERROR = 0.025

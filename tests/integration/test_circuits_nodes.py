@@ -190,3 +190,43 @@ def test_bad_options_are_refused(function):
 def test_neurons_are_not_resolved_by_position():
     with pytest.raises(CircuitError, match="by_position"):
         attribute_neurons(wrap_model(tiny_hf()), tiny_items(1), by_position=True)
+
+
+@pytest.mark.parametrize(("architecture", "attention"), CASES)
+def test_coordinates_of_the_stream_equal_plain_autograd(architecture, attention):
+    """Differences times the mean of gradients at the ends of layers, taken by hooks."""
+    hf = tiny_hf(architecture)
+    model = wrap_model(hf, attention=attention)
+    [item] = tiny_items(1, reads=2)
+    found = attribute_neurons(model, [item], site="stream", method="clean-corrupted")
+
+    def ends_of(tokens):
+        streams = {}
+        for i in range(model.n_layers):
+            layer = model.anatomy.layer(hf, i)
+
+            def keep(_module, _inputs, output, i=i):
+                streams[i] = output[0] if isinstance(output, tuple) else output
+
+            hooks.append(layer.register_forward_hook(keep))
+        start = at(hf, model.anatomy.embed).register_forward_hook(
+            lambda _m, _i, output: output.requires_grad_(True)
+        )
+        hooks.append(start)
+        logits = hf(**model.arguments(tokens)).logits
+        gradients = torch.autograd.grad(logit_diff(item)(logits), list(streams.values()))
+        for hook in hooks:
+            hook.remove()
+        return [x.detach() for x in streams.values()], gradients
+
+    hooks = []
+    clean, corrupted = (ends_of(tokens) for tokens in ids(item))
+    for layer in range(model.n_layers):
+        mean = (clean[1][layer] + corrupted[1][layer]) / 2
+        expected = ((clean[0][layer] - corrupted[0][layer]) * mean).sum((0, 1))
+        np.testing.assert_allclose(found[layer], expected, rtol=1e-4, atol=1e-6)
+
+
+def test_unknown_neurons_are_refused():
+    with pytest.raises(CircuitError, match="choose one of mlp, stream"):
+        attribute_neurons(wrap_model(tiny_hf()), tiny_items(1), site="heads")

@@ -110,7 +110,7 @@ def test_nothing_is_done_twice(project: Path) -> None:
     [
         ("notebooks/circuits.ipynb", {"overlap", "faithfulness"} | behind("circuits")),
         ("notebooks/patching.ipynb", behind("patching")),
-        ("data/paper/top_edges.csv", behind("paper", "overlap", "components")),
+        ("data/paper/top_edges.csv", behind("paper", "overlap", "components", "neurons")),
         ("data/benchmarks/growth.json", behind("speed")),
         (f"data/pairs/{PAIR}.yaml", behind(*ANALYSES)),
         ("mechshift_lib/circuits/graph/graph.py", using("circuits")),

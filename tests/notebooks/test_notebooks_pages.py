@@ -90,6 +90,7 @@ def pictures(outputs):
         ("probes", 6),
         ("lens", 10),
         ("components", 3),
+        ("neurons", 3),
         ("attention", 4),
         ("meeting", 3),
         ("cues", 3),
@@ -129,6 +130,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("probes", "so there is nothing to plan"),
         ("lens", "one mask state only"),
         ("components", "one training"),
+        ("neurons", "one training"),
         ("attention", "1 training"),
         ("meeting", "which decides nothing"),
         ("cues", "nothing to set against"),
@@ -170,6 +172,6 @@ def test_shown_figures_are_whole_cards(shown):
 def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):
     run("verdicts", monkeypatch, least)
     text = said(shown)
-    assert "7 verdicts: doesn't apply 6 and not measured 1." in text
+    assert "7 verdicts: doesn't apply 7." in text
     tables = "".join(o.data for o in shown if isinstance(o, ipython_display.HTML))
     assert "don't both solve IOI" in tables

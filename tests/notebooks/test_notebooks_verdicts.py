@@ -1,10 +1,11 @@
 """One judge: on studies of every outcome, pages say of a claim what was decided and no more."""
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import Study, ablation, components, page, shift, verdicts
+from mechshift_lib.analyses import Study, ablation, components, neurons, page, shift, verdicts
 from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
 from mechshift_lib.comparison.verdicts import OUTCOMES
@@ -14,7 +15,7 @@ from tests.support.claims import JUDGED, contradictions, judgements
 from tests.support.notebooks import read, run, said
 
 TITLES = {"toy": "Toy"}
-#: Outcome -> effects of C1, C2, C3 and C6 against their first yardstick and against the control.
+#: Outcome -> effects of C1 to C4 and C6 against their first yardstick and against the control.
 EFFECTS = {
     "reproduced": (0.3, 0.2),
     "not reproduced": (0.2, -0.3),
@@ -68,6 +69,15 @@ def made_up(study, outcome, monkeypatch):
         for directions in (components.OWN, components.RANDOM)
     )
     written = written | {"spread": spread}
+    explained = neurons.judged(neurons.measured(neurons.tables(study))).iloc[[0]]
+    explained = pd.concat(
+        # Its margin is twice that of the others, and so is everything else.
+        explained.assign(seed=r.seed, model=r.circuit, m=9).assign(
+            distinct=np.exp(2 * r.size_), relative=np.exp(-2 * r.size_)
+        )
+        for r in rows[rows.task == "ioi"].rename(columns={"size": "size_"}).itertuples()
+    )
+    monkeypatch.setattr(neurons, "measured", lambda _: explained)
     monkeypatch.setattr(components, "tables", lambda _: written)
     monkeypatch.setattr(shift, "likeness", lambda _: likeness)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
@@ -109,7 +119,7 @@ def study(whole, monkeypatch):
 def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeypatch, tmp_path):
     made_up(study, outcome, monkeypatch)
     decided = verdicts.judged(study)
-    found = {v.outcome for v in decided if v.claim in ("C1", "C2", "C3", "C6")}
+    found = {v.outcome for v in decided if v.claim in ("C1", "C2", "C3", "C4", "C6")}
     assert found == {outcome}
     pages = book_of(monkeypatch, whole, shown, tmp_path)
     assert contradictions(pages, decided, TITLES) == []
@@ -161,7 +171,10 @@ def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
     spread = components.tables(study)["spread"]
     alone = {"spread": spread[spread.model.isin(["arm", "mdm"])]}
     monkeypatch.setattr(components, "tables", lambda _: alone)
-    for claim in ("C1", "C2", "C3", "C6"):
+    explained = neurons.measured(None)
+    explained = explained[explained.model.isin(["arm", "mdm"])]
+    monkeypatch.setattr(neurons, "measured", lambda _: explained)
+    for claim in ("C1", "C2", "C3", "C4", "C6"):
         for verdict in verdicts.of(study, claim):
             assert verdict.outcome == "undecided"
             assert "control" in verdict.missing or "continued" in verdict.missing

@@ -15,6 +15,7 @@ JUDGED = {
     "overlap": ["C1", "C2"],
     "ablation": ["C6"],
     "components": ["C3"],
+    "neurons": ["C4"],
     "robustness": ["C7"],
 }
 NAMED = re.compile(r"\bC[1-7]\b")

@@ -81,6 +81,7 @@ def test_outcomes_differ_in_word_sign_and_colour():
         ("depth", "+4.1 % of the model's depth"),
         ("accuracy", "+4.1 percentage points of accuracy"),
         ("components", "+4.1 percentage points"),
+        ("logarithm", "+4.1 hundredths of a natural logarithm"),
     ],
 )
 def test_effects_have_their_unit(unit, written):

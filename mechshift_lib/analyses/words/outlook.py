@@ -62,7 +62,10 @@ DECIDES: dict[Claim, str] = {
         "The same two measures at the paper's size, with hundreds of components and tens of "
         "thousands of tokens, in several trainings with their controls."
     ),
-    "C4": "Explanations of neurons that are scored on held-out texts, for ARM, control and MDM.",
+    "C4": (
+        "The same two measures at the paper's size, with explanations in free words by a language "
+        "model that are scored on held-out texts, in several trainings with their controls."
+    ),
     "C5": "Answers of hundreds of tokens in tens of steps, one position asked for at a time.",
     "C6": "Early and other heads of equal effect on the control, taken out while the model writes.",
     "C7": "A circuit that lies deep in the ARM, measured in wordings that both models were taught.",

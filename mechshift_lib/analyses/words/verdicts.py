@@ -31,6 +31,7 @@ _UNITS: dict[Unit, _Written] = {
     "depth": _Written("% of the model's depth", "% of depth"),
     "accuracy": _Written("percentage points of accuracy", "% points"),
     "components": _Written("percentage points", "% points"),
+    "logarithm": _Written("hundredths of a natural logarithm", "/100 ln"),
 }
 #: What a sentence says after the outcome, with and without an effect.
 _EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n} {of}."
