@@ -130,7 +130,7 @@ def plot_counts(table: pd.DataFrame) -> Figure:
             "model",
             order,
             "How many explanations, and how much variance",
-            "Explained residual coordinates; random: directions of a random basis of the ARM's stream",
+            "Explained residual coordinates; random: directions of a random basis of the ARM",
         )
 
 
