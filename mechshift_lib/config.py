@@ -31,6 +31,7 @@ Analysis = Literal[
     "trust",
     "lens",
     "components",
+    "dictionaries",
     "cues",
     "trajectory",
     "robustness",
@@ -126,6 +127,8 @@ class Budget(Strict):
     cue_examples: int = Field(default=200, ge=2, le=MOST)
     lens_examples: int = Field(default=100, ge=2, le=MOST)
     lens_steps: int = Field(default=100, ge=1, le=MOST)
+    dictionary_examples: int = Field(default=24, ge=2, le=MOST)
+    dictionary_steps: int = Field(default=800, ge=1, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)
     error_studies: int = Field(default=1000, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)

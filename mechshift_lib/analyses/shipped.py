@@ -34,6 +34,7 @@ TABLES = (
     "answers",
     "components",
     "cues",
+    "dictionaries",
     "faithfulness",
     "later",
     "lens-readings",

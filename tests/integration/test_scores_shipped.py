@@ -14,6 +14,7 @@ from mechshift_lib.analyses import (
     components,
     cues,
     faithfulness,
+    features,
     planning,
     probes,
     robustness,
@@ -168,6 +169,7 @@ def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
 COMPUTED = {
     "ablation": lambda study, seed: ablation.answered(study, "countdown", "mdm", seed),
     "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
+    "dictionaries": lambda study, seed: features.measured(study, seed)["counts"],
     "faithfulness": lambda study, seed: faithfulness.evaluated(study, "ioi", "mdm", seed),
     "planning-cut": lambda study, seed: planning.cut(study, "countdown", "mdm", seed),
     "answers": lambda study, seed: answers(study, "countdown", "mdm", seed),

@@ -62,7 +62,8 @@ def make_pair(
     small = {"behaviour_examples": 12, "circuit_examples": 6, "ig_steps": 2, "bootstrap": 20}
     small |= {"patching_examples": 3, "faithfulness_examples": 4, "trust_examples": 2}
     small |= {"ablation_examples": 3, "ablation_draws": 4, "planning_examples": 3}
-    small |= {"lens_examples": 4, "lens_steps": 3}
+    small |= {"lens_examples": 4, "lens_steps": 3, "dictionary_steps": 12}
+    small |= {"dictionary_examples": 3}
     pair = {
         "name": "toy",
         "title": "Toy",
