@@ -62,6 +62,8 @@ CONTEXTS, AROUND, PROMOTED = 3, 4, 3
 TAKEN, DRAWS = 6, 8
 #: How many features of the nearest size a feature's stand-in is drawn from.
 NEAREST = 10
+#: Rows of the table of cards that stands open.
+OPEN = 10
 #: What is taken out: all features of the MDM only, as many others, one of the first, of the others.
 TOGETHER, OTHERS, ALONE, OTHER = "together", "others together", "alone", "others alone"
 #: Crosscoders that are compared: which one, minus which.
@@ -253,8 +255,7 @@ def _context(tokenizer: Any, ids: np.ndarray, position: int) -> str:
 
 
 def _promoted(study: Study, seed: int, found: Dictionary) -> list[str]:
-    """Tokens whose logits each feature adds most to on the direct path, in the model of its longer
-    decoder vector."""
+    """Tokens whose logits each feature's longer vector adds most to, on the direct path."""
     texts: list[list[str]] = []
     for number, (role, _) in enumerate(VIEWS[USED]):
         model = study.model(role, seed)

@@ -1,4 +1,4 @@
-"""SAEs as SAELens reads them: its documented layout, and its formula on a model's own activations."""
+"""SAEs as SAELens reads them: its documented layout and its formula, on activations as they are."""
 
 import json
 
