@@ -222,8 +222,8 @@ def dictionary_of(study: Study, name: str, seed: int) -> Dictionary:
     key = study.key(VIEWS[name][-1][0], seed, "", CODE) | {"dictionary": about}
     frames = study.frames("dictionary", key, compute)
     how, n, width = settings(study), len(VIEWS[name]), study.model("arm", seed).d_model
-    shapes = {"encoder": (n, width, how.features), "decoder": (how.features, n, width)}
-    shapes |= {"bias": (n, width), "mean": (n, width), "threshold": ()}
+    shapes: dict[str, tuple[int, ...]] = {"bias": (n, width), "mean": (n, width), "threshold": ()}
+    shapes |= {"encoder": (n, width, how.features), "decoder": (how.features, n, width)}
     tensors = {
         x: torch.tensor(frames[x][x].to_numpy(dtype="float32")).reshape(shapes.get(x, (-1,)))
         for x in TENSORS

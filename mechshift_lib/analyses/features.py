@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -221,15 +222,15 @@ def _cards(
     for feature in features.feature:
         own = values[:, feature]
         order = own.argsort(descending=True, stable=True).tolist()
-        on, contexts, texts_seen = [], [], set()
+        on: list[str] = []
+        contexts: list[str] = []
         for i in order[:40]:
             if own[i] <= 0:
                 break
             text, position = places[i]
             on.append(_word(model.tokenizer, tokens[text][position]))
             context = _context(model.tokenizer, tokens[text], position)
-            if context not in texts_seen and len(contexts) < CONTEXTS:
-                texts_seen.add(context)
+            if context not in contexts and len(contexts) < CONTEXTS:
                 contexts.append(context)
         common = Counter(on).most_common(1)
         role = role_of(on) if on else "–"
@@ -293,6 +294,10 @@ def stand_ins(features: pd.DataFrame, of: list[int], rng: np.random.Generator) -
     return found
 
 
+def _text_of(whole: dict[int, Text], item: Item) -> Text:
+    return whole[item.example]
+
+
 def _effects(
     study: Study, seed: int, features: pd.DataFrame, asked: list[tuple[str, list[Item], Any]]
 ) -> pd.DataFrame:
@@ -318,7 +323,7 @@ def _effects(
             found,
             layer_of(study),
             items,
-            lambda item, whole=whole: whole[item.example],
+            partial(_text_of, whole),
             sets,
             study.budget.batch_size,
         ).mean(1)
