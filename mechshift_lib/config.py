@@ -162,7 +162,12 @@ def check_name(name: str) -> None:
 
 
 class Pair(Strict):
-    """An ARM, the MDM post-trained from it, and the control trained on with the ARM's loss."""
+    """An ARM, the MDM post-trained from it, and the control trained on with the ARM's loss.
+
+    Attributes:
+        tables: trainings whose tables the repository ships. ``later``: all but the first, which
+            every book computes; ``all``: the first, too, where a book would take too long.
+    """
 
     name: str
     title: str
@@ -175,6 +180,7 @@ class Pair(Strict):
     variants: dict[str, ModelSpec] = Field(default_factory=dict)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     analyses: tuple[Analysis, ...] = ANALYSES
+    tables: Literal["later", "all"] = "later"
     budgets: dict[BudgetName, Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
 

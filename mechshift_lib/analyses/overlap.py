@@ -23,6 +23,7 @@ from mechshift_lib.comparison.overlap import (
     top_edges,
     top_edges_at,
 )
+from mechshift_lib.results.kept import about_address
 
 #: Comparison -> the two circuits that it compares over the same examples.
 COMPARISONS: dict[str, tuple[str, str]] = {
@@ -38,6 +39,7 @@ HALVES: dict[str, tuple[str, str]] = {
     "arm-mdm-halves": ("arm", "mdm"),
 }
 SPLITS = 100
+ROOMS = ("circuits", "comparison", "analyses/behaviour", "analyses/scores", "analyses/overlap")
 TOP, ALL = f"top {100 * REFERENCE_FRACTION:.0f} % of edges", "all edges"
 
 Frames = dict[str, pd.DataFrame]
@@ -58,9 +60,9 @@ def compare(study: Study, task: str, seed: int | None = None) -> Frames:
     seed = study.seed if seed is None else seed
     names = circuits_of(study, task) if seed == study.seed else ["arm", "mdm"]
     keys = {name: scores_key(study, task, name, seed) for name in names}
-    key = study.key("arm", seed, task, ("comparison", "analyses/overlap")) | {
+    key = study.key("arm", seed, task, ROOMS) | {
         "models": {name: one["models"][one["role"]] for name, one in keys.items()},
-        "circuits": {name: study.store.folder("circuits", one).name for name, one in keys.items()},
+        "circuits": {name: about_address("circuits", one) for name, one in keys.items()},
         "role": "all",
         "draws": study.budget.bootstrap,
     }

@@ -3,8 +3,9 @@
 ``data/scores/PAIR/seedS/TASK-CIRCUIT.safetensors`` holds what :mod:`mechshift_lib.analyses.scores`
 measured: one row of half-precision scores a question, with what was asked of which weights. A file
 is used only where all of that is what is asked now; the code that computed it is noted, not
-compared: a test computes a sample of every pair's anew. Tables of trainings but the first lie in
-``data/tables/PAIR/seedS.zip`` (:mod:`mechshift_lib.results.kept`).
+compared: a test computes a sample of every pair's anew. Tables of trainings but the first, and of
+pairs whose file says so of the first, too, lie in ``data/tables/PAIR/seedS.zip``
+(:mod:`mechshift_lib.results.kept`).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ TABLES = (
     "faithfulness",
     "later",
     "lens-readings",
+    "overlap",
     "planning-cut",
     "planning-patched",
     "robustness",
@@ -114,8 +116,8 @@ def ship(
 def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
     """Keep what executed pages used of a training in its archive; returns the number of results.
 
-    The first training's are computed by every book, and a training that the pages don't use keeps
-    the archive that it has.
+    Only of trainings whose tables the pair ships (:meth:`Study.ships`). One that the pages don't
+    use keeps the archive that it has.
 
     Args:
         study: whose store has the results.
@@ -130,7 +132,7 @@ def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
     for name in sorted(used):
         if name.split("/")[0] in TABLES:
             key = read_provenance(study.store.root / name)["key"]
-            if key["pair"] == study.pair.name and seed == key["seed"][0] != study.seed:
+            if key["pair"] == study.pair.name and seed == key["seed"][0] and study.ships(seed):
                 folders.append(study.store.root / name)
     if folders:
         keep(study.tables(seed), folders)

@@ -129,13 +129,17 @@ class Study:
     def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
         """Tables from the store, computed if they aren't there (see :class:`Store`).
 
-        The first training's are computed by every book; those of the others are taken from
-        data/tables, where the repository ships them.
+        The first training's are computed by every book, unless the pair's file says otherwise;
+        those of the others are taken from data/tables, where the repository ships them.
         """
         seed, *_ = key.get("seed", [self.seed])
-        path = self.tables(seed) if self.shipped and seed != self.seed else None
+        path = self.tables(seed) if self.shipped and self.ships(seed) else None
         found = partial(kept.find, path, kind, key) if path is not None else None
         return self.store.frames(kind, key, compute, found)
+
+    def ships(self, seed: int) -> bool:
+        """Whether tables of this training are shipped, not computed by every book."""
+        return seed != self.seed or self.pair.tables == "all"
 
     def tables(self, seed: int) -> Path:
         """Where the tables of a training are shipped."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from mechshift_lib.analyses import Study, dictionaries, features
+from mechshift_lib.analyses import Study, dictionaries, feature_tables, features
 from mechshift_lib.analyses.words import features as words
 from mechshift_lib.cli import app
 from mechshift_lib.errors import ConfigError
@@ -132,14 +132,14 @@ def made(seeds=3):
 
 
 def test_whose_features_are_by_hand_and_over_trainings():
-    table = features.whose(made())
+    table = feature_tables.whose(made())
     first = table[(table.start == 0) & (table.seed == 0)]
     assert first.name.tolist() == list(dictionaries.CROSSCODERS)
     assert first.model.tolist() == ["mdm", "mdm", "continued", "matched"]
     assert first.other.tolist() == pytest.approx([0.1, 0.2, 0.02, 0.05])
     assert first.other_confirmed.tolist() == pytest.approx([0.05, 0.1, 0.01, 0.025])
     assert first.shared.tolist() == pytest.approx([0.9, 0.8, 0.98, 0.95])
-    over = features.over_trainings(table)
+    over = feature_tables.over_trainings(table)
     one = over[(over.reading == "other") & (over.base == "arm-continued")].set_index("model")
     assert one.difference["arm-mdm"] == pytest.approx(0.08)
     assert one.low["arm-mdm"] == pytest.approx(0.08)
@@ -192,10 +192,10 @@ def test_what_is_lost_is_against_the_whole_and_beside_others():
         )
     ]
     table = pd.DataFrame(rows).assign(features=3, n=24)
-    lost = features.lost(table).set_index("what")
+    lost = feature_tables.lost(table).set_index("what")
     assert lost.lost.to_dict() == pytest.approx({features.TOGETHER: 3.0, features.OTHERS: 0.75})
     assert (lost.low[features.OTHERS], lost.high[features.OTHERS]) == pytest.approx((0.5, 1.0))
-    single = features.alone(table, 0)
+    single = feature_tables.alone(table, 0)
     assert single.ioi.tolist() == pytest.approx([0.1, 0.0])
     told = words.lost(lost.reset_index(), single, ["ioi"])
     assert (
@@ -208,7 +208,7 @@ def test_what_is_lost_is_against_the_whole_and_beside_others():
 
 def test_cards_say_where_a_feature_is_active(study):
     found = features.tables(study)
-    cards = features.cards(found, 0)
+    cards = feature_tables.cards(found, 0)
     assert cards.relative.is_monotonic_decreasing
     assert set(cards.feature) == set(found["cards"].feature)
     one = cards[cards.contexts != ""].iloc[0]
