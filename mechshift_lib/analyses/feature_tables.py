@@ -1,4 +1,4 @@
-"""What pages show of features: whose those of a crosscoder are, cards, what is lost without them."""
+"""What pages show of features: shares of a crosscoder, cards, and what is lost without them."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ def whose(found: Frames) -> pd.DataFrame:
 
 
 def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
-    """By how much more of a crosscoder's features are of the second model only, over trainings.
+    """By how much larger a share of one crosscoder's features than of another's is of a kind.
 
     Args:
         table: of :func:`whose`.
 
     Returns:
-        ``reading`` (``other`` or ``other_confirmed``), ``model`` and ``base`` (crosscoders),
+        ``reading`` (``shared``, ``other`` or ``other_confirmed``), ``model`` and ``base`` (crosscoders),
         ``difference, low, high, n`` (trainings).
     """
     first, rows = table[table.start == 0], []
-    for reading in ("other", "other_confirmed"):
+    for reading in ("shared", "other", "other_confirmed"):
         wide = first.pivot(index="seed", columns="name", values=reading)
         rows += [{"reading": reading} | row for row in differences(wide, DIFFERENCES)]
     return pd.DataFrame(

@@ -31,6 +31,7 @@ PANELS = {
 ORDER = ("mdm", "continued", "matched")
 #: Shares that are drawn: column -> what a row is called.
 SHARES = {
+    "shared": "alike in both",
     "other": "only in the model\ntrained on",
     "other_confirmed": "the same, by\nlatent scaling too",
     "arm": "only in the ARM",
@@ -77,10 +78,10 @@ def plot_relative(table: pd.DataFrame, bounds: tuple[float, float]) -> Figure:
 
 
 def plot_whose(table: pd.DataFrame) -> Figure:
-    """Shares of features that are of one model only, a dot a training.
+    """Shares of features that both models have alike, or one only; a dot a training.
 
     Args:
-        table: ``seed, name, model, live`` and the columns of :data:`SHARES`, in percent's parts.
+        table: ``seed, name, model, live`` and the columns of :data:`SHARES`.
     """
     with theme():
         parts = {}
@@ -99,7 +100,7 @@ def plot_whose(table: pd.DataFrame) -> Figure:
             table,
             "model",
             ORDER,
-            "How many features only one model has",
+            "How many features both models share",
             f"Crosscoders of the ARM and one other; n = {count_text(table.live)} live features",
         )
 

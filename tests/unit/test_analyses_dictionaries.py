@@ -145,11 +145,11 @@ def test_whose_features_are_by_hand_and_over_trainings():
     assert one.low["arm-mdm"] == pytest.approx(0.08)
     assert one.n.tolist() == [3, 3]
     found = words.whose(table, over)
-    assert "11.0 % (ARM and MDM, whole texts)" in found.said
-    assert "3.0 % (ARM and continued ARM)" in found.said
+    assert "89 % (ARM and MDM, whole texts)" in found.said
+    assert "trained on has 11.0 %, 21.0 %, 3.0 % and 6.0 %" in found.said
     assert "3 trainings; 200 live features each" in found.said
     assert "no continued-training control" not in found.said
-    assert len(found.table) == 8
+    assert len(found.table) == 12
     few = table[table.name != "arm-continued"]
     assert "no continued-training control" in words.whose(few, over).said
     numbers = {"name": "arm-mdm", "matching": 0.8, "chance": 0.3, "relative": 0.9, "seed": 0}
@@ -160,7 +160,7 @@ def test_whose_features_are_by_hand_and_over_trainings():
     labels = [
         text.get_text() for text in plot_whose(table[table.start == 0]).axes[0].get_yticklabels()
     ]
-    assert len(labels) == 6
+    assert len(labels) == 8
 
 
 def test_relative_norms_are_lines_of_every_training():
@@ -199,7 +199,7 @@ def test_what_is_lost_is_against_the_whole_and_beside_others():
     assert single.ioi.tolist() == pytest.approx([0.1, 0.0])
     told = words.lost(lost.reset_index(), single, ["ioi"])
     assert (
-        "falls by 3.00 on IOI logits; without as many others of the same size, by 0.75" in told.said
+        "in logits, by 3.00 on IOI; without as many others of the same size, by 0.75" in told.said
     )
     assert told.table["whose"].tolist() == ["MDM only", "both models'"]
     [ax] = plot_lost(lost.reset_index()).axes

@@ -24,8 +24,9 @@ QUALITY = (
     "ablation and the whole model is recovered (means over {trainings}, n = {n} predicted tokens)."
 )
 WHOSE = (
-    "Only in the model that was trained on are, of all live features, {each} (means over "
-    "{trainings}; {n} live features each). With latent scaling as a second test: {confirmed}."
+    "Of all live features, both models have {shared} alike; only the model that was trained on has "
+    "{each} (means over {trainings}; {n} live features each). With latent scaling as a second "
+    "test, the latter are {confirmed}."
 )
 AGAIN = (
     "Trained from another random start, features have a mean cosine of {matching} with their "
@@ -34,8 +35,8 @@ AGAIN = (
 )
 CARDS = "The {shown} features nearest to MDM only, of {n} live ones (training {seed}); all below."
 LOST = (
-    "Without the features of the MDM only, the answer's lead over the distractor falls by {mdm} "
-    "logits; without as many others of the same size, by {others} (means over {trainings}, n = "
+    "Without the features of the MDM only, the answer's lead over the distractor falls, in logits, "
+    "by {mdm}; without as many others of the same size, by {others} (means over {trainings}, n = "
     "{n} examples a task)."
 )
 NO_EFFECT = fmt.Finding(
@@ -48,8 +49,7 @@ NAMES = {
     "arm-continued": "ARM and continued ARM",
     "arm-matched": "ARM and MDM as far as the control",
 }
-READINGS = {"other": "by relative norm", "other_confirmed": "and by latent scaling"}
-PERCENT = fmt.value("share", ".0f", 100)
+READINGS = {"shared": "shared", "other": "of it only", "other_confirmed": "and by latent scaling"}
 
 
 def quality(table: pd.DataFrame) -> fmt.Finding:
@@ -83,11 +83,15 @@ def whose(table: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
     """How many features are of one model only; differences over trainings below."""
     first = table[table.start == 0]
     means = first.groupby("name", sort=False, as_index=False).mean(numeric_only=True)
-    told = [f"{fmt.number(r.other, '.1f', 100)} % ({NAMES[r.name]})" for r in _rows(means)]
-    sure = [f"{fmt.number(r.other_confirmed, '.1f', 100)} %" for r in _rows(means)]
+    alike = [f"{fmt.number(r.shared, '.0f', 100)} % ({NAMES[r.name]})" for r in _rows(means)]
+    told, sure = (
+        fmt.listed([f"{fmt.number(x, '.1f', 100)} %" for x in means[column]])
+        for column in ("other", "other_confirmed")
+    )
     said = WHOSE.format(
-        each=fmt.listed(told),
-        confirmed=fmt.listed(sure),
+        shared=fmt.listed(alike),
+        each=told,
+        confirmed=sure,
         trainings=_trainings(first),
         n=count_text(first.live),
     )
