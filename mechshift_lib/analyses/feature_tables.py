@@ -49,8 +49,8 @@ def over_trainings(table: pd.DataFrame) -> pd.DataFrame:
         table: of :func:`whose`.
 
     Returns:
-        ``reading`` (``shared``, ``other`` or ``other_confirmed``), ``model`` and ``base`` (crosscoders),
-        ``difference, low, high, n`` (trainings).
+        ``reading`` (``shared``, ``other`` or ``other_confirmed``), ``model`` and ``base``
+        (crosscoders), ``difference, low, high, n`` (trainings).
     """
     first, rows = table[table.start == 0], []
     for reading in ("shared", "other", "other_confirmed"):

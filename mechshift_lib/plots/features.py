@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from mechshift_lib.plots.theme import (
     GRID,
@@ -33,7 +33,6 @@ ORDER = ("mdm", "continued", "matched")
 SHARES = {
     "shared": "alike in both",
     "other": "only in the model\ntrained on",
-    "other_confirmed": "the same, by\nlatent scaling too",
     "arm": "only in the ARM",
 }
 BINS = 20
@@ -63,7 +62,7 @@ def plot_relative(table: pd.DataFrame, bounds: tuple[float, float]) -> Figure:
                 ax.stairs(share, edges, color=ROLE_COLORS.get(role, INK), lw=1.4, alpha=0.8)
             ax.set_title(title, fontsize=10)
             ax.set_xlim(0, 1)
-            ax.set_xticks([0, 0.5, 1], ["ARM\nonly", "both", "the other\nonly"])
+            ax.set_xticks([0, 0.5, 1], ["ARM\nonly", "both", "other\nonly"])
             ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
         fig.supylabel("share of live features", fontsize=10.5)
         n = table.groupby(["name", "seed"]).size()
@@ -93,7 +92,8 @@ def plot_whose(table: pd.DataFrame) -> Figure:
                 if len(here):
                     parts[f"{what},\n{how}"] = here.assign(value=here[column])
         fig, ax = dots(parts, "value", "model", ORDER)
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel("share of live features")
         return headed(
             fig,

@@ -160,7 +160,7 @@ def test_whose_features_are_by_hand_and_over_trainings():
     labels = [
         text.get_text() for text in plot_whose(table[table.start == 0]).axes[0].get_yticklabels()
     ]
-    assert len(labels) == 8
+    assert len(labels) == 6
 
 
 def test_relative_norms_are_lines_of_every_training():
