@@ -34,6 +34,7 @@ Analysis = Literal[
     "neurons",
     "attention",
     "meeting",
+    "dictionaries",
     "cues",
     "trajectory",
     "robustness",
@@ -130,6 +131,8 @@ class Budget(Strict):
     neuron_texts: int = Field(default=40, ge=4, le=MOST)
     lens_examples: int = Field(default=100, ge=2, le=MOST)
     lens_steps: int = Field(default=100, ge=1, le=MOST)
+    dictionary_examples: int = Field(default=24, ge=2, le=MOST)
+    dictionary_steps: int = Field(default=800, ge=1, le=MOST)
     signal_examples: int = Field(default=40, ge=2, le=MOST)
     error_studies: int = Field(default=1000, ge=10, le=MOST)
     ig_steps: int = Field(default=5, ge=1, le=MOST)

@@ -36,6 +36,7 @@ TABLES = (
     "attention",
     "components",
     "cues",
+    "dictionaries",
     "faithfulness",
     "later",
     "lens-readings",

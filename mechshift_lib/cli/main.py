@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
-from mechshift_lib.cli import circuits, lens, pairs, patching, results, trajectory
+from mechshift_lib.cli import circuits, dictionaries, lens, pairs, patching, results, trajectory
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, real_path, sentence_of
 from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
@@ -163,6 +163,7 @@ app.command()(pairs.fork)
 app.command()(pairs.unfork)
 app.command()(pairs.ship)
 app.command()(lens.lens)
+app.command()(dictionaries.dictionaries)
 
 
 @app.command("export-circuit")

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mechshift_lib.semantics.dictionary import Dictionary
+from mechshift_lib.semantics.dictionary import Dictionary, relative_norm
 
 Array = NDArray[np.float64]
 
@@ -15,6 +15,9 @@ Array = NDArray[np.float64]
 #: which on as of the second only; between the inner bounds it counts as shared.
 ONLY, SHARED = (0.1, 0.9), (0.4, 0.6)
 KINDS = ("first only", "leaning to first", "shared", "leaning to second", "second only")
+#: Ratios of latent scaling, on errors and on reconstructions, below which a feature is of one model
+#: (the bounds of Minder et al. 2025).
+SCALED = (0.2, 0.5)
 
 
 def kinds(relative: Array) -> NDArray[np.str_]:
@@ -64,6 +67,32 @@ def latent_scaling(dictionary: Dictionary, x: Tensor) -> tuple[Array, Array]:
         ratio = torch.where((energy > 0) & (mine > 0), other / mine, torch.nan)
         found.append(ratio.double().cpu().numpy())
     return found[0], found[1]
+
+
+def confirmed(errors: Array, decoded: Array) -> NDArray[np.bool_]:
+    """Whether both ratios of :func:`latent_scaling` leave a feature to one model."""
+    return (np.abs(errors) < SCALED[0]) & (np.abs(decoded) < SCALED[1])
+
+
+def counts(dictionary: Dictionary, x: Tensor) -> dict[str, int]:
+    """Features of a crosscoder of two models by kind, of those that are active at all.
+
+    Args:
+        dictionary: the crosscoder.
+        x: activations ``[n, 2, d_model]``.
+
+    Returns:
+        Their number for each of :data:`KINDS`; ``live``, all of them; ``confirmed first`` and
+        ``confirmed second``, those of one model only that latent scaling leaves to it.
+    """
+    live = explained(dictionary, x)[2] > 0
+    of = kinds(relative_norm(dictionary).double().cpu().numpy())
+    alone = confirmed(*latent_scaling(dictionary, x)) & live
+    found = {kind: int((live & (of == kind)).sum()) for kind in KINDS}
+    found |= {
+        f"confirmed {x}": int((alone & (of == f"{x} only")).sum()) for x in ("first", "second")
+    }
+    return found | {"live": int(live.sum())}
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from mechshift_lib.analyses import (
     components,
     cues,
     faithfulness,
+    features,
     lens,
     meeting,
     neurons,
@@ -199,6 +200,7 @@ COMPUTED = {
         study, seed, attention.asked(study)[seed]
     )["heads"],
     "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
+    "dictionaries": lambda study, seed: features.measured(study, seed)["counts"],
     "lens-readings": lambda study, seed: lens.readings(study, "ioi", "mdm", seed),
     "meeting": lambda study, seed: meeting.of_training(study, "ioi", seed),
     "overlap": lambda study, seed: overlap.compare(study, "ioi", seed)["edges"],

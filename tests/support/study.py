@@ -63,6 +63,8 @@ def make_pair(
     small |= {"patching_examples": 3, "faithfulness_examples": 4, "trust_examples": 2}
     small |= {"ablation_examples": 3, "ablation_draws": 4, "planning_examples": 3}
     small |= {"neuron_texts": 6, "lens_examples": 4, "lens_steps": 3}
+    small |= {"lens_examples": 4, "lens_steps": 3, "dictionary_steps": 12}
+    small |= {"dictionary_examples": 3}
     pair = {
         "name": "toy",
         "title": "Toy",

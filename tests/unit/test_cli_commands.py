@@ -32,6 +32,7 @@ COMMANDS = (
     "fork",
     "unfork",
     "lens",
+    "dictionaries",
 )
 
 

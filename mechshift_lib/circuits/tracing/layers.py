@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from mechshift_lib.models.anatomy import at, projections
@@ -194,6 +195,28 @@ def run_layers(
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
     return LayerRun(ids, first, embed if start is None else start, final_in, final, **_moved(kept))
+
+
+@torch.no_grad()
+def stream_before(
+    model: LoadedModel, ids: Tensor, layer: int, mask: Tensor | None = None
+) -> Tensor:
+    """The residual stream at a layer's input; that layer and those behind it aren't run.
+
+    Args:
+        model: a loaded model.
+        ids: input ids, ``[batch, pos]``.
+        layer: which, below ``n_layers``.
+        mask: 1 for tokens and 0 for padding.
+
+    Returns:
+        ``[batch, pos, d_model]``.
+    """
+    anatomy, lm = model.anatomy, model.lm
+    with lm.trace(**model.arguments(ids, mask)) as tracer:
+        stream: Tensor = at(anatomy.layer(lm, layer), anatomy.attn_norm).input.save()
+        tracer.stop()
+    return stream
 
 
 def _moved(kept: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -15,7 +15,9 @@ from mechshift_lib.models.loading import LoadedModel
 
 
 @torch.no_grad()
-def run_from(model: LoadedModel, ids: Tensor, layer: int, stream: Tensor) -> Tensor:
+def run_from(
+    model: LoadedModel, ids: Tensor, layer: int, stream: Tensor, mask: Tensor | None = None
+) -> Tensor:
     """Go on from a layer to the end.
 
     Args:
@@ -23,6 +25,7 @@ def run_from(model: LoadedModel, ids: Tensor, layer: int, stream: Tensor) -> Ten
         ids: input ids ``[n_row, pos]``, which only give the shape.
         layer: first layer that is run; ``n_layers`` runs none.
         stream: residual stream at its input, ``[n_row, pos, d_model]``.
+        mask: 1 for tokens and 0 for padding, ``[n_row, pos]``.
 
     Returns:
         Output of the final norm, ``[n_row, pos, d_model]``.
@@ -31,7 +34,7 @@ def run_from(model: LoadedModel, ids: Tensor, layer: int, stream: Tensor) -> Ten
     if layer == model.n_layers:
         final: Tensor = at(model.hf, anatomy.final_norm)(stream)
         return final
-    with lm.trace(**model.arguments(ids)) as tracer:
+    with lm.trace(**model.arguments(ids, mask)) as tracer:
         enter(model, layer, stream)
         final = at(lm, anatomy.final_norm).output.save()
         tracer.stop()
