@@ -133,7 +133,7 @@ def cards(table: pd.DataFrame, most: int, seed: int, tasks: list[str]) -> fmt.Fi
     texts: dict[str, fmt.Text] = {
         "feature": fmt.value("feature", "d"),
         "MDM's share": fmt.value("relative"),
-        "scaling": fmt.value("errors"),
+        "latent scaling": fmt.value("errors"),
         "promotes": lambda row: row.promoted,
         "on": lambda row: row.on,
         "at masks (%)": fmt.value("at masks", ".0f", 100),
