@@ -74,7 +74,7 @@ def measured(study: Study, seed: int) -> Frames:
     Returns:
         ``quality``: a row for each dictionary and model of it: ``name, model, explained`` (share of
         variance), ``active`` (features a token), ``dead, features``, ``whole, reconstructed,
-        mean`` (cross-entropy in nats; NaN for an MDM that is shown no masks), ``recovered``, ``n``
+        mean`` (cross-entropy in nats; NaN for an MDM in a crosscoder), ``recovered``, ``n``
         (tokens that the loss is over), ``tokens``. ``features``: a row for each live feature of a
         crosscoder (:data:`FEATURES`; ``size`` is the mean norm of what it adds to the second
         model). ``counts``: a row for each crosscoder and kind. ``again``: the same for another
@@ -128,11 +128,12 @@ def _quality(study: Study, name: str, seed: int, found: Dictionary, x: Tensor) -
     share, active, rate = explained(found, x)
     views, texts = views_of(study, name, seed), held_out(study, seed)
     rows = []
-    for number, (role, masked) in enumerate(VIEWS[name]):
+    for number, (role, _) in enumerate(VIEWS[name]):
         row: dict[str, Any] = {"name": name, "model": role, "explained": share[number]}
         row |= {"active": active, "dead": int((rate == 0).sum()), "features": len(rate)}
         row |= {"tokens": len(x), "whole": np.nan, "reconstructed": np.nan, "mean": np.nan, "n": 0}
-        if masked or views[number].model.mask_id is None:
+        # Beside an ARM that reads whole texts, features know what the masks hide.
+        if len(views) == 1 or views[number].model.mask_id is None:
             found_losses, n = losses(views, found, texts, layer_of(study), number)
             row |= dict(zip(("whole", "reconstructed", "mean"), found_losses, strict=True))
             row["n"] = n

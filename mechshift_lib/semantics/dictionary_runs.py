@@ -87,8 +87,9 @@ def effects(
 ) -> Array:
     """The last view's answer without some features, against the answer with all.
 
-    What features add to the stream of the last view's model is taken out at every token but the
-    first; what the dictionary leaves unexplained stays.
+    What features add to the stream of the last view's model is taken out at every token between
+    the first one and the first mask; what the dictionary leaves unexplained stays. Behind a mask,
+    an ARM beside it has seen what the mask hides, and features would bring that into the run.
 
     Args:
         views: the dictionary's models, in its order; the last is a masked MDM's.
@@ -108,7 +109,8 @@ def effects(
     for batch in batches(items, batch_size):
         texts = asked_texts(batch, [whole(item) for item in batch], _mask_of(model))
         texts = Texts(*(x.to(model.device) for x in (texts.ids, texts.present, texts.hidden)))
-        found, counted = streams(views, texts, layer), texts.counted
+        found = streams(views, texts, layer)
+        counted = texts.counted & (texts.hidden.cumsum(1) == 0)
         features = dictionary.encode(found[counted])
         flat = [(i, k) for i, item in enumerate(batch) for k in range(len(item.reads))]
         row = torch.tensor([i for i, _ in flat], device=model.device)

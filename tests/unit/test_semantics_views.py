@@ -117,11 +117,12 @@ def test_taking_features_out_is_what_the_literal_run_gives(models):
         ids = torch.tensor([item.clean])
         assert torch.equal(views[1].shown(asked_texts([item], [text], MASK)), ids)
         for row, cut in ((0, False), (1, True), (2, False), (3, False)):
+            first = item.clean.index(MASK)
 
-            def hook(_module, args, kwargs, cut=cut):
+            def hook(_module, args, kwargs, cut=cut, first=first):
                 stream = (args[0] if args else kwargs["hidden_states"]).clone()
                 if cut:
-                    stream[:, 1:, 3] = one.mean[1, 3]
+                    stream[:, 1:first, 3] = one.mean[1, 3]
                 if args:
                     return (stream, *args[1:]), kwargs
                 return args, kwargs | {"hidden_states": stream}
