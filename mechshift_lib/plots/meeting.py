@@ -108,11 +108,12 @@ def plot_components(table: pd.DataFrame) -> Figure:
                         edgecolors="white",
                     )
                 ax.set_title(f"{label(task)}, {label(model)}", fontsize=9)
-                ax.set_ylim(-0.05, 1.08)
+                ax.set_ylim(-0.06, 1.16)
+                ax.set_yticks([0, 0.5, 1])
                 ax.yaxis.set_major_formatter(PercentFormatter(1))
                 ax.grid()
         low = min(-0.2, float(np.floor(10 * table.meaning.min()) / 10))
-        axes[0, 0].set_xlim(low, 1.08)
+        axes[0, 0].set_xlim(low, 1.12)
         fig.supxlabel("meaning: cosine of what it writes with the ARM's", fontsize=10)
         fig.supylabel("place: share of its own that is left", fontsize=10)
         handles = [handle(name, INK, marker) for name, marker in (("head", "o"), ("MLP", "s"))]
@@ -140,12 +141,13 @@ def plot_kept(table: pd.DataFrame) -> Figure:
         }
         order = ("mdm", "matched", "continued")
         fig, ax = dots(parts, "value", "model", order)
-        ax.set_xlabel("kept of the ARM's (place: share, meaning: cosine)")
+        ax.set_xlabel("what is left of the ARM's")
         return headed(
             fig,
             long,
             "model",
             order,
             "Place and meaning, in every training",
-            f"Components weighed by their share of the ARM's circuit; n = {count_text(table.n)}",
+            "Place: share of the circuit in common. Meaning: cosine of what is written, components "
+            f"weighed by place; n = {count_text(table.n)} examples",
         )

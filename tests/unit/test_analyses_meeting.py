@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from mechshift_lib.analyses import Study, meeting
+from mechshift_lib.analyses import Study, feature_tables, features, meeting
 from mechshift_lib.analyses.scores import scores
 from mechshift_lib.analyses.words import meeting as words
 from mechshift_lib.plots.alt import alt_text
@@ -162,6 +162,10 @@ def test_what_is_said_and_drawn(toy: Study):
     assert f"{100 * mean.place.mean():.0f} % on IOI" in said[1].said
     assert f"{mean.meaning.mean():.2f} on IOI" in said[2].said
     assert f"{mean.others.mean():.2f} on IOI" in said[2].said
+    whose = feature_tables.whose(features.tables(toy))
+    told = words.features(whose).said
+    shared = whose[(whose.start == 0) & (whose.name == "arm-continued")].shared.mean()
+    assert f"{100 * shared:.0f} % by ARM and control" in told
     figures = [plot_depth(depth), plot_components(meeting.shown(table, 0)), plot_kept(kept)]
     assert len({alt_text(figure, "") for figure in figures}) == 3
 

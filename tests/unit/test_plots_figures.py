@@ -12,6 +12,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from mechshift_lib.analyses.planning import PLACES
 from mechshift_lib.comparison import published
+from mechshift_lib.plots import meeting
 from mechshift_lib.plots.ablation import (
     ABLATIONS,
     CONTRASTS,
@@ -289,7 +290,44 @@ def specifications():
     return plot_curve(table, each, pd.DataFrame(choices), 0.05)
 
 
+def met_table():
+    rows = itertools.product(("ioi", "countdown"), range(3), ("mdm", "continued", "matched"))
+    parts = ("first token", "later tokens")
+    return pd.DataFrame(
+        [
+            {"task": task, "seed": seed, "model": model, "part": part, "n": 50}
+            | {"place": 0.6 + 0.1 * seed, "meaning": 0.3 + 0.1 * seed}
+            for task, seed, model in rows
+            for part in parts
+        ]
+    )
+
+
+def met_components(layers=3):
+    rows = itertools.product(("ioi", "countdown"), ("mdm", "continued"), range(layers))
+    kinds = (("head", 0.02, 0.1, -0.4), ("mlp", 0.3, 1.0, 0.98))
+    return pd.DataFrame(
+        [
+            {"task": task, "model": model, "layer": layer, "component": f"{kind}{layer}"}
+            | {"kind": kind, "own": own, "left": left, "meaning": meaning, "n": 50}
+            for task, model, layer in rows
+            for kind, own, left, meaning in kinds
+        ]
+    )
+
+
+def met_depth(layers=6):
+    models, names = ("arm", "mdm", "continued"), ("circuit", "writing", "lens", "probe")
+    rows = itertools.product(("ioi", "countdown"), range(3), models, names, range(layers + 1))
+    columns = ["task", "seed", "model", "instrument", "layer"]
+    return pd.DataFrame(rows, columns=columns).assign(value=lambda x: x.layer / layers, n=50)
+
+
 FIGURES = {
+    "met-kept": lambda: meeting.plot_kept(met_table()),
+    "met-components": lambda: meeting.plot_components(met_components()),
+    "met-depth": lambda: meeting.plot_depth(met_depth()),
+    "met-depth-30": lambda: meeting.plot_depth(met_depth(30)),
     "accuracy": lambda: plot_accuracy(accuracy_table()),
     "orders": lambda: plot_orders(order_table()),
     "metric": lambda: plot_metric(metric_table()),

@@ -5,17 +5,21 @@ from __future__ import annotations
 import pandas as pd
 
 from mechshift_lib.analyses.words import formatting as fmt
-from mechshift_lib.plots.theme import label
+from mechshift_lib.plots.theme import count_text, label
 
 NONE = fmt.Finding(
     "ARM and MDM of this pair solve too few examples of any task in common for their components "
     "to be compared."
 )
 DEPTH = (
-    "In the ARM half of the circuit lies before {circuit/arm} of the depth, and half of what is "
-    "written to the answer before {writing/arm}; in the MDM before {circuit/mdm} and "
-    "{writing/mdm}. The lens sees half of the answer's probability by {lens/arm} and {lens/mdm} "
-    "({n} examples)."
+    "Half of the circuit lies before {circuit/arm} of the depth in the ARM, before {circuit/mdm} "
+    "in the MDM and before {circuit/continued} in the control (n = {n} examples). Where the other "
+    "instruments pass their half is in the table, in % of the depth, with the range over trainings."
+)
+FEATURES = (
+    "Of the features that a crosscoder finds in the stream of the middle layer, {mdm} are shared "
+    "by ARM and MDM, {matched} by ARM and the MDM as far as the control, {continued} by ARM and "
+    "control (whole texts, {trainings}; [dictionaries](dictionaries.ipynb))."
 )
 PLACE = (
     "Of the places that the ARM's heads and MLPs have in the circuit, the MDM keeps {mdm}, the "
@@ -42,8 +46,22 @@ def depth(table: pd.DataFrame) -> fmt.Finding:
         return mean if row.seeds == 1 else f"{mean} ({ends[0]} to {ends[1]})"
 
     shown = fmt.grid(table, ["task", "model"], "instrument", text, NAMES)
-    by = ["instrument", "model"]
-    return fmt.told(DEPTH, table, by, PERCENT, shown, unit=" %")
+    by, n = ["instrument", "model"], count_text(table.n[table.instrument == "circuit"])
+    return fmt.told(DEPTH, table, by, PERCENT, shown, unit=" %", n=n)
+
+
+def features(table: pd.DataFrame) -> fmt.Finding:
+    """How many features of the middle layer's stream two models share.
+
+    Args:
+        table: of :func:`mechshift_lib.analyses.feature_tables.whose`.
+    """
+    first = table[table.start == 0]
+    parts = {
+        model: f"{fmt.number(first[first.name == f'arm-{model}'].shared.mean(), '.0f', 100)} %"
+        for model in ("mdm", "matched", "continued")
+    }
+    return fmt.Finding(FEATURES.format(**parts, trainings=fmt.trainings(first.seed.nunique())))
 
 
 def place(table: pd.DataFrame, first: str) -> fmt.Finding:
