@@ -47,6 +47,8 @@ CIRCUITS: dict[str, str] = {
 }
 #: Circuits of the first training's chapters.
 SHOWN = ("arm", "mdm", "mdm-own", "continued")
+#: Bytes that the scores of one circuit may have in half precision to be shipped.
+LARGEST = 2**20
 #: Coverage of the interval by which a read's effect is told from 0.
 LEVEL = 0.95
 
@@ -147,8 +149,12 @@ def circuits_of(study: Study, task: str) -> list[str]:
 def circuits_to_ship(study: Study, seeds: Sequence[int]) -> list[tuple[str, str, int]]:
     """Task, circuit and seed of everything that is compared over trainings.
 
-    The MDM's own order is the first training's only; a model that isn't on this disk has none.
+    The MDM's own order is the first training's only; a model that isn't on this disk has none. Of
+    models with so many edges that a circuit would take more than :data:`LARGEST` bytes, none is.
     """
+    edges = len(Graph.for_model(study.model("arm", study.seed)).names)
+    if 2 * edges * study.budget.circuit_examples > LARGEST:
+        return []
     found = []
     for seed in seeds:
         for task in study.pair.tasks:

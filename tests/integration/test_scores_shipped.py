@@ -166,6 +166,12 @@ def test_a_pair_whose_file_says_so_ships_the_first_training_too(tmp_path, monkey
         answers(replace(first, store=Store(tmp_path / "other")), "ioi", "mdm", 0)
 
 
+def test_circuits_of_large_models_are_left_to_every_book(study, monkeypatch):
+    assert scores.circuits_to_ship(study, [0])
+    monkeypatch.setattr(scores, "LARGEST", 100)
+    assert scores.circuits_to_ship(study, [0]) == []
+
+
 def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
     make_pair(tmp_path, seeds=(0, 1), tasks=("ioi",), budget={"behaviour_examples": 4})
     study = Study.open("toy", results=str(tmp_path / "results"), pool="all", root=tmp_path)
