@@ -19,7 +19,7 @@ DEPTH = (
 FEATURES = (
     "Of the features that a crosscoder finds in the stream of the middle layer, {mdm} are shared "
     "by ARM and MDM, {matched} by ARM and the MDM as far as the control, {continued} by ARM and "
-    "control (whole texts, {trainings}; [dictionaries](dictionaries.ipynb))."
+    "control (whole texts, {trainings})."
 )
 PLACE = (
     "Of the places that the ARM's heads and MLPs have in the circuit, the MDM keeps {mdm}, the "
