@@ -16,6 +16,8 @@ from mechshift_lib.analyses.study import Study
 from mechshift_lib.book.models import shape
 from mechshift_lib.comparison.verdicts import Verdict
 
+#: How far numbers of trainings or examples are carried on from what was seen.
+FARTHEST = 1_000
 #: Power that a study should have.
 WANTED = 0.9
 
@@ -75,12 +77,14 @@ def more(verdict: Verdict) -> float:
 
 def needed(verdict: Verdict) -> int | None:
     """How many of what ``n`` counts an undecided verdict would need; None for any other, and where
-    that is no matter of number: a yardstick is missing, or there is no interval.
+    that is no matter of number: a yardstick is missing, there is no interval, or the effect is so
+    near to 0 that more than :data:`FARTHEST` would be needed, which says only that it is near 0.
     """
     times = more(verdict)
     if verdict.outcome != "undecided" or verdict.missing or math.isnan(times):
         return None
-    return math.ceil(verdict.n * max(times, 1.0))
+    found = math.ceil(verdict.n * max(times, 1.0))
+    return found if found <= FARTHEST else None
 
 
 def sizes(studies: Sequence[Study]) -> Mapping[str, int]:

@@ -42,6 +42,7 @@ def test_what_is_no_matter_of_number_has_none() -> None:
     assert outlook.needed(judged(contrast(0.05), absent("the control"))) is None
     assert outlook.needed(judged(Contrast("the ARM", 0.1, math.nan, math.nan, 5))) is None
     assert outlook.needed(judged(contrast(0.0))) is None
+    assert outlook.needed(judged(contrast(0.001))) is None  # near 0: no number would be meant
 
 
 def test_trainings_are_as_many_as_the_least_favourable_world_needs() -> None:
