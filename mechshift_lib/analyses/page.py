@@ -64,8 +64,16 @@ def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> N
     display(HTML(f'<div style="overflow-x: auto">{html}</div>'))
 
 
+#: Hides the rows of a folded table that don't have what is typed in.
+_SEARCH = (
+    "const wanted = this.value.toLowerCase();"
+    "for (const row of this.closest('details').querySelectorAll('tbody tr'))"
+    " row.hidden = !row.textContent.toLowerCase().includes(wanted)"
+)
+
+
 def fold(table: pd.DataFrame, title: str, name: str) -> None:
-    """Show a table folded up, with a link that saves it as CSV.
+    """Show a table folded up, which can be searched, with a link that saves it as CSV.
 
     Args:
         table: the table, as numbers.
@@ -77,7 +85,9 @@ def fold(table: pd.DataFrame, title: str, name: str) -> None:
     shown = table.to_html(index=False, border=0, na_rep="–", float_format="{:.3f}".format)
     display(
         HTML(
-            f"<details><summary>{title} ({len(table)} rows)</summary>{link}"
+            f"<details><summary>{title} ({len(table)} rows)</summary>"
+            f'<input type="search" placeholder="Search" aria-label="Search: {title}" '
+            f'oninput="{_SEARCH}"> {link}'
             f'<div style="overflow: auto; max-height: 24em">{shown}</div></details>'
         )
     )
