@@ -16,6 +16,7 @@ from mechshift_lib import __version__, cli, config, fork, workflow
 from mechshift_lib.book import build as book
 from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
+from mechshift_lib.explorer import build as explorer
 
 COMMANDS = (
     "run",
@@ -149,6 +150,7 @@ def test_a_book_of_older_pages_says_so(
     monkeypatch.setattr(workflow, "out_of_date", lambda **_: stale)
     built = []
     monkeypatch.setattr(book, "build_book", lambda stale: built.append(stale) or tmp_path)
+    monkeypatch.setattr(explorer, "write_explorer", lambda: 0)
     code, out, err = call("book", "--no-execute")
     assert code == 0
     assert str(tmp_path) in out
