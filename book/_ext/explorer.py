@@ -1,4 +1,4 @@
-"""Sphinx extension: the circuit explorer's page has its scripts, and the book the files they read."""
+"""Sphinx extension: scripts of the circuit explorer's page, and the files that these read."""
 
 from __future__ import annotations
 

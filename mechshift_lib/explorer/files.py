@@ -4,9 +4,9 @@ They are scripts, not JSON, because a page that is opened from a folder may load
 file calls ``mechshiftExplorer.add(NAME, {...})``; the numbers in it are one block of bytes,
 deflated, as base64, in this order (little-endian):
 
-1. ``edges``, int32: places in ``graph.names`` of the edges that the file has; none where it has all;
+1. ``edges``, int32: places in ``graph.names`` of the file's edges; none where it has all;
 2. ``scores``, float32 ``[n_circuit, n_edges]``: means over the examples;
-3. ``overlap``, float32 ``[n_pair, 3, n_stops]``: mean, 2.5 % and 97.5 % over splits of the examples;
+3. ``overlap``, float32 ``[n_pair, 3, n_stops]``: mean, 2.5 % and 97.5 % over splits of examples;
 4. ``entering``, uint8 ``[n_circuit, n_edges, n_stops]``: in how many halves' circuits an edge is
    that it isn't in at the stop before; left out where ``halves`` is 0.
 """
@@ -75,7 +75,7 @@ def script(pair: str, found: Circuits) -> str:
         "edges": 0 if whole else len(edges),
         "pairs": [list(pair) for pair in pairs],
         "halves": 0 if along else halved.n_halves,
-        "data": base64.b64encode(zlib.compress(block, 6)).decode(),
+        "data": base64.b64encode(zlib.compress(block, 4)).decode(),
     }
     return f"mechshiftExplorer.add({_json(name_of(pair, found))}, {_json(about)});\n"
 

@@ -43,7 +43,7 @@ WHOLE = "all"
 ALONG = "eap-ig-5"
 
 
-class NotStored(ResultError):
+class NotStoredError(ResultError):
     """A table isn't there; :class:`Reading` computes none."""
 
 
@@ -61,14 +61,14 @@ class Reading(Store):
         """The tables of this key, stored or shipped.
 
         Raises:
-            NotStored: they are neither.
+            NotStoredError: they are neither.
         """
         folder = self.folder(kind, key)
         if folder.exists():
             return self._read(folder)
         found = kept() if kept is not None else None
         if found is None:
-            raise NotStored(f"There is no stored {kind!r} in {folder}: say mechshift run.")
+            raise NotStoredError(f"There is no stored {kind!r} in {folder}: say mechshift run.")
         return found[0]
 
 
@@ -183,7 +183,7 @@ def _measured(study: Study, task: str, circuit: str, seed: int) -> Measured | No
         return Measured(graph, frames["items"], np.ascontiguousarray(values))
     try:
         return measured(study, task, circuit, seed)
-    except (NotStored, ModelError):
+    except (NotStoredError, ModelError):
         return None
 
 
