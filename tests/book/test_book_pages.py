@@ -17,6 +17,7 @@ import pytest
 import yaml
 from bs4 import BeautifulSoup
 
+from book._ext.explorer import SCRIPTS
 from mechshift_lib.comparison.claims import CLAIMS
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ROOT, load_pair
@@ -196,6 +197,21 @@ def test_the_grid_of_verdicts_is_a_table_wherever_it_stands(
         assert words == set(OUTCOMES)
     gaps = soups[site / "book/limits.html"].get_text(" ")
     assert "Nobody has looked" in gaps
+
+
+def test_the_explorers_page_alone_loads_its_scripts(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    own = {
+        path.relative_to(site).as_posix(): [
+            Path(urlparse(script["src"]).path).stem
+            for script in soup.find_all("script", src=re.compile("/explorer/"))
+        ]
+        for path, soup in soups.items()
+    }
+    assert {page for page, scripts in own.items() if scripts} == {"book/explore.html"}
+    assert own["book/explore.html"] == list(SCRIPTS)
+    assert soups[site / "book/explore.html"].find(id="explorer")
 
 
 def test_no_page_complains_in_the_console(address: str) -> None:

@@ -7,10 +7,10 @@ mechshiftExplorer.Diagram = class {
   constructor(holder, { onPoint, onPick }) {
     Object.assign(this, { holder, onPoint, onPick, shown: [], pointed: null });
     holder.innerHTML = `<svg tabindex="0" role="application" aria-roledescription="circuit diagram">
-      <g class="rows"></g><g class="edges"></g><g class="nodes"></g><path class="hot" fill="none"></path></svg>`;
+      <g class="rows"></g><g class="edges"></g><g class="nodes"></g><g class="hot"></g></svg>`;
     this.svg = holder.firstElementChild;
     this.layers = Object.fromEntries(["rows", "edges", "nodes", "hot"].map((c) => [c, this.svg.querySelector(`.${c}`)]));
-    this.svg.addEventListener("pointermove", (event) => this.point(this.under(event)));
+    this.svg.addEventListener("pointermove", (event) => this.point(this.under(event), event));
     this.svg.addEventListener("pointerleave", () => this.point(null));
     this.svg.addEventListener("click", (event) => this.onPick(this.under(event)));
     this.svg.addEventListener("keydown", (event) => this.key(event));
@@ -28,7 +28,7 @@ mechshiftExplorer.Diagram = class {
     this.svg.setAttribute("width", width);
     this.svg.setAttribute("height", height);
     this.svg.classList.toggle("dense", dense);
-    let rows = `<text class="axis" x="${left - 24}" y="${up(graph.layers - 1) - box.height - (dense ? 8 : 16)}">layer</text>`;
+    let rows = `<text class="axis start" x="4" y="${up(graph.layers - 1) - box.height - (dense ? 8 : 16)}">layer</text>`;
     for (let layer = 0; layer < graph.layers; layer++) {
       rows += `<text class="axis" x="${left - 18}" y="${up(layer) + 4}">${layer}</text>`;
     }
@@ -79,17 +79,18 @@ mechshiftExplorer.Diagram = class {
     const key = target && (target.node ?? target.edge);
     const lit = !target ? [] : target.node ? this.shown.filter(({ edge }) => this.graph.touches(edge, target.node)) : [target];
     this.svg.classList.toggle("lit", key !== null && lit.length > 0);
-    this.layers.hot.setAttribute("d", lit.map(({ edge }) => this.layout.path(edge).d).join(""));
+    const kinds = new Map(this.shown.map(({ edge, kind }) => [edge, kind]));
+    this.layers.hot.innerHTML = lit.map(({ edge }) => `<path class="${kinds.get(edge) ?? ""}" d="${this.layout.path(edge).d}"></path>`).join("");
     const ends = new Set(lit.flatMap(({ edge }) => [this.graph.source(edge).name, ...this.graph.endsAt(edge)]));
     if (target?.node) ends.add(target.node);
     for (const node of this.layers.nodes.children) node.classList.toggle("on", ends.has(node.dataset.node));
   }
 
-  point(target) {
+  point(target, event) {
     const key = target && (target.node ?? target.edge);
     if (key === this.pointed) return;
     this.pointed = key;
-    this.onPoint(target);
+    this.onPoint(target, event);
   }
 
   /* The node under the pointer, or else the nearest edge within a few pixels. */

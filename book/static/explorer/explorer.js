@@ -90,7 +90,7 @@ mechshiftExplorer.start = async (home) => {
     };
     made.push({ kind: "chance", name: "two random circuits", values: chosen.pair.chance });
     const own = halves(first, first);
-    if (own) made.push({ kind: "halves", name: `${first.said} ↔ itself, halves of the examples`, ...own });
+    if (own) made.push({ kind: "halves", name: `${first.said} ↔ itself, halves`, ...own });
     const mixed = halves(first, second);
     if (mixed) made.push({ kind: "mixed", name: `${between(first, second)}, halves`, ...mixed });
     if (control) made.push({ kind: "control", name: between(first, control), values: overlap.jaccards(first, control, stops) });
@@ -128,7 +128,7 @@ mechshiftExplorer.start = async (home) => {
         kind === "first" ? 0 : Math.abs(second.training.score(second.name, edge)) / strongestOther,
       );
     now.members = members.map((one) => ({ ...one, weight: weight(one.edge, one.kind) }));
-    now.kinds = { first: `in ${first.said} only`, both: "shared", second: `in ${second.said} only` };
+    now.kinds = { first: `only in ${first.said}`, both: "shared", second: `only in ${second.said}` };
     const drawn = now.members.slice(0, MOST_DRAWN);
     const counts = Object.fromEntries(Object.keys(now.kinds).map((kind) => [kind, members.filter((one) => one.kind === kind).length]));
     const said = `${count} strongest edges each: ${counts.both} shared, ${counts.first} ${now.kinds.first}, ${counts.second} ${now.kinds.second}`;
@@ -158,7 +158,7 @@ mechshiftExplorer.start = async (home) => {
     const others = now.curves.filter(({ kind }) => kind === "asked other").map((one) => at(one.values));
     if (others.length) {
       const value = others.reduce((sum, one) => sum + one, 0) / others.length;
-      rows.splice(1, 0, { kind: "asked other", name: `the same in ${others.length} other trainings`, value, low: Math.min(...others), high: Math.max(...others) });
+      rows.splice(1, 0, { kind: "asked other", name: `the same, ${others.length} other training${others.length > 1 ? "s" : ""}`, value, low: Math.min(...others), high: Math.max(...others) });
     }
     return rows;
   }
@@ -179,8 +179,18 @@ mechshiftExplorer.start = async (home) => {
     if (wanted && !wanted.node) page.say(aloud(wanted.edge));
   }
 
-  function point(wanted) {
+  function point(wanted, event) {
     light(wanted);
+    page.tip(wanted && !wanted.node ? tipOf(wanted.edge) : "", event);
+  }
+
+  /* What stands beside the pointer: the edge, and its rank in either circuit. */
+  function tipOf(edge) {
+    const ranks = [now.first, now.second].map(({ training, name, said }) => {
+      const rank = training.rank(name, edge);
+      return `${said}: ${rank < lastRank() ? `rank ${(rank + 1).toLocaleString("en")}` : "weaker than all here"}`;
+    });
+    return [now.graph.name(edge).replace("->", " → "), ...ranks];
   }
 
   /* Show what is pointed at, or else what is picked. */

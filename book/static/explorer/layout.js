@@ -23,7 +23,7 @@ mechshiftExplorer.layout = (graph, available) => {
       places.set(node.name, { x: left + (column * columns) / 2, y, width: column * columns - 12, height: bar });
     } else {
       const mlp = node.kind === "mlp";
-      const y = up(node.layer) - (mlp && !graph.parallel ? row * 0.4 : 0);
+      const y = up(node.layer) - (mlp && !graph.parallel ? row * 0.5 : 0);
       places.set(node.name, { x: across(mlp ? graph.heads : node.head), y, ...box });
     }
   }

@@ -10,10 +10,11 @@ mechshiftExplorer.markup = (home) => {
     <fieldset class="choice view"><legend>Drawn</legend>
       <label><input type="radio" name="view" value="over"><span>over each other</span></label>
       <label><input type="radio" name="view" value="beside"><span>side by side</span></label></fieldset>
-    <label class="choice budget">Edges in each circuit<output></output><input type="range" name="stop" min="0" step="1"></label>
-    <div class="choice steps"><label>Step of the post-training<output></output><input type="range" name="step" min="0" step="1"></label>
+    <label class="choice budget"><output></output>Edges in each circuit<input type="range" name="stop" min="0" step="1"></label>
+    <div class="choice steps"><label><output></output>Step of the post-training<input type="range" name="step" min="0" step="1"></label>
       <button type="button" data-do="play" aria-pressed="false">▶ Play</button></div>
   </form>
+  <div class="tip" aria-hidden="true" hidden></div>
   <p class="say" role="status" aria-live="polite"></p>
   <div class="board">
     <div class="pictures">
@@ -62,7 +63,9 @@ mechshiftExplorer.markup = (home) => {
       fill("pair", chosen.pairs.map((one) => one.name), pair.name, (name) => chosen.pairs.find((one) => one.name === name).title);
       fill("task", options.tasks, chosen.task, label);
       fill("read", options.reads, chosen.read, (name) => READS[name] ?? `token ${Number(name) + 1}`);
-      fill("estimator", options.estimators, chosen.estimator, label);
+      find(".read").hidden = options.reads.length < 2;
+      const along = (name) => pair.sources.some((one) => one.estimator === name && Object.values(one.trainings)[0].some((circuit) => circuit.includes("@")));
+      fill("estimator", options.estimators, chosen.estimator, (name) => label(name) + (along(name) ? ", step by step" : ""));
       fill("training", options.trainings, chosen.training, (name) => name);
       fill("a", options.roles, chosen.first, circuit);
       fill("b", options.circuits.filter((name) => name !== chosen.first), chosen.second, circuit);
@@ -127,6 +130,17 @@ mechshiftExplorer.markup = (home) => {
       section.hidden = !content;
       section.classList.toggle("kept", kept);
       section.innerHTML = content;
+    },
+
+    /* Lines beside the pointer, the first the edge's name; none where there are none. */
+    tip(lines, event) {
+      const tip = find(".tip");
+      tip.hidden = !lines;
+      if (!lines) return;
+      tip.innerHTML = lines.map((line) => `<div>${mechshiftExplorer.panel.escape(line)}</div>`).join("");
+      const box = home.getBoundingClientRect();
+      const left = Math.min(event.clientX - box.left + 14, box.width - tip.offsetWidth);
+      tip.style.transform = `translate(${left}px, ${event.clientY - box.top + 16}px)`;
     },
 
     table: {

@@ -43,8 +43,11 @@ mechshiftExplorer.state = (() => {
     const circuits = [...roles, ...others];
     const first = wish(roles, wanted.a, "arm");
     const second = wish(circuits.filter((one) => one !== first), wanted.b, "mdm");
-    const fallback = pair.stops.findIndex((count) => count >= Math.min(0.05 * pair.stops.at(-1), 100));
-    const stop = pair.stops.indexOf(Number(wanted.k));
+    // The chapters' 5 % of all edges; of a large graph fewer, as more can't be seen.
+    const fallback = pair.stops.findIndex((count) => count >= Math.min(Math.round(0.05 * pair.stops.at(-1)), 100));
+    // The stop nearest to a size that was wished.
+    const away = pair.stops.map((count) => Math.abs(count - Number(wanted.k)));
+    const stop = Number(wanted.k) > 0 ? away.indexOf(Math.min(...away)) : -1;
     return {
       pairs: about.pairs,
       pair,
