@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,7 @@ class Circuits:
 def reading(pair: str, results: str = "results", root: Path = ROOT) -> Study:
     """A study that reads what is there and computes nothing."""
     found = Study.open(pair, results=results, root=root)
-    return Study(
-        found.pair, found.budget_name, Reading(found.store.root), found.pool, "cpu", found.root
-    )
+    return replace(found, store=Reading(found.store.root))
 
 
 def circuits_of(study: Study) -> Iterator[Circuits]:

@@ -44,6 +44,26 @@ def test_scores_of_other_weights_are_not_shown(monkeypatch: pytest.MonkeyPatch) 
     assert list(sources._final(reading(PAIR, results="nowhere"), TASK, SEED)) == []
 
 
+def test_circuits_that_the_book_stored_are_found_and_only_those(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As of a pair whose scores aren't shipped: a forked one, or one with very many edges."""
+    study = reading(PAIR, results="nowhere")
+    kept = {role: sources._measured(study, TASK, role, SEED) for role in ("arm", "mdm")}
+    assert all(kept.values())
+
+    def measured(_study: object, _task: str, circuit: str, _seed: int) -> object:
+        if circuit not in kept:
+            raise NotStoredError("not stored")
+        return kept[circuit]
+
+    monkeypatch.setattr(sources, "path_of", lambda *_: tmp_path / "none")
+    monkeypatch.setattr(sources, "measured", measured)
+    assert next(sources._final(study, TASK, SEED)).names == ("arm", "mdm")
+    del kept["mdm"]
+    assert list(sources._final(study, TASK, SEED)) == [], "one circuit has none to lie over"
+
+
 def test_nothing_is_computed(tmp_path: Path) -> None:
     store = reading(PAIR, results=str(tmp_path / "none")).store
 

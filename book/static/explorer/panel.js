@@ -25,13 +25,13 @@ mechshiftExplorer.panel = (() => {
   function edge(name, models, last, shares) {
     const rows = models.map(
       (one) => `<tr class="${one.inside ? "inside" : ""}"><th scope="row">${escape(one.name)}</th>
-        <td>${score(one.score)}</td><td>${place(one.rank, last)}</td><td>${one.inside ? "✓" : "–"}</td>
+        <td>${score(one.score)}</td><td>${one.inside ? "✓ " : ""}${place(one.rank, last)}</td>
         <td>${percent(one.halves)}</td><td>${one.trainings ? `${one.trainings[0]} of ${one.trainings[1]}` : "–"}</td></tr>`,
     );
-    return `<h3>${shown(name)}</h3><table><thead><tr><th>model</th><th>score</th><th>rank</th><th>in it</th>
+    return `<h3>${shown(name)}</h3><table><thead><tr><th>model</th><th>score</th><th>rank</th>
       <th>halves</th><th>trainings</th></tr></thead><tbody>${rows.join("")}</tbody></table>
       <p class="note">Score: ${shares ? "share of the effect that is lost when the edge is corrupted" : "in units of the metric"}.
-      Halves, trainings: in how many of their circuits of this size it is. Heads of different trainings
+      ✓: in the circuit. Halves, trainings: in how many of their circuits of this size it is. Heads of different trainings
       have nothing in common but their place.</p>`;
   }
 
