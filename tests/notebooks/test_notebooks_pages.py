@@ -95,7 +95,7 @@ def pictures(outputs):
         ("meeting", 3),
         ("dictionaries", 2),
         ("cues", 3),
-        ("trajectory", 4),
+        ("trajectory", 6),
         ("robustness", 1),
         ("errors", 0),
     ],
