@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mechshift_lib.book.generated import (
+    ANSWER,
     GAPS,
     GRID,
     BookError,
@@ -21,6 +22,7 @@ from mechshift_lib.book.generated import (
     overview_page,
 )
 from mechshift_lib.book.models import pairs_page
+from mechshift_lib.book.questions import write_questions
 from mechshift_lib.config import ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.processes import interruptible, run_child
@@ -91,10 +93,11 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
-    for name, tag in (("verdicts", GRID), ("gaps", GAPS)):
+    for name, tag in (("answer", ANSWER), ("verdicts", GRID), ("gaps", GAPS)):
         _write_if_changed(generated / f"{name}.md", from_verdicts(executed, tag) + "\n")
     for pair in pairs:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
+    write_questions(executed, pairs, root / "book")
     _write_if_changed(generated / "graph.svg", graph_svg())
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 
+from mechshift_lib.book import contents
 from mechshift_lib.comparison.claims import CLAIMS
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ROOT, load_pair
@@ -75,10 +75,29 @@ def test_no_internal_link_is_broken(site: Path, soups: dict[Path, BeautifulSoup]
 def test_every_chapter_has_its_page_and_a_title_of_its_own(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    files = ["book/index", *contents.pages()]
     titles = [soups[site / f"{file}.html"].title.get_text(strip=True) for file in files]
     assert len(set(titles)) == len(files)
+
+
+def test_a_question_has_every_pair_under_one_story(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    soup = soups[site / "book/generated/questions/overlap.html"]
+    having = [load_pair(name) for name in default_pairs()]
+    assert len(having) > 2
+    text = " ".join(soup.get_text(" ").split())
+    assert text.count("The same prose for every pair.") == 1
+    for pair in having:
+        assert f"{pair.title}. Made up for {pair.name} overlap." in text
+        full = soup.find("a", href=f"../../executed/{pair.name}/overlap.html")
+        assert full is not None
+    tabs = [label.get_text(strip=True) for label in soup.select("label.sd-tab-label")]
+    assert tabs == [pair.title for pair in having]
+    images = soup.select("article img")
+    assert [image["alt"] for image in images] == [FIGURE] * len(having)
+    assert all(image["loading"] == "lazy" for image in images)
+    assert len(soup.select("article table")) == len(having)
 
 
 def test_colab_buttons_point_at_notebooks_that_are_in_git(
