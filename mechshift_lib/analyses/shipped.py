@@ -46,6 +46,7 @@ TABLES = (
     "planning-cut",
     "planning-patched",
     "robustness",
+    "robustness-ioi",
     "signals",
     "steps",
 )

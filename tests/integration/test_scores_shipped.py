@@ -24,6 +24,7 @@ from mechshift_lib.analyses import (
     planning,
     probes,
     robustness,
+    robustness_ioi,
     scores,
     shipped,
     signals,
@@ -217,6 +218,7 @@ COMPUTED = {
     "cues": lambda study, seed: cues.routes(study, "matched", seed),
     "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
     "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
+    "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
 }

@@ -96,7 +96,7 @@ def pictures(outputs):
         ("dictionaries", 2),
         ("cues", 3),
         ("trajectory", 4),
-        ("robustness", 1),
+        ("robustness", 2),
         ("errors", 0),
     ],
 )
