@@ -49,6 +49,7 @@ TABLES = (
     "robustness-ioi",
     "signals",
     "steps",
+    "trust-trainings",
 )
 _INTEGERS = ("example", "position", "step")
 

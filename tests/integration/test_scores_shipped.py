@@ -29,6 +29,7 @@ from mechshift_lib.analyses import (
     shipped,
     signals,
     steps,
+    trust_trainings,
 )
 from mechshift_lib.analyses.behaviour import answers
 from mechshift_lib.circuits.attribution.exact import exact_scores
@@ -221,6 +222,7 @@ COMPUTED = {
     "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
+    "trust-trainings": lambda study, seed: trust_trainings.of_training(study, "ioi", seed)["depth"],
 }
 
 
