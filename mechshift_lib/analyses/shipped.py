@@ -46,8 +46,10 @@ TABLES = (
     "planning-cut",
     "planning-patched",
     "robustness",
+    "robustness-ioi",
     "signals",
     "steps",
+    "trust-trainings",
 )
 _INTEGERS = ("example", "position", "step")
 

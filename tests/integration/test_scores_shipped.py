@@ -24,10 +24,12 @@ from mechshift_lib.analyses import (
     planning,
     probes,
     robustness,
+    robustness_ioi,
     scores,
     shipped,
     signals,
     steps,
+    trust_trainings,
 )
 from mechshift_lib.analyses.behaviour import answers
 from mechshift_lib.circuits.attribution.exact import exact_scores
@@ -217,8 +219,10 @@ COMPUTED = {
     "cues": lambda study, seed: cues.routes(study, "matched", seed),
     "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
     "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
+    "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
+    "trust-trainings": lambda study, seed: trust_trainings.of_training(study, "ioi", seed)["depth"],
 }
 
 
