@@ -12,6 +12,7 @@ import typer
 from mechshift_lib.choices import Ablation, Method, Points, Ranking, Selection
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
+    MODEL_HELP,
     MOST_STEPS,
     AttentionOption,
     BatchOption,
@@ -19,7 +20,10 @@ from mechshift_lib.cli.options import (
     DeviceOption,
     DtypeOption,
     KVOption,
+    MaskTokenOption,
     MetricOption,
+    ReadoutOption,
+    RevisionOption,
     parse_fractions,
     parse_size,
 )
@@ -32,7 +36,8 @@ def attribute(
     model: Annotated[
         Path,
         typer.Option(
-            help="Any Hugging Face folder (Llama, Qwen, Mistral, Phi-3, Gemma, OLMo, GPT-2, NeoX)."
+            help="Any Hugging Face folder (Llama, Qwen, Mistral, Phi-3, Gemma, OLMo, GPT-2, NeoX), "
+            "or owner/name of the hub."
         ),
     ],
     examples: Annotated[Path, typer.Option(help=EXAMPLES_HELP)],
@@ -69,6 +74,9 @@ def attribute(
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
+    readout: ReadoutOption = "next-token",
+    mask_token: MaskTokenOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Score every edge of any model on any prompts.
 
@@ -108,13 +116,16 @@ def attribute(
         memory_budget=budget,
         device=device,
         dtype=dtype,
+        readout=readout,
+        mask_token=mask_token,
+        revision=revision,
         progress=sys.stderr.isatty(),
     )
     typer.echo(f"Wrote {out}")
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     examples: Annotated[Path, typer.Argument(metavar="EXAMPLES", help=EXAMPLES_HELP)],
     circuit: Annotated[
         Path,
@@ -174,6 +185,9 @@ def evaluate(
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
+    readout: ReadoutOption = "next-token",
+    mask_token: MaskTokenOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Run a model with only a circuit's edges intact: how much of the behaviour is left?
 
@@ -206,6 +220,9 @@ def evaluate(
         memory_budget=budget,
         device=device,
         dtype=dtype,
+        readout=readout,
+        mask_token=mask_token,
+        revision=revision,
         progress=sys.stderr.isatty(),
     )
     if given:
