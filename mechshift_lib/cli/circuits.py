@@ -27,8 +27,10 @@ from mechshift_lib.cli.options import (
     parse_fractions,
     parse_size,
 )
+from mechshift_lib.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mechshift_lib.circuits.evaluation.curve import Curve
     from mechshift_lib.cli.files.curves import Questions
 
 
@@ -131,8 +133,10 @@ def evaluate(
         Path,
         typer.Argument(
             metavar="CIRCUIT",
-            help="Scores of edges: what attribute writes (.json or .parquet), of this model or of "
-            "another with the same layers and heads. Edges that JSON doesn't name score 0.",
+            help="Scores of edges: what attribute writes (.json or .parquet), or a graph of EAP-IG "
+            "or of the MIB benchmark (.json), of this model or of another with the same layers and "
+            "heads. Edges that JSON doesn't name score 0. Or a folder of MIB's circuits of growing "
+            "size, which say which edges are in them.",
         ),
     ],
     out: Annotated[
@@ -158,8 +162,9 @@ def evaluate(
         bool,
         typer.Option(
             "--given",
-            help="Take the file's edges with a score other than 0 as the circuit itself, and test "
-            "it for completeness and minimality instead (--out must be .json).",
+            help="Take the file's edges with a score other than 0 (of a peer's file, those that it "
+            "says are in the graph) as the circuit itself, and test it for completeness and "
+            "minimality instead (--out must be .json).",
         ),
     ] = False,
     sample: Annotated[
@@ -202,11 +207,17 @@ def evaluate(
     A circuit of an autoregressive model can be evaluated inside the masked diffusion model made
     from it: give the one's scores and the other's MODEL and EXAMPLES.
 
+    A folder of circuits is evaluated as it is: each at the share of edges that it has, with the
+    whole model as the last, and both areas are of the same circuits.
+
     Example: mechshift evaluate FOLDER prompts.json scores.json --out curve.csv
+
+    Example: mechshift evaluate FOLDER prompts.json importances-of-a-peer.json --out curve.csv
     """
     budget = parse_size(memory_budget)
     from mechshift_lib.cli.files.curves import Questions
     from mechshift_lib.cli.files.examinations import examine_file
+    from mechshift_lib.cli.files.memberships import evaluate_circuits
 
     questions = Questions(
         model_dir=model,
@@ -231,6 +242,13 @@ def evaluate(
             f"{whole.n_edges} edges: faithfulness {whole.circuit:.3f}, of the complement "
             f"{whole.complement:.3f}; median loss of an edge {_median(least.loss.tolist()):.3f}"
         )
+    elif circuit.is_dir():
+        if fractions is not None or by != "both" or selection != "top":
+            raise ConfigError(
+                "Circuits of a folder are taken as they are: leave out --fractions, --by and "
+                "--selection."
+            )
+        _say_areas(evaluate_circuits(questions, circuit, out=out))
     else:
         rankings = ("signed", "absolute") if by == "both" else (by,)
         _curves(questions, circuit, parse_fractions(fractions), rankings, selection, out)
@@ -246,7 +264,7 @@ def _curves(
     out: Path,
 ) -> None:
     from mechshift_lib.circuits.evaluation.curve import FRACTIONS
-    from mechshift_lib.cli.files.curves import areas, evaluate_file
+    from mechshift_lib.cli.files.curves import evaluate_file
 
     curves = evaluate_file(
         questions,
@@ -256,6 +274,12 @@ def _curves(
         selection=selection,
         out=out,
     )
+    _say_areas(curves)
+
+
+def _say_areas(curves: list[Curve]) -> None:
+    from mechshift_lib.cli.files.curves import areas
+
     for name, area in areas(curves).items():
         interval = f" ({area['low']:.3f} to {area['high']:.3f})"
         known = not math.isnan(area["low"])  # a single example has no interval

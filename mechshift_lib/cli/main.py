@@ -12,6 +12,7 @@ from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
 from mechshift_lib.cli import (
     circuits,
+    convert,
     dictionaries,
     lens,
     pairs,
@@ -168,6 +169,7 @@ app.command()(circuits.attribute)
 app.command()(circuits.evaluate)
 app.command()(patching.patch)
 app.command()(tokens.tokens)
+app.command()(convert.convert)
 app.add_typer(results.app, name="results")
 app.command()(trajectory.trajectory)
 app.command()(pairs.doctor)
@@ -205,7 +207,7 @@ def export_circuit(
 
     They are those of the book: EAP-IG, the mean over the examples that both models of the pair
     solve, and taken from results/ where they are already there. **Sign**: positive = corrupting
-    the edge lowers the metric.
+    the edge lowers the metric. `mechshift convert` makes a file of EAP-IG or MIB of them.
     """
     if out.suffix not in (".json", ".parquet"):
         raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")

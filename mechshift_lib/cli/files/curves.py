@@ -16,7 +16,7 @@ from mechshift_lib.circuits.evaluation.faithfulness import (
     edge_counts,
     faithfulness_curves,
 )
-from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix
+from mechshift_lib.circuits.graph.circuit import check_out
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.selection import SELECTIONS
 from mechshift_lib.circuits.questions.items import check_batch_size, check_corrupted, check_items
@@ -33,6 +33,7 @@ from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
 from mechshift_lib.config import Attention, Dtype, ReadoutName
 from mechshift_lib.errors import CircuitError
+from mechshift_lib.exchange.reading import check_circuit_path, read_circuit
 from mechshift_lib.models.loading import LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 
@@ -143,7 +144,8 @@ def evaluate_file(
 
     Args:
         questions: the model and what it is asked.
-        circuit_path: ``{edge name: score}`` or the table that ``mechshift attribute`` writes.
+        circuit_path: ``{edge name: score}``, the table that ``mechshift attribute`` writes, or a
+            graph of EAP-IG or MIB.
         fractions: shares of all edges, ascending.
         by: rankings: ``"signed"`` (gives CPR) and ``"absolute"`` (gives CMD).
         selection: ``"top"`` or ``"greedy"``.
@@ -154,7 +156,7 @@ def evaluate_file(
         ModelError: the model can't be loaded or doesn't attend as declared.
     """
     edge_counts(1, fractions)
-    check_suffix(circuit_path, (".json", ".parquet"))
+    check_circuit_path(circuit_path)
     if out is not None:
         check_out(out, SUFFIXES)
     if selection not in SELECTIONS:
@@ -162,7 +164,7 @@ def evaluate_file(
             f"Unknown selection {selection!r}: choose one of {', '.join(SELECTIONS)}."
         )
     model, items, reference = questions.open()
-    circuit = Circuit.read(circuit_path, Graph.for_model(model))
+    circuit = read_circuit(circuit_path, Graph.for_model(model)).ranking(circuit_path)
     chunks = questions.chunks(items)
 
     def work(chunk: Sequence[Item]) -> list[Curve]:

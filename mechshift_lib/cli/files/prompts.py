@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -251,8 +252,8 @@ class _Texts:
                 split = " ".join(t.shown for t in tokens_of(self.tokenizer, ids[:12]))
                 raise CircuitError(
                     f"{self._said(side)}: {shown(part)} has {len(ids)} tokens, {split}: write "
-                    f'{{"{IN_A_ROW}": {shown(part)}}} to have each read in turn (in CSV the column '
-                    f"{side}_{IN_A_ROW}), or take a word of one token."
+                    f"{json.dumps({IN_A_ROW: part[:60]}, ensure_ascii=False)} to have each read in "
+                    f"turn (in CSV the column {side}_{IN_A_ROW}), or take a word of one token."
                 )
             found += ids
         return tuple(found)

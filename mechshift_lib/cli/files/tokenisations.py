@@ -102,16 +102,25 @@ def side_by_side(
 
 
 def parting(one: Sequence[Token], other: Sequence[Token]) -> tuple[int, str, str]:
-    """The first position at which two splits differ, and a few tokens of each around it."""
-    pairs = enumerate(zip(one, other, strict=False))
-    at = next((i for i, (a, b) in pairs if a.id != b.id), min(len(one), len(other)))
-    return at, _around(one, at), _around(other, at)
+    """Where one of two splits has a token more, and the tokens of each around that place.
 
+    Words that face each other may differ, as those of clean and corrupted prompts should.
 
-def _around(tokens: Sequence[Token], at: int) -> str:
-    first, last = max(0, at - AROUND), at + AROUND + 1
-    shown = [token.shown[:40] for token in tokens[first:last]]
-    return " ".join([_GAP] * (first > 0) + shown + [_GAP] * (last < len(tokens)))
+    Returns:
+        The position in the split that has more there, and both places as text.
+    """
+    pairs = aligned(one, other)
+    at = next((i for i, pair in enumerate(pairs) if None in pair), len(pairs) - 1)
+    longer = 0 if pairs[at][0] is not None else 1
+    position = sum(pair[longer] is not None for pair in pairs[:at])
+    near = pairs[max(0, at - AROUND) : at + AROUND + 1]
+    shown = [
+        " ".join(token.shown[:40] for token in side if token is not None)
+        for side in zip(*near, strict=True)
+    ]
+    before, after = [_GAP] * (at > AROUND), [_GAP] * (at + AROUND + 1 < len(pairs))
+    left, right = (" ".join([*before, x, *after]) for x in shown)
+    return position, left, right
 
 
 def table(names: Sequence[str], splits: Sequence[Sequence[Token]]) -> list[str]:
