@@ -10,7 +10,17 @@ from typer.core import TyperGroup
 
 from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
-from mechshift_lib.cli import circuits, dictionaries, lens, pairs, patching, results, trajectory
+from mechshift_lib.cli import (
+    circuits,
+    convert,
+    dictionaries,
+    lens,
+    pairs,
+    patching,
+    results,
+    tokens,
+    trajectory,
+)
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, real_path, sentence_of
 from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
@@ -29,6 +39,8 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except MechshiftError as error:
             _say(error)
+            for note in getattr(error, "__notes__", ()):  # what it is about, line by line
+                typer.echo(f"  {note}", err=True)
             raise typer.Exit(error.exit_code) from error
         except typer.BadParameter as error:  # an option's value
             _say(f"{error.format_message().rstrip('.')}.")
@@ -156,6 +168,8 @@ def train(
 app.command()(circuits.attribute)
 app.command()(circuits.evaluate)
 app.command()(patching.patch)
+app.command()(tokens.tokens)
+app.command()(convert.convert)
 app.add_typer(results.app, name="results")
 app.command()(trajectory.trajectory)
 app.command()(pairs.doctor)
@@ -193,7 +207,7 @@ def export_circuit(
 
     They are those of the book: EAP-IG, the mean over the examples that both models of the pair
     solve, and taken from results/ where they are already there. **Sign**: positive = corrupting
-    the edge lowers the metric.
+    the edge lowers the metric. `mechshift convert` makes a file of EAP-IG or MIB of them.
     """
     if out.suffix not in (".json", ".parquet"):
         raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")

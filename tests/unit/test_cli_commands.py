@@ -25,6 +25,8 @@ COMMANDS = (
     "attribute",
     "evaluate",
     "patch",
+    "tokens",
+    "convert",
     "export-circuit",
     "execute",
     "results",
