@@ -20,6 +20,7 @@ from mechshift_lib.book.generated import (
     from_verdicts,
     overview_page,
 )
+from mechshift_lib.book.launch import FOLDER, write_launchers
 from mechshift_lib.book.models import pairs_page
 from mechshift_lib.config import ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
@@ -141,4 +142,5 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
     if done.returncode or not page.is_file():
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         raise BookError("The book has a warning or an error: it stands above.")
+    write_launchers(page.parent / FOLDER, root)
     return page

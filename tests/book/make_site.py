@@ -112,7 +112,7 @@ def make_site(folder: Path) -> Path:
                 c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])
             ]
         nbformat.write(notebook, path)
-        (folder / "notebooks" / f"{path.stem}.ipynb").touch()
+        shutil.copy(ROOT / "notebooks" / f"{path.stem}.ipynb", folder / "notebooks")
     for name in default_pairs(folder):
         source = load_pair(name, folder).model("arm").source
         if source.kind == "folder":
