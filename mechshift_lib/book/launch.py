@@ -44,9 +44,11 @@ if "google.colab" in sys.modules:  # there, fetch and install the project; elsew
 
     repository = "{repository}"
     commit = "{commit}"
-    fetch = "git init -q -b main mechshift && cd mechshift && git fetch -q --depth 1 {{}} {{}} && git checkout -q FETCH_HEAD"
-    if subprocess.run(fetch.format(repository, commit), shell=True).returncode:
-        raise SystemExit(f"Can't fetch {{commit}} from {{repository}}: see above why, or set commit to a branch.")
+    os.makedirs("mechshift", exist_ok=True)
+    fetch = f"fetch -q --depth 1 {{repository}} {{commit}}"
+    for step in ("init -q -b main", fetch, "checkout -q FETCH_HEAD"):
+        if subprocess.run(["git", "-C", "mechshift", *step.split()]).returncode:
+            raise SystemExit(f"Can't get {{commit}} of {{repository}}: git says above why.")
     sys.path.insert(0, os.path.abspath("mechshift"))
     from mechshift_lib.colab import prepare
 
