@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mechshift_lib.book.card import card
+from mechshift_lib.book.citation import citation_page
 from mechshift_lib.book.generated import (
     GAPS,
     GRID,
@@ -97,6 +99,10 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     for pair in pairs:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
     _write_if_changed(generated / "graph.svg", graph_svg())
+    _write_if_changed(generated / "citation.md", citation_page(root) + "\n")
+    picture = card(pairs, root)
+    if picture is not None:
+        write_atomic(generated / "card.png", picture)
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 

@@ -108,7 +108,9 @@ def test_binder_and_the_workflow_make_and_publish_what_the_addresses_name() -> N
     flow = (ROOT / ".github/workflows/book.yml").read_text(encoding="utf-8")
     assert f"path: _build/html/{FOLDER}\n" in flow
     assert f'github.com/$GITHUB_REPOSITORY" {BRANCH}\n' in flow
-    assert f"ref: {BRANCH} " in (ROOT / ".github/workflows/launchers.yml").read_text(encoding="utf-8")
+    assert f"ref: {BRANCH} " in (ROOT / ".github/workflows/launchers.yml").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_fork_on_github_needs_no_edit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
