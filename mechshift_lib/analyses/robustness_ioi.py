@@ -61,12 +61,14 @@ def sentences(study: Study, seed: int) -> dict[int, dict[str, Example]]:
     return found
 
 
-def measured(study: Study, seed: int, model: str, setting: Setting) -> Measured:
-    """Scores of one model in one setting."""
+def measured(
+    study: Study, seed: int, model: str, setting: Setting, given: dict[int, dict[str, Example]]
+) -> Measured:
+    """Scores of one model in one setting, over the sentences of :func:`sentences`."""
     loaded = study.model(model, seed)
     items: list[Item] = []
     rows: list[dict[str, int]] = []
-    for i, wordings in sentences(study, seed).items():
+    for i, wordings in given.items():
         for item, position in single_reads(loaded, wordings[setting.prompt], i):
             rows.append({"example": i, "position": position, "step": item.step})
             items.append(replace(item, example=len(items)))
@@ -92,9 +94,10 @@ def of_training(study: Study, seed: int) -> Frames:
     models = [model for model in MODELS if study.has(model, seed)]
     exact = study.budget.estimator == "exact"
     keys = {model: scores_key(study, TASK, model, seed) for model in models}
+    given = sentences(study, seed)
     key = study.key("arm", seed, TASK, ROOMS) | {
         "models": {name: one["models"][name] for name, one in keys.items()},
-        "sentences": list(sentences(study, seed)),
+        "sentences": list(given),
         "prompts": PROMPTS,
         "circuits": [about_address("circuits", one) for one in keys.values()] if exact else None,
     }
@@ -102,15 +105,20 @@ def of_training(study: Study, seed: int) -> Frames:
     def compute() -> Frames:
         rows: list[dict[str, str | float]] = []
         alike: list[dict[str, str | float]] = []
-        usual: dict[str, Measured] = {}
+        # Model by model: few are kept in memory.
+        done = {
+            (model, setting): measured(study, seed, model, setting, given)
+            for model in models
+            for setting in SETTINGS
+        }
         for setting in SETTINGS:
-            found = {model: measured(study, seed, model, setting) for model in models}
-            usual = usual or found
+            found = {model: done[model, setting] for model in models}
             clear = clear_reads([found[name].items for name in ("arm", "mdm")])
             made = {name: assembled(name, one, clear) for name, one in found.items()}
             rows += _depths(made, setting)
             if setting.estimator == Setting().estimator:
-                alike += _alike(assembled("arm", usual["arm"], clear), made, setting.prompt)
+                usual = assembled("arm", done["arm", Setting()], clear)
+                alike += _alike(usual, made, setting.prompt)
         if exact:
             whole = {model: scores(study, TASK, model, seed) for model in models}
             rows += _depths(whole, Setting(estimator=EXACT))

@@ -155,7 +155,8 @@ def readings(likeness: pd.DataFrame, depth: pd.DataFrame) -> pd.DataFrame:
         alike = likeness[(likeness.method == method) & (likeness.read == shift.ALL)]
         deep = depth[depth.method == method]
         found = {
-            name: alike.pivot_table(name, ["task", "seed"], "circuit") for name in READINGS[:2]
+            name: alike.pivot_table(name, ["task", "seed"], "circuit", sort=False)
+            for name in READINGS[:2]
         }
         found["earlier"] = pd.concat(
             {task: shift.earlier(deep, task) for task in dict.fromkeys(deep.task)}, names=["task"]

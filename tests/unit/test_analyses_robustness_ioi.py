@@ -102,8 +102,9 @@ def test_a_pair_is_measured_in_every_setting_once(study, monkeypatch):
 
 
 def test_a_reworded_prompt_is_what_is_measured(study):
+    given = robustness_ioi.sentences(study, 0)
     usual, other = (
-        robustness_ioi.measured(study, 0, "arm", Setting(prompt=prompt))
+        robustness_ioi.measured(study, 0, "arm", Setting(prompt=prompt), given)
         for prompt in (PROMPTS[0], PROMPTS[1])
     )
     assert (usual.items.example == other.items.example).all()
