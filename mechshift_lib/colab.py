@@ -126,7 +126,7 @@ def bounds(
             lines.append(f"{name}=={version}")
         elif name not in kept:
             low, high = sorted([Version(present[name]), Version(version)])
-            lines.append(f"{name}>={low},<={high}")
+            lines.append(f"{name}>={low.public},<={high.public}")  # no +cpu in a range
     return lines
 
 

@@ -46,7 +46,7 @@ if "google.colab" in sys.modules:  # there, fetch and install the project; elsew
     commit = "{commit}"
     os.makedirs("mechshift", exist_ok=True)
     fetch = f"fetch -q --depth 1 {{repository}} {{commit}}"
-    for step in ("init -q -b main", fetch, "checkout -q FETCH_HEAD"):
+    for step in ("-c init.defaultBranch=main init -q", fetch, "checkout -q FETCH_HEAD"):
         if subprocess.run(["git", "-C", "mechshift", *step.split()]).returncode:
             raise SystemExit(f"Can't get {{commit}} of {{repository}}: git says above why.")
     sys.path.insert(0, os.path.abspath("mechshift"))

@@ -108,7 +108,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     assert "nan" not in text.lower().split()
     drawn = pictures(shown)
     assert len(drawn) == figures
-    texts = [o.alt for o in shown if isinstance(o, ipython_display.Image)]
+    texts = [o.metadata["alt"] for o in shown if isinstance(o, ipython_display.Image)]
     assert len(set(texts)) == figures, "each figure has an alternative text of its own"
     assert all(len(text) > 60 for text in texts)
     if name not in JUDGED:  # what those say of claims is tested with the verdicts

@@ -72,7 +72,7 @@ def test_the_citation_is_that_of_the_file(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     del said["date-released"]
     (tmp_path / "CITATION.cff").write_text(yaml.safe_dump(said), encoding="utf-8")
-    with pytest.raises(ConfigError, match="CITATION.cff lacks date-released: add it"):
+    with pytest.raises(ConfigError, match=r"CITATION\.cff lacks date-released: add it"):
         citation_page(tmp_path)
 
 
