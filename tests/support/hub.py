@@ -66,6 +66,9 @@ def small_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
             self.answer(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
 
         def file(self, name: str) -> None:
+            if not (folder / name).is_file():
+                self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
+                return
             content = (folder / name).read_bytes()
             tag = hashlib.sha256(content).hexdigest()
             self.answer(200, content, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from huggingface_hub import constants
 
 from mechshift_lib.cli.files.hub import model_folder
-from mechshift_lib.errors import ConfigError
-from tests.support.command import entry, make_folder
+from mechshift_lib.errors import ConfigError, ModelError
+from tests.support.command import assert_refused, call, entry, make_folder
 from tests.support.hub import COMMIT, small_hub
 
 
@@ -23,48 +22,57 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_folder(tmp_path_factory.mktemp("hub"))
 
 
+#: No server listens here.
+NOWHERE = "http://127.0.0.1:9"
+
+
 @pytest.fixture
-def hub(root: Path) -> Iterator[tuple[str, list[str]]]:
-    with small_hub(root / "model") as found:
-        yield found
-
-
-def call(home: Path, address: str, *arguments: object) -> tuple[int, str, str]:
-    """A call in a process of its own, as the hub's address is read when its client is imported."""
-    script = "from mechshift_lib.cli.files.hub import model_folder as m; import sys\n"
-    script += (
-        "from mechshift_lib.errors import MechshiftError\n"
-        "try:\n    print(m(sys.argv[1], *(sys.argv[2:] or [None])))\n"
-        "except MechshiftError as error:\n    sys.exit(str(error))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
-        env={**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(home), "HF_TOKEN": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    return done.returncode, done.stdout.strip(), done.stderr.strip()
+def hub(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, list[str]]]:
+    """The small hub, at whose address the client looks, and with a cache that is empty."""
+    with small_hub(root / "model") as (address, asked):
+        files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        yield address, asked
 
 
 def test_a_model_is_fetched_once_and_used_without_the_hub(
-    root: Path, hub: tuple[str, list[str]], tmp_path: Path
+    root: Path,
+    hub: tuple[str, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    address, asked = hub
-    code, folder, said = call(tmp_path, address, "someone/tiny")
-    assert code == 0, said
-    assert said == f"mechshift: someone/tiny is taken at commit {COMMIT}."
+    _, asked = hub
+    folder = model_folder("someone/tiny")
+    assert capsys.readouterr().err == f"mechshift: someone/tiny is taken at commit {COMMIT}.\n"
     for name in ("config.json", "model.safetensors"):
-        assert (Path(folder) / name).read_bytes() == (root / "model" / name).read_bytes()
+        assert (folder / name).read_bytes() == (root / "model" / name).read_bytes()
     before = [path for path in asked if path.endswith(".safetensors")]
     assert before
-    assert call(tmp_path, address, f"someone/tiny@{COMMIT}") == (0, folder, "")
+    assert model_folder(f"someone/tiny@{COMMIT}") == folder
     assert [path for path in asked if path.endswith(".safetensors")] == before
-    code, again, said = call(tmp_path, "http://127.0.0.1:9", "someone/tiny")
-    assert (code, again) == (0, folder)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    assert model_folder("someone/tiny") == folder
+    said = capsys.readouterr().err
     assert said.startswith("mechshift: The hub can't be reached")
-    assert said.endswith(f"{COMMIT}.")
+    assert said.endswith(f"{COMMIT}.\n")
+
+
+def test_configuration_and_tokenizer_come_without_the_weights(
+    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model_folder("someone/tiny", weights=False)
+    assert (folder / "config.json").is_file()
+    assert not list(folder.glob("*.safetensors"))
+    assert not [path for path in hub[1] if path.endswith(".safetensors")]
+    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    assert model_folder("someone/tiny", weights=False) == folder
+    with pytest.raises(ModelError, match="can't be reached"):  # there are no weights
+        model_folder("someone/tiny")
 
 
 @pytest.mark.parametrize(
@@ -79,33 +87,32 @@ def test_a_model_is_fetched_once_and_used_without_the_hub(
     ],
 )
 def test_what_the_hub_does_not_give(
-    hub: tuple[str, list[str]], tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+    hub: tuple[str, list[str]], arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    code, out, err = call(tmp_path, hub[0], *arguments)
-    assert (code, out) == (1, "")
-    assert len(err.splitlines()) == 1, err
-    assert all(word in err for word in words), err
+    with pytest.raises(ModelError) as caught:
+        model_folder(*arguments)
+    said = str(caught.value)
+    assert all(word in said for word in words), said
+    assert said.endswith(".")
+    assert not [path for path in hub[1] if path.endswith((".safetensors", ".bin"))]
 
 
-def test_without_a_network_the_way_out_is_said(tmp_path: Path) -> None:
-    code, _, err = call(tmp_path, "http://127.0.0.1:9", "someone/tiny")
-    assert code == 1
-    assert "can't be reached" in err
-    assert "hf download someone/tiny --local-dir FOLDER" in err
+def test_without_a_network_the_way_out_is_said(
+    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
+    with pytest.raises(ModelError, match="can't be reached") as caught:
+        model_folder("someone/tiny")
+    assert "hf download someone/tiny --local-dir FOLDER" in str(caught.value)
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(
-    hub: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from types import SimpleNamespace
-
-    from mechshift_lib.cli.files import hub as module
-    from mechshift_lib.errors import ModelError
-
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10**9))
-    large = SimpleNamespace(rfilename="model.safetensors", size=15 * 10**9)
-    with pytest.raises(ModelError, match=r"15\.0 GB of weights .* room for 1\.0 GB"):
-        module._check_files("someone/large", [large])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
+    with pytest.raises(ModelError, match=r"GB of weights and .* has room for 0\.0 GB"):
+        model_folder("someone/tiny")
+    assert not [path for path in hub[1] if path.endswith(".safetensors")]
 
 
 def test_folders_stay_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,21 +125,11 @@ def test_folders_stay_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
         model_folder("someone/tiny@main", "main")
 
 
-def test_a_command_takes_the_hubs_name(
-    root: Path, hub: tuple[str, list[str]], tmp_path: Path
-) -> None:
+def test_a_command_takes_the_hubs_name(hub: tuple[str, list[str]], tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text(json.dumps([entry(0)]))
-    command = [
-        *(sys.executable, "-m", "mechshift_lib.cli", "attribute", "--model", "someone/tiny"),
-        *("--revision", COMMIT, "--examples", "x.json", "--out", "s.json", "--method", "eap"),
-    ]
-    done = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**os.environ, "HF_ENDPOINT": hub[0], "HF_HOME": str(tmp_path / "home")},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
-    assert (done.returncode, done.stdout) == (0, "Wrote s.json\n"), done.stderr
+    out = tmp_path / "s.json"
+    given = ("attribute", "--model", "someone/tiny", "--revision", COMMIT, "--method", "eap")
+    code, said, err = call(*given, "--examples", tmp_path / "x.json", "--out", out)
+    assert (code, said) == (0, f"Wrote {out}\n"), err
+    refused = call(*given, "--examples", tmp_path / "none.json", "--out", out)
+    assert_refused(refused, "none.json")  # what is wrong here is said before anything is fetched

@@ -197,7 +197,7 @@ class _Texts:
         return [replace(item, step=self.row.step) for item in items]
 
     def hints(self) -> list[str]:
-        """Answers that probably have one space too few, or too many, between them and the prompt."""
+        """Answers that probably have a space too few, or too many, behind their prompt."""
         found = []
         for side, prompt in (("answer", self.row.clean), ("distractor", self.row.corrupted)):
             for part in getattr(self.row, side).parts:
