@@ -39,16 +39,14 @@ class Foreign:
 
     Attributes:
         circuit: the edges' scores; 0 where the file has none.
-        members: edges that the file puts into the circuit, ``[n_edges]``, or ``None`` where it
-            puts none there.
+        members: edges that the file puts into the circuit, ``[n_edges]``, or ``None`` where it has
+            scores and puts none there.
         scored: whether the file has scores.
-        peer: whether it is a peer's file.
     """
 
     circuit: Circuit
     members: NDArray[np.bool_] | None
     scored: bool
-    peer: bool
 
     @property
     def given(self) -> NDArray[np.bool_]:
@@ -80,10 +78,10 @@ def read_circuit(path: str | Path, graph: Graph) -> Foreign:
             nodes or single neurons instead of edges.
     """
     if check_circuit_path(path) == ".parquet":
-        return Foreign(Circuit.from_parquet(path, graph), None, scored=True, peer=False)
+        return Foreign(Circuit.from_parquet(path, graph), None, scored=True)
     content = read_json(path, "Circuit", CircuitError)
     if not (isinstance(content, Mapping) and "edges" in content):
-        return Foreign(Circuit.from_scores(content, graph), None, scored=True, peer=False)
+        return Foreign(Circuit.from_scores(content, graph), None, scored=True)
     return foreign_circuit(content, graph, str(path))
 
 
@@ -136,10 +134,11 @@ def foreign_circuit(content: Mapping[str, Any], graph: Graph, where: str = "The 
             scored = True
         members[at] |= _truth(edge.get("in_graph", False), f"{where}: edge {shown(name)}")
     _check_nodes(content["nodes"], where, edges=bool(scores.any() or members.any()))
-    if not scored and not members.any():
-        raise CircuitError(f"{where} has neither scores nor edges in its circuit: export it again.")
+    if not content["edges"]:
+        raise CircuitError(f"{where} names no edges: export it again.")
+    said = members.any() or not scored  # of a file of scores, no member means that it has no say
     circuit = Circuit(graph, scores.astype(np.float32))
-    return Foreign(circuit, members if members.any() else None, scored=scored, peer=True)
+    return Foreign(circuit, members if said else None, scored=scored)
 
 
 def _own_name(name: str, graph: Graph) -> str:

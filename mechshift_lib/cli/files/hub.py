@@ -56,16 +56,19 @@ def model_folder(model: str | Path, revision: str | None = None, *, weights: boo
 def _fetched(repo: str, revision: str | None, weights: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     patterns = [*_WORDS, *(_WEIGHTS if weights else ())]
     try:
         about = HfApi().model_info(repo, revision=revision, files_metadata=True)
         if weights:
             _check_files(repo, about.siblings or [])
-        commit = str(about.sha)
-        if revision != commit:
-            print(f"mechshift: {repo} is taken at commit {commit}.", file=sys.stderr)
-        return Path(snapshot_download(repo, revision=commit, allow_patterns=patterns))
+        if revision != about.sha:
+            print(f"mechshift: {repo} is taken at commit {about.sha}.", file=sys.stderr)
+        # by its revision, so that the cache knows it by that, too, when there is no network
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise ModelError(f"{shown(repo)} is no name of the hub: {shortened(error)}.") from error
     except (OSError, HTTPError) as error:
@@ -85,6 +88,8 @@ def _kept(repo: str, revision: str | None, patterns: list[str]) -> Path | None:
         )
     except (LocalEntryNotFoundError, ValueError):
         return None
+    if _WEIGHTS[0] in patterns and not any(Path(found).glob(_WEIGHTS[0])):
+        return None  # only the configuration was fetched
     print(
         f"mechshift: The hub can't be reached, so {repo} is taken as it was fetched before, at "
         f"commit {Path(found).name}.",

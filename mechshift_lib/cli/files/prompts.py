@@ -197,18 +197,25 @@ class _Texts:
         return [replace(item, step=self.row.step) for item in items]
 
     def hints(self) -> list[str]:
-        """Answers that probably lack the space that parts them from the prompt."""
+        """Answers that probably have a space too few, or too many, behind their prompt."""
         found = []
         for side, prompt in (("answer", self.row.clean), ("distractor", self.row.corrupted)):
             for part in getattr(self.row, side).parts:
                 if not isinstance(part, str) or not isinstance(prompt, str):
                     continue
-                joined = part[0].isalpha() and prompt[-1].isalpha()
-                if joined and self._encode(part) != self._encode(f" {part}"):
+                spaced = f" {part}"
+                if prompt[-1].isspace() and part[0].isspace():
+                    found.append(
+                        f"Hint: {self._said(side)}: {shown(part)} begins with a space and its "
+                        "prompt ends with one: leave out that of the prompt."
+                    )
+                elif not (part[0].isalpha() and prompt[-1].isalpha()):
+                    continue
+                elif self._encode(part) != self._encode(spaced):
                     found.append(
                         f"Hint: {self._said(side)}: {shown(part)} follows the prompt without a "
-                        f"space and is another token than {shown(' ' + part)}: begin it with a "
-                        "space if it is a word of its own."
+                        f"space and is another token than {shown(spaced)}: begin it with a space "
+                        "if it is a word of its own."
                     )
         return found
 
