@@ -10,7 +10,16 @@ from typer.core import TyperGroup
 
 from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
-from mechshift_lib.cli import circuits, dictionaries, lens, pairs, patching, results, trajectory
+from mechshift_lib.cli import (
+    circuits,
+    dictionaries,
+    hub,
+    lens,
+    pairs,
+    patching,
+    results,
+    trajectory,
+)
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, real_path, sentence_of
 from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
@@ -88,17 +97,34 @@ def run(
     ] = None,
     budget: HowMuch = "book",
     jobs: Jobs = 2,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say which notebooks, how much memory and how long."),
+    ] = False,
+    compare_paper: Annotated[
+        bool,
+        typer.Option(
+            "--compare-paper", help="Then print the paper's numbers beside those measured."
+        ),
+    ] = False,
 ) -> None:
     """Run the analyses of pairs, only those whose inputs changed.
 
     Each analysis is a notebook in notebooks/, executed for each pair to
     book/executed/PAIR/ANALYSIS.ipynb. Tables are kept in results/ and never computed twice.
+    Models of the hub are fetched before, by `mechshift fetch PAIR`. Times that `--dry-run` gives
+    are carried from chapters that were measured on other sizes, as the least and the most.
 
     Example: mechshift run tiny-qwen --analysis circuits --jobs 1
     """
+    if dry_run:
+        hub.foresee(pairs or [], analysis or [], budget)
+        return
     from mechshift_lib.workflow import run_workflow
 
     run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs)
+    if compare_paper:
+        hub.compare_paper(pairs or [], budget)
 
 
 @app.command()
@@ -158,6 +184,7 @@ app.command()(circuits.evaluate)
 app.command()(patching.patch)
 app.add_typer(results.app, name="results")
 app.command()(trajectory.trajectory)
+app.command()(hub.fetch)
 app.command()(pairs.doctor)
 app.command()(pairs.fork)
 app.command()(pairs.unfork)

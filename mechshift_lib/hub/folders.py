@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from mechshift_lib.config import ModelSize, ModelSpec
+from mechshift_lib.config import ModelSpec
 from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import ModelError
 from mechshift_lib.hub.planning import Plan
@@ -51,8 +51,6 @@ def as_folder(raw: Path, plan: Plan, spec: ModelSpec) -> Path:
     try:
         rows = _weights(raw, temporary, plan)
         config = _config(raw, temporary, plan, rows)
-        if source.size is not None:
-            check_size(source.repo, config, source.size)
         _beside(raw, temporary, plan)
         mask = _mask(temporary, spec, rows)
         opened_as = str(config.get("model_type"))
@@ -111,32 +109,6 @@ def _config(raw: Path, folder: Path, plan: Plan, rows: int) -> dict[str, Any]:
         config["vocab_size"] = rows
     (folder / "config.json").write_text(json.dumps(config, indent=1), encoding="utf-8")
     return config
-
-
-#: Names of a model's numbers in the configurations of Llama, Qwen and GPT-2.
-_NUMBERS = {
-    "layers": ("num_hidden_layers", "n_layer"),
-    "heads": ("num_attention_heads", "n_head"),
-    "kv_heads": ("num_key_value_heads",),
-    "width": ("hidden_size", "n_embd"),
-    "hidden": ("intermediate_size", "n_inner"),
-}
-
-
-def check_size(repo: str, config: dict[str, Any], size: ModelSize) -> None:
-    """Refuse a model that isn't as large as its pair's file says.
-
-    Raises:
-        ModelError: a number is another.
-    """
-    for ours, names in _NUMBERS.items():
-        found = next((config[name] for name in names if config.get(name) is not None), None)
-        declared = getattr(size, ours)
-        if found is not None and found != declared:
-            raise ModelError(
-                f"{repo} has {ours} {found}, but the pair's file says {declared}: correct size "
-                "there, by which memory is estimated."
-            )
 
 
 def _beside(raw: Path, folder: Path, plan: Plan) -> None:

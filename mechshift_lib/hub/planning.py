@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.hf_api import RepoSibling
 
-from mechshift_lib.config import HubSource
+from mechshift_lib.config import HubSource, ModelSize
 from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import ModelError
 from mechshift_lib.hub.failures import spoken
@@ -44,6 +45,7 @@ class Plan:
         sizes: name of each file -> its bytes.
         hashes: name of each weights file -> its sha256, as the hub states it.
         form: how its weights become those of an architecture of transformers.
+        size: how large it is, by its configuration and its weights files.
         there: bytes of it that lie in the hub's cache already.
     """
 
@@ -51,7 +53,8 @@ class Plan:
     sizes: Mapping[str, int]
     hashes: Mapping[str, str]
     form: Form
-    there: int = field(default=0)
+    size: ModelSize
+    there: int = 0
 
     @property
     def to_fetch(self) -> int:
@@ -105,7 +108,57 @@ def plan(source: HubSource) -> Plan:
         )
     ]
     sizes = {name: int(file.size or 0) for name, file in wanted.items()}
-    return Plan(source, sizes, hashes, form, sum(sizes[name] for name in cached))
+    weights = sum(sizes[name] for name in sizes if name.endswith(".safetensors"))
+    size = size_of(source, form.config(described), weights)
+    return Plan(source, sizes, hashes, form, size, sum(sizes[name] for name in cached))
+
+
+#: Names of a model's numbers in the configurations of Llama, Qwen and GPT-2.
+_NUMBERS = {
+    "layers": ("num_hidden_layers", "n_layer"),
+    "heads": ("num_attention_heads", "n_head"),
+    "kv_heads": ("num_key_value_heads",),
+    "width": ("hidden_size", "n_embd"),
+    "head_width": ("head_dim",),
+    "hidden": ("intermediate_size", "n_inner"),
+}
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+
+
+def size_of(source: HubSource, config: Mapping[str, Any], weights: int) -> ModelSize:
+    """How large a model is, and whether its pair's file says so.
+
+    Args:
+        source: where it is from, with the size that is declared.
+        config: its configuration, as transformers reads it.
+        weights: bytes of its weights files.
+
+    Raises:
+        ModelError: a number is missing, or another than declared.
+    """
+    found: dict[str, Any] = {
+        ours: next((config[name] for name in names if config.get(name) is not None), None)
+        for ours, names in _NUMBERS.items()
+    }
+    heads, width = found["heads"], found["width"]
+    if not all(isinstance(x, int) and x > 0 for x in (heads, width, found["layers"])):
+        raise ModelError(
+            f"config.json of {source.repo} doesn't say how many layers and heads it has: the "
+            "library can't describe this model; see mechshift_lib/hub/forms.py."
+        )
+    found["kv_heads"] = found["kv_heads"] or heads
+    found["head_width"] = found["head_width"] or width // heads
+    found["hidden"] = found["hidden"] or 4 * width
+    for ours, value in found.items():
+        declared = getattr(source.size, ours, value)
+        if declared != value:
+            raise ModelError(
+                f"{source.repo} has {ours} {value}, but the pair's file says {declared}: correct "
+                "size there, by which memory is estimated."
+            )
+    stored = str(config.get("dtype") or config.get("torch_dtype") or source.stored)
+    parameters = max(1, weights // _BYTES.get(stored, 4))
+    return ModelSize.model_validate(found | {"parameters": parameters})
 
 
 def _wanted(files: Mapping[str, RepoSibling], source: HubSource) -> dict[str, RepoSibling]:

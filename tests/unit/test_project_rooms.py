@@ -20,6 +20,7 @@ ROOMS = (
     ("plots",),
     ("semantics",),
     ("doctor",),
+    ("costs",),
     ("circuits.evaluation", "circuits.patching"),
     ("circuits.attribution",),
     ("circuits.questions",),
