@@ -10,8 +10,8 @@ import typer
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from mechshift_lib.choices import BudgetName
-    from mechshift_lib.config import ModelSpec, Pair
+    from mechshift_lib.choices import BudgetName, Dtype
+    from mechshift_lib.config import ModelSize, ModelSpec, Pair
     from mechshift_lib.hub.planning import Plan
 
 GIB = 2**30
@@ -52,14 +52,19 @@ def bring(specs: Sequence[ModelSpec]) -> None:
     Raises:
         ModelError: it doesn't fit, or can't be fetched.
     """
+    from mechshift_lib.config import HubSource
     from mechshift_lib.hub.fetching import fetch as fetch_all
     from mechshift_lib.hub.fetching import missing
 
     if not missing(specs):
         return
+    hubs = [(spec, spec.source) for spec in specs if isinstance(spec.source, HubSource)]
+    # What the pair's file says is enough to refuse a model without asking anybody.
+    _check_memory([(source.size, spec.dtype) for spec, source in hubs if source.size is not None])
 
     def check(plans: list[Plan]) -> None:
-        _check_memory(plans, specs)
+        found = {one.source: one.size for one in plans}
+        _check_memory([(found[x], spec.dtype) for spec, x in hubs if x in found])
         for one in plans:
             source = one.source
             licence = f", licence {source.licence}" if source.licence else ""
@@ -70,20 +75,20 @@ def bring(specs: Sequence[ModelSpec]) -> None:
     fetch_all(specs, check)
 
 
-def _check_memory(plans: Sequence[Plan], specs: Sequence[ModelSpec]) -> None:
+def _check_memory(models: Sequence[tuple[ModelSize, Dtype]]) -> None:
     """Refuse models that don't fit into memory, before they are fetched.
 
     Raises:
         ModelError: there is too little memory.
     """
+    if not models:
+        return
     import torch
 
     from mechshift_lib.costs.memory import BATCH, LENGTH, chapter_bytes
     from mechshift_lib.doctor.diagnosis import default_device
     from mechshift_lib.doctor.measures import free_bytes
 
-    sizes = {one.source: one.size for one in plans}
-    models = [(sizes[spec.source], spec.dtype) for spec in specs if spec.source in sizes]
     device = default_device()
     needed, free = chapter_bytes(models), free_bytes(torch.device(device))
     if free is not None and needed > free:

@@ -156,9 +156,9 @@ def _diagnose(
 
     device = default_device()
     known = load_pair(pair) if pair is not None else like
-    if pair is not None and known is not None and known.parent is not None:
+    if pair is not None and known is not None:
         _check_pinned(known)
-        bring([known.declared(role) for role in ("arm", "mdm")])
+        bring([known.arm, known.mdm])
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
         chosen = {} if dtype is None else {"dtype": dtype}
