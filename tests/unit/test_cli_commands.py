@@ -28,6 +28,7 @@ COMMANDS = (
     "export-circuit",
     "execute",
     "results",
+    "fetch",
     "doctor",
     "fork",
     "unfork",
