@@ -150,9 +150,10 @@ def _diagnose(
 ) -> Diagnosis:
     if (pair is None) == (arm is None or mdm is None):
         raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
-    from mechshift_lib.config import load_pair
+    from mechshift_lib.config import FolderSource, load_pair
     from mechshift_lib.doctor.diagnosis import default_device, examine, folder_or_hub, spec_of
     from mechshift_lib.hub.fetching import local
+    from mechshift_lib.hub.folders import opened
 
     device = default_device()
     known = load_pair(pair) if pair is not None else like
@@ -164,7 +165,10 @@ def _diagnose(
         chosen = {} if dtype is None else {"dtype": dtype}
         own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
         return examine(own, other, tasks=tasks, device=device)
-    first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    first, second = (
+        opened(source) if isinstance(source, FolderSource) else source
+        for source in (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    )
     precision = dtype or "float32"
     given = [
         spec_of(first, readout="next-token", dtype=precision),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from huggingface_hub import constants, snapshot_download
 from mechshift_lib.config import FolderSource, HubSource, ModelSpec
 from mechshift_lib.errors import ModelError
 from mechshift_lib.hub.failures import RESUMES, spoken
-from mechshift_lib.hub.folders import as_folder
+from mechshift_lib.hub.folders import as_folder, sha256
 from mechshift_lib.hub.planning import Plan, check_disk, plan
 
 
@@ -86,8 +85,7 @@ def _download(one: Plan) -> Path:
         )
     for name, expected in one.hashes.items():
         path = Path(raw) / name
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256(path)
         if found != expected:
             real = path.resolve()
             path.unlink()

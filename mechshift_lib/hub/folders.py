@@ -6,10 +6,12 @@ time. The folder appears whole or not at all.
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from mechshift_lib.config import ModelSpec
+from mechshift_lib.config import FolderSource, HubSource, ModelSpec
 from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import ModelError
-from mechshift_lib.hub.planning import Plan
+from mechshift_lib.hub.forms import FORMS, form_of
+from mechshift_lib.hub.planning import BESIDE, Plan, size_of
 from mechshift_lib.snapshots import NOTE, Snapshot, snapshot_folder, write_note
 
 #: Mask token that a tokenizer gets where a model has an id for one and the tokenizer hasn't.
@@ -152,3 +155,48 @@ def _mask(folder: Path, spec: ModelSpec, rows: int) -> str | None:
             "or mask_token."
         )
     return str(token)
+
+
+def opened(source: FolderSource) -> FolderSource:
+    """A folder of this machine as loading reads it: itself, or made anew from a published form.
+
+    Somebody may have downloaded a Tiny-A2D or a DiffuGPT by other means. What is made of it lies in
+    the library's cache under the hash of its weights.
+
+    Raises:
+        ModelError: the files are damaged, or can't be read as an architecture of transformers.
+    """
+    raw = Path(source.path)
+    weights = sorted(raw.glob("*.safetensors"))
+    if not (raw / "config.json").is_file() or not weights:
+        return source  # loading says what is missing
+    config = read_json(raw / "config.json", "The model's config.json", ModelError)
+    form = form_of(config) if isinstance(config, dict) else FORMS["as it is"]
+    try:
+        plain = form.config(config).get("model_type") == config.get("model_type")
+        if plain and not any(form.renamed(name) != name for name in _names(weights)):
+            return source
+    except SafetensorError:
+        return source  # loading says that they are damaged
+    hashes = {path.name: sha256(path) for path in weights}
+    revision = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:40]
+    sizes = {name: (raw / name).stat().st_size for name in BESIDE if (raw / name).is_file()}
+    sizes |= {path.name: path.stat().st_size for path in weights}
+    name = re.sub(r"[^\w.-]", "-", raw.name)
+    of = HubSource(kind="hub", repo=f"local/{name}", revision=revision)
+    size = size_of(of, form.config(config), sum(path.stat().st_size for path in weights))
+    spec = ModelSpec.model_construct(source=of, mask_id=None, mask_token=None)
+    made = as_folder(raw, Plan(of, sizes, hashes, form, size), spec)
+    return FolderSource(kind="folder", path=str(made))
+
+
+def _names(weights: Iterable[Path]) -> Iterator[str]:
+    for path in weights:
+        with safe_open(path, framework="pt") as stored:
+            yield from stored.keys()
+
+
+def sha256(path: Path) -> str:
+    """Hash of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -45,6 +45,16 @@ def test_the_doctor_fetches_examines_and_proposes_the_hubs_repositories(
     assert str(tmp_path) not in proposed  # not where this machine keeps it
 
 
+def test_a_published_form_that_was_downloaded_by_other_means_is_understood(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    code, out, err = call("doctor", "--arm", tmp_path / "arm", "--mdm", tmp_path / "mdm")
+    assert code == 0, err
+    assert f"path: {tmp_path / 'arm'}" in out  # plain as it is
+    assert f"path: {tmp_path / 'cache' / 'hub' / 'local--mdm'}" in out
+    assert hub.starts == []
+
+
 def test_what_fits_neither_memory_nor_disk_is_refused_before_a_download(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
