@@ -14,6 +14,7 @@ from mechshift_lib.cli import (
     circuits,
     convert,
     dictionaries,
+    hub,
     lens,
     pairs,
     patching,
@@ -100,17 +101,34 @@ def run(
     ] = None,
     budget: HowMuch = "book",
     jobs: Jobs = 2,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say which notebooks, how much memory and how long."),
+    ] = False,
+    compare_paper: Annotated[
+        bool,
+        typer.Option(
+            "--compare-paper", help="Then print the paper's numbers beside those measured."
+        ),
+    ] = False,
 ) -> None:
     """Run the analyses of pairs, only those whose inputs changed.
 
     Each analysis is a notebook in notebooks/, executed for each pair to
     book/executed/PAIR/ANALYSIS.ipynb. Tables are kept in results/ and never computed twice.
+    Models of the hub are fetched before, by `mechshift fetch PAIR`. Times that `--dry-run` gives
+    are carried from chapters that were measured on other sizes, as the least and the most.
 
     Example: mechshift run tiny-qwen --analysis circuits --jobs 1
     """
+    if dry_run:
+        hub.foresee(pairs or [], analysis or [], budget)
+        return
     from mechshift_lib.workflow import run_workflow
 
     run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs)
+    if compare_paper:
+        hub.compare_paper(pairs or [], budget)
 
 
 @app.command()
@@ -187,6 +205,7 @@ app.command()(tokens.tokens)
 app.command()(convert.convert)
 app.add_typer(results.app, name="results")
 app.command()(trajectory.trajectory)
+app.command()(hub.fetch)
 app.command()(pairs.doctor)
 app.command()(pairs.fork)
 app.command()(pairs.unfork)

@@ -31,6 +31,7 @@ COMMANDS = (
     "export-circuit",
     "execute",
     "results",
+    "fetch",
     "doctor",
     "fork",
     "unfork",

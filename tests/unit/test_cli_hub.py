@@ -1,135 +1,125 @@
-"""Models by their name on the hub: fetched from a small hub on this machine, or refused."""
+"""The hub at the command line: foreseen, refused before a download, fetched."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from huggingface_hub import constants
 
-from mechshift_lib.cli.files.hub import model_folder
-from mechshift_lib.errors import ConfigError, ModelError
-from tests.support.command import assert_refused, call, entry, make_folder
-from tests.support.hub import COMMIT, small_hub
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_folder(tmp_path_factory.mktemp("hub"))
-
-
-#: No server listens here.
-NOWHERE = "http://127.0.0.1:9"
+from mechshift_lib import config
+from mechshift_lib.analyses.beside_paper import beside_paper, series_of
+from mechshift_lib.analyses.study import Study
+from mechshift_lib.comparison import published as paper
+from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.doctor import measures
+from mechshift_lib.results import Store
+from tests.support.command import assert_refused, call
+from tests.support.hub import REVISION, FakeHub, fake_hub
+from tests.support.published import save_a2d, save_arm
+from tests.support.study import make_pair
 
 
 @pytest.fixture
-def hub(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, list[str]]]:
-    """The small hub, at whose address the client looks, and with a cache that is empty."""
-    with small_hub(root / "model") as (address, asked):
-        files = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, address)
-        monkeypatch.setattr(constants, "ENDPOINT", address)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        yield address, asked
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    with fake_hub(monkeypatch, tmp_path) as found:
+        save_arm(tmp_path / "arm", "qwen3")
+        save_a2d(tmp_path / "mdm", "qwen3")
+        found.repositories |= {"me/arm": tmp_path / "arm", "me/mdm": tmp_path / "mdm"}
+        yield found
 
 
-def test_a_model_is_fetched_once_and_used_without_the_hub(
-    root: Path,
-    hub: tuple[str, list[str]],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+ASKED = ("--arm", f"me/arm@{REVISION}", "--mdm", f"me/mdm@{REVISION}")
+
+
+def test_the_doctor_fetches_examines_and_proposes_the_hubs_repositories(
+    hub: FakeHub, tmp_path: Path
 ) -> None:
-    _, asked = hub
-    folder = model_folder("someone/tiny")
-    assert capsys.readouterr().err == f"mechshift: someone/tiny is taken at commit {COMMIT}.\n"
-    for name in ("config.json", "model.safetensors"):
-        assert (folder / name).read_bytes() == (root / "model" / name).read_bytes()
-    before = [path for path in asked if path.endswith(".safetensors")]
-    assert before
-    assert model_folder(f"someone/tiny@{COMMIT}") == folder
-    assert [path for path in asked if path.endswith(".safetensors")] == before
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    assert model_folder("someone/tiny") == folder
-    said = capsys.readouterr().err
-    assert said.startswith("mechshift: The hub can't be reached")
-    assert said.endswith(f"{COMMIT}.\n")
+    code, out, err = call("doctor", *ASKED)
+    assert code == 0, err
+    assert "Fetching 0.0 GiB of me/mdm." in err
+    assert "✓ mask token" in out
+    assert "<|mask|>" in out
+    proposed = out[out.index("name: my-pair") :]
+    assert "repo: me/mdm" in proposed
+    assert str(tmp_path) not in proposed  # not where this machine keeps it
 
 
-def test_configuration_and_tokenizer_come_without_the_weights(
-    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+def test_a_published_form_that_was_downloaded_by_other_means_is_understood(
+    hub: FakeHub, tmp_path: Path
 ) -> None:
-    folder = model_folder("someone/tiny", weights=False)
-    assert (folder / "config.json").is_file()
-    assert not list(folder.glob("*.safetensors"))
-    assert not [path for path in hub[1] if path.endswith(".safetensors")]
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    assert model_folder("someone/tiny", weights=False) == folder
-    with pytest.raises(ModelError, match="can't be reached"):  # there are no weights
-        model_folder("someone/tiny")
+    code, out, err = call("doctor", "--arm", tmp_path / "arm", "--mdm", tmp_path / "mdm")
+    assert code == 0, err
+    assert f"path: {tmp_path / 'arm'}" in out  # plain as it is
+    assert f"path: {tmp_path / 'cache' / 'hub' / 'local--mdm'}" in out
+    assert hub.starts == []
+
+
+def test_what_fits_neither_memory_nor_disk_is_refused_before_a_download(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measures, "free_bytes", lambda _: 10**6)
+    assert_refused(call("doctor", *ASKED), "nothing was fetched", "or dtype bfloat16")
+    assert {name for name, _ in hub.starts} == {"config.json"}
+    asked = len(hub.starts)
+    # A pair's own file says how large its models are, so nobody is asked.
+    assert_refused(call("fetch", "qwen2.5-7b-dream"), "30.7 GiB", "nothing was fetched")
+    assert len(hub.starts) == asked
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("nobody/nothing",), ("no folder 'nobody/nothing'", "private", "hf auth login")),
-        (("nobody/gated",), ("is gated", "accept its terms", "HF_TOKEN")),
-        (("nobody/broken",), ("doesn't give nobody/broken", "try again")),
-        (("someone/tiny", "v9"), ("no revision 'v9'",)),
-        (("someone/pickled",), ("no safetensors", "pickle")),
-        (("someone/a--b",), ("is no name of the hub",)),
+        (("fetch", "tiny-qwen"), ("nothing to fetch",)),
+        (("fetch", "gpt2-diffugpt-s"), ("pins no revision", "mdm.source.revision")),
+        (("doctor", "gpt2-diffugpt-s"), ("pins no revision",)),
+        (("doctor", "llada-8b"), ("MDM without an ARM",)),
+        (("run", "llada-8b"), ("MDM without an ARM",)),
+        (("run", "qwen2.5-7b-dream"), ("mechshift fetch qwen2.5-7b-dream",)),
+        (("run", "llada-8b", "--dry-run"), ("MDM without an ARM",)),
+        (("run", "tiny-qwen", "--analysis", "astrology", "--dry-run"), ("astrology",)),
     ],
 )
-def test_what_the_hub_does_not_give(
-    hub: tuple[str, list[str]], arguments: tuple[str, ...], words: tuple[str, ...]
+def test_what_cannot_be_done_is_one_sentence(
+    arguments: tuple[str, ...], words: tuple[str, ...], hub: FakeHub
 ) -> None:
-    with pytest.raises(ModelError) as caught:
-        model_folder(*arguments)
-    said = str(caught.value)
-    assert all(word in said for word in words), said
-    assert said.endswith(".")
-    assert not [path for path in hub[1] if path.endswith((".safetensors", ".bin"))]
+    assert_refused(call(*arguments), *words)
 
 
-def test_without_a_network_the_way_out_is_said(
-    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", NOWHERE)
-    with pytest.raises(ModelError, match="can't be reached") as caught:
-        model_folder("someone/tiny")
-    assert "hf download someone/tiny --local-dir FOLDER" in str(caught.value)
+def test_a_dry_run_says_models_memory_notebooks_and_time() -> None:
+    code, out, _ = call("run", "gpt2-diffugpt-s", "--dry-run", "--budget", "full")
+    assert code == 0
+    assert "mdm: diffusionfamily/diffugpt-s, 0.5 GiB, float32, no revision pinned" in out
+    assert "memory: about" in out
+    pair = load_pair("gpt2-diffugpt-s")
+    for chapter in pair.analyses:
+        assert f"notebooks/{chapter}.ipynb" in out
+    assert "notebooks/patching.ipynb" not in out
+    assert "on one core" in out.splitlines()[-1]
+    one = call("run", "gpt2-diffugpt-s", "--dry-run", "--analysis", "lens")[1]
+    assert sum("notebooks/" in line for line in one.splitlines()) == 1
 
 
-def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(
-    hub: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1))
-    with pytest.raises(ModelError, match=r"GB of weights and .* has room for 0\.0 GB"):
-        model_folder("someone/tiny")
-    assert not [path for path in hub[1] if path.endswith(".safetensors")]
+def test_published_values_stand_beside_those_measured(tmp_path: Path) -> None:
+    """A toy pair: the published half is the paper's table, the other what the chapter computes."""
+    name = make_pair(tmp_path, seeds=(0,), tasks=("ioi",))
+    for part in ("paper",):
+        (tmp_path / "data" / part).symlink_to(ROOT / "data" / part)
+    study = Study(
+        config.load_pair(name, tmp_path), "book", Store(tmp_path / "results"), "all", root=tmp_path
+    )
+    found = beside_paper(study)
+    told = paper.read_table("overlap").set_index(["task", "arm"])
+    rows = found[found.quantity == "overlap of edges"].set_index("series")
+    assert rows.loc["Qwen series"].published == told.loc[("ioi", "qwen2.5-7b")].iloc[1]
+    assert rows.loc["LLaMA series"].published == told.loc[("ioi", "llama2-7b")].iloc[1]
+    assert set(found.task) == {"ioi"}
+    assert found.measured.between(0, 1).all()
+    assert (found.low <= found.high).all()
+    assert len(found) == 8
 
 
-def test_folders_stay_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(root.parent)
-    inside = Path(root.name) / "model"  # has the form of a hub's name
-    assert model_folder(inside) == inside
-    with pytest.raises(ConfigError, match="leave it out"):
-        model_folder(inside, "main")
-    with pytest.raises(ConfigError, match="one of them"):
-        model_folder("someone/tiny@main", "main")
-
-
-def test_a_command_takes_the_hubs_name(hub: tuple[str, list[str]], tmp_path: Path) -> None:
-    (tmp_path / "x.json").write_text(json.dumps([entry(0)]))
-    out = tmp_path / "s.json"
-    given = ("attribute", "--model", "someone/tiny", "--revision", COMMIT, "--method", "eap")
-    code, said, err = call(*given, "--examples", tmp_path / "x.json", "--out", out)
-    assert (code, said) == (0, f"Wrote {out}\n"), err
-    refused = call(*given, "--examples", tmp_path / "none.json", "--out", out)
-    assert_refused(refused, "none.json")  # what is wrong here is said before anything is fetched
+def test_one_of_the_papers_pairs_is_held_against_itself() -> None:
+    assert [x.series for x in series_of("qwen2.5-7b-dream")] == ["Qwen series"]
+    assert [x.series for x in series_of("llama2-7b-diffullama")] == ["LLaMA series"]
+    assert len(series_of("qwen2.5-coder-0.5b-mdlm")) == 2
