@@ -155,10 +155,9 @@ def readings(likeness: pd.DataFrame, depth: pd.DataFrame) -> pd.DataFrame:
     for method in METHODS:
         alike = likeness[(likeness.method == method) & (likeness.read == shift.ALL)]
         deep = depth[depth.method == method]
-        found = {
-            name: alike.pivot_table(name, ["task", "seed"], "circuit", sort=False)
-            for name in READINGS[:2]
-        }
+        by = alike.set_index(["task", "seed", "circuit"])
+        # Without noise there may be nothing left of a circuit: its cosine is NaN, and stays so.
+        found = {name: by[name].unstack("circuit", sort=False) for name in READINGS[:2]}
         found["earlier"] = pd.concat(
             {task: shift.earlier(deep, task) for task in dict.fromkeys(deep.task)}, names=["task"]
         )
@@ -167,7 +166,7 @@ def readings(likeness: pd.DataFrame, depth: pd.DataFrame) -> pd.DataFrame:
             parts.append(long.assign(reading=name, method=method))
     every = pd.concat(parts, ignore_index=True)
     index = ["reading", "task", "circuit", "seed"]
-    table = every.pivot_table("value", index, "method", sort=False)[list(METHODS)].reset_index()
+    table = every.set_index([*index, "method"]).value.unstack("method", sort=False).reset_index()
     return table.assign(error=table[ESTIMATED] - table[EXACT]).rename_axis(columns=None)
 
 
@@ -176,7 +175,7 @@ def _with_differences(wide: pd.DataFrame) -> pd.DataFrame:
 
     Both only where there is what they are made of.
     """
-    if "continued" in wide:
+    if {"mdm", "continued"} <= set(wide):
         wide = wide.assign(**{BEYOND: wide.mdm - wide.continued})
     there = set(wide.index.get_level_values("task"))
     if not {shift.LOCAL, shift.GLOBAL} <= there:
