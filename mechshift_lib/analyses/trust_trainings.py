@@ -23,6 +23,7 @@ from mechshift_lib.analyses.scores import (
     scores,
     scores_key,
 )
+from mechshift_lib.analyses.shipped import frames_of_any
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.trust import EXACT, spearman
 from mechshift_lib.circuits.attribution.edges import attribute
@@ -102,7 +103,7 @@ def of_training(study: Study, task: str, seed: int) -> Frames:
         }
         return compared(exact, estimated)
 
-    return study.frames(KIND, key, compute)
+    return frames_of_any(study, KIND, key, compute)
 
 
 def compared(exact: Mapping[str, Scores], estimated: Mapping[str, Scores]) -> Frames:
@@ -154,10 +155,9 @@ def readings(likeness: pd.DataFrame, depth: pd.DataFrame) -> pd.DataFrame:
     for method in METHODS:
         alike = likeness[(likeness.method == method) & (likeness.read == shift.ALL)]
         deep = depth[depth.method == method]
-        found = {
-            name: alike.pivot_table(name, ["task", "seed"], "circuit", sort=False)
-            for name in READINGS[:2]
-        }
+        by = alike.set_index(["task", "seed", "circuit"])
+        # Without noise there may be nothing left of a circuit: its cosine is NaN, and stays so.
+        found = {name: by[name].unstack("circuit", sort=False) for name in READINGS[:2]}
         found["earlier"] = pd.concat(
             {task: shift.earlier(deep, task) for task in dict.fromkeys(deep.task)}, names=["task"]
         )
@@ -166,7 +166,7 @@ def readings(likeness: pd.DataFrame, depth: pd.DataFrame) -> pd.DataFrame:
             parts.append(long.assign(reading=name, method=method))
     every = pd.concat(parts, ignore_index=True)
     index = ["reading", "task", "circuit", "seed"]
-    table = every.pivot_table("value", index, "method", sort=False)[list(METHODS)].reset_index()
+    table = every.set_index([*index, "method"]).value.unstack("method", sort=False).reset_index()
     return table.assign(error=table[ESTIMATED] - table[EXACT]).rename_axis(columns=None)
 
 
@@ -175,7 +175,7 @@ def _with_differences(wide: pd.DataFrame) -> pd.DataFrame:
 
     Both only where there is what they are made of.
     """
-    if "continued" in wide:
+    if {"mdm", "continued"} <= set(wide):
         wide = wide.assign(**{BEYOND: wide.mdm - wide.continued})
     there = set(wide.index.get_level_values("task"))
     if not {shift.LOCAL, shift.GLOBAL} <= there:

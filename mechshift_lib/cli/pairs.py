@@ -229,7 +229,8 @@ def ship(
 
     The book reads them from there as long as models, examples and estimator are the same, so that
     it needn't patch every edge of every training again. What is there already isn't computed again.
-    What else the pair's executed chapters used of trainings but the first is kept in data/tables:
+    What else the pair's executed chapters used of trainings but the first is kept in data/tables
+    (of the first only EAP-IG beside exact patching):
     after `mechshift run PAIR`, ship it again.
 
     Example: mechshift ship tiny-qwen --seed 0
@@ -261,5 +262,5 @@ def ship(
     tables = sum(ship_tables(study, number, pages) for number in seed or study.pair.seeds)
     typer.echo(
         f"{len(wanted)} circuits of {pair} are in data/scores, {tables} other results of its "
-        "trainings but the first in data/tables."
+        "trainings in data/tables."
     )

@@ -47,6 +47,17 @@ def test_an_estimate_that_is_exact_errs_nowhere(study):
     assert table.error.abs().max() == 0
 
 
+def test_a_circuit_that_is_noise_only_has_no_error_and_is_said_so():
+    likeness, depth = made([0.1, 0.2, 0.4])
+    likeness.loc[likeness.circuit == "mdm", "cosine"] = np.nan
+    table = trust_trainings.readings(likeness, depth)
+    assert np.isnan(value(table, "cosine", "ioi", "mdm")).all()
+    assert value(table, "jaccard", "ioi", "mdm") == pytest.approx([0.05, 0.1, 0.2])
+    said = words.finding(table, trust_trainings.over_trainings(table), "EAP-IG(5)").said
+    assert "by – on IOI and – on Countdown" in said
+    assert "nan" not in said
+
+
 def test_every_circuit_of_a_training_is_compared_once(study, monkeypatch):
     found = trust_trainings.tables(study)
     pairs = set(itertools.product(TASKS, trust_trainings.MODELS))

@@ -51,7 +51,7 @@ def finding(readings: pd.DataFrame, over: pd.DataFrame, used: str) -> fmt.Findin
     }
     template = FOUND + (AGAINST if BEYOND in said else "") + "."
     text = template.format(
-        trainings=fmt.trainings(int(by_task.n.max())),
+        trainings=fmt.trainings(readings.seed.nunique()),
         used=used,
         intervals="" if by_task.low.isna().all() else "; 95 % intervals over trainings",
         **said,
