@@ -162,7 +162,7 @@ REFUSED: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "the same answer": ({"distractor": " Mary"}, ("equal to its distractor",)),
     "merged": (
-        {"clean": "The man ", "corrupted": "The gave ", "answer": "Mary", "distractor": "John"},
+        {"clean": "The man ", "corrupted": "The gave ", "answer": "Mary", "distractor": "vira"},
         ("merges", "end the prompt without a space"),
     ),
     "a position": ({"position": 9}, (".position", "9 is none of the prompt's 4 tokens")),

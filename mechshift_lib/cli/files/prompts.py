@@ -345,10 +345,10 @@ class _Texts:
     def _example(self) -> Example:
         """What the readout asks: one position of alternatives, or one for each token in a row."""
         answer, distractor = self.answer, self.distractor
+        sets: tuple[tuple[Ids, ...], tuple[Ids, ...]] = (answer,), (distractor,)
         if self.row.answer.in_a_row:
             sets = tuple((t,) for t in answer), tuple((t,) for t in distractor)
         else:
-            sets = (answer,), (distractor,)
             # which alternative stands for the others makes no difference but that the two differ
             answer, distractor = _unlike(answer, distractor)
         return Example(
