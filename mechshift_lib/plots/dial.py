@@ -34,4 +34,5 @@ def plot_dial(table: pd.DataFrame) -> Figure:
             f"after {int(table.step.max())} steps; cosine of the scores of all edges by EAP-IG, "
             "divided by what halves of the examples allow; "
             f"n = {count_text(table.n)} groups of examples",
+            columns=2,
         )

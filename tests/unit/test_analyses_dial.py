@@ -109,6 +109,9 @@ def test_a_sentence_for_each_part_over_the_trainings(table: pd.DataFrame) -> Non
     assert "with the masked objective, attention still causal, by -0.11" in told.said
     assert "when attention opens, by another -0.18" in told.said
     assert "3 trainings" in told.said
+    assert (
+        "changes by -20 [-20, -20] with the objective, -20 [-20, -20] with attention" in told.said
+    )
     assert told.table is not None
     assert "attention: MDM − MDM, causal attention" in told.table.columns
     assert len(told.table) == 4 + 4 + 1

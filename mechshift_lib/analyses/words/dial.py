@@ -18,6 +18,16 @@ SAID = (
     "After {step} of {steps} steps, the cosine with the ARM's circuit changes, from the control "
     "on, {each} (means over {trainings}, 95 % over trainings in brackets)."
 )
+CUE = (
+    " The probability of the number that is left, where the target asks for another, changes by "
+    "{each} points."
+)
+#: Part -> what the sentence about the cue calls it.
+TURNED = {
+    "objective": "{} with the objective",
+    "attention": "{} with attention",
+    "what is masked": "{} with what is masked",
+}
 #: Part -> what the sentence calls it.
 CHANGES = {
     "objective": "with the masked objective, attention still causal, by {each}",
@@ -51,6 +61,12 @@ def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Findin
         each="; ".join(each),
         trainings=fmt.trainings(table.seed.nunique()),
     )
+    points = fmt.span("difference", "+.0f", 100)
+    cues = [
+        TURNED[str(row.part)].format(points(row))
+        for _, row in turned[turned.measure == "cue"].dropna(subset="difference").iterrows()
+    ]
+    said += CUE.format(each=listed(cues)) if cues else ""
     return fmt.Finding(said, _differences(turned))
 
 
