@@ -23,8 +23,9 @@ def fetch(
     """Fetch a pair's models from the Hugging Face hub, at the revisions that its file pins.
 
     First it says how much comes over the network and refuses what doesn't fit onto the disk or
-    into memory. A download that broke off goes on where it stopped; every weights file is checked
-    against the hub's sha256. Weights are read as safetensors only, by transformers' own code.
+    into memory. A connection that breaks is taken up within the file; after a command that ended,
+    files that are whole are kept. Every weights file is checked against the hub's sha256, and read
+    as safetensors only, by transformers' own code.
 
     Example: mechshift fetch qwen3-0.6b-mdlm
     """

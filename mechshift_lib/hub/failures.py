@@ -13,7 +13,7 @@ from mechshift_lib.documents.files import sentence_of
 from mechshift_lib.errors import ModelError
 
 #: What is said wherever a fetch stopped half-way.
-RESUMES = "say the same command again, it goes on where it stopped"
+RESUMES = "say the same command again, files that are whole already are kept"
 
 
 @contextmanager

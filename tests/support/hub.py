@@ -25,7 +25,8 @@ class FakeHub:
     Attributes:
         repositories: ``owner/name`` -> folder with its files.
         gated: names whose files are refused without a token.
-        cut: name of a file -> bytes after which its download breaks off and the hub goes down.
+        cut: name of a file -> bytes after which its download breaks off, once.
+        down: whether the hub goes down with that.
         swapped: names of files whose content isn't what the hub states.
         status: answered to everything, in place of an answer.
         starts: name of each file that was asked for, with the byte that the answer began at.
@@ -34,6 +35,7 @@ class FakeHub:
     repositories: dict[str, Path] = field(default_factory=dict)
     gated: set[str] = field(default_factory=set)
     cut: dict[str, int] = field(default_factory=dict)
+    down: bool = False
     swapped: set[str] = field(default_factory=set)
     status: int | None = None
     starts: list[tuple[str, int]] = field(default_factory=list)
@@ -146,7 +148,7 @@ class _Answers(BaseHTTPRequestHandler):
             end = self.hub.cut.pop(name, len(content))
             self.wfile.write(content[start:end])
             if end < len(content):
-                self.hub.status = 403
+                self.hub.status = 403 if self.hub.down else None
                 self.close_connection = True
         return None
 

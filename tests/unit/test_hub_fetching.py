@@ -1,4 +1,4 @@
-"""Fetching: whole or not at all, on from where it stopped, and one sentence for what goes wrong."""
+"""Fetching: whole or not at all, and one sentence for what goes wrong."""
 
 from __future__ import annotations
 
@@ -66,12 +66,28 @@ def test_what_was_fetched_is_noted_and_not_fetched_again(hub: FakeHub, tmp_path:
         spec.fetched()
 
 
-def test_a_download_that_broke_off_goes_on_where_it_stopped(hub: FakeHub) -> None:
+def asked_for_weights(hub: FakeHub) -> list[int]:
+    """The byte that each answer with weights began at."""
+    return [start for name, start in hub.starts if name == "model.safetensors"]
+
+
+def test_a_connection_that_broke_is_taken_up_within_the_file(hub: FakeHub) -> None:
     hub.cut["model.safetensors"] = 50_000
-    refused(declared(), "say the same command again")
-    hub.status = None
     fetch([declared()])
-    assert [start for name, start in hub.starts if name == "model.safetensors"][-1] >= 48_000
+    first, then = asked_for_weights(hub)
+    assert first == 0
+    assert 48_000 <= then <= 50_000
+    assert declared().fetched() is not None
+
+
+def test_a_fetch_that_ended_keeps_the_files_that_are_whole(hub: FakeHub) -> None:
+    hub.cut["model.safetensors"], hub.down = 50_000, True
+    refused(declared(), "say the same command again", "whole already are kept")
+    hub.status = None
+    whole = {name for name, _ in hub.starts} - {"model.safetensors"}
+    before = len(hub.starts)
+    fetch([declared()])
+    assert not whole & {name for name, _ in hub.starts[before:]}
     assert declared().fetched() is not None
 
 
