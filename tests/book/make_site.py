@@ -54,7 +54,9 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
     )
     return new_notebook(
         cells=[
-            new_markdown_cell(f"# {title}\n\nText with $J(A, B)$. {extra}"),
+            new_markdown_cell(
+                f"# {title}\n\nText with $J(A, B)$, made up for a test alone. {extra}"
+            ),
             new_code_cell('pair = "x"', metadata={"tags": ["parameters"]}, execution_count=1),
             new_code_cell("table", outputs=[table], execution_count=2),
             new_markdown_cell("## What is compared\n\nThe same prose for every pair."),
