@@ -120,7 +120,8 @@ def make_site(folder: Path) -> Path:
     for page in (page for page in pages if page.startswith("book/executed/")):
         path = folder / f"{page}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = " ".join(page.split("/")[2:])
+        *pair, chapter = page.split("/")[2:]
+        title = f"{chapter}: {titles[pair[0]]}" if pair else chapter
         extra = RARE_WORD if page.endswith("tiny-llama/circuits") else ""
         notebook = executed(title, note, extra)
         if page.endswith("executed/verdicts"):
