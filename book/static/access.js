@@ -2,7 +2,7 @@
 (() => {
   // What scrolls sideways inside a page can be reached and moved with the keyboard.
   const reach = () => {
-    for (const box of document.querySelectorAll(".bd-article .cell_output, .bd-article table, .bd-article div.math")) {
+    for (const box of document.querySelectorAll(".bd-article .cell_output, .bd-article table, .bd-article div.math, .bd-article [style*='overflow-x']")) {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
@@ -14,6 +14,13 @@
       button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings");
     }
   };
-  addEventListener("load", () => { reach(); name(); });
+  // What folds a pair's chapters away says whose they are.
+  const fold = () => {
+    for (const summary of document.querySelectorAll("summary:has(> .toctree-toggle)")) {
+      const pair = summary.closest("li").querySelector("a").textContent.trim();
+      summary.setAttribute("aria-label", `Chapters of ${pair}`);
+    }
+  };
+  addEventListener("load", () => { reach(); name(); fold(); });
   addEventListener("resize", reach);
 })();

@@ -18,7 +18,15 @@ from tests.book.make_site import make_site
 
 pytestmark = pytest.mark.browser
 CHAPTER = "book/executed/tiny-llama/circuits"
-PAGES = ("book/index", "book/reproduce", "book/methods/circuits", CHAPTER, "book/references")
+QUESTION = "book/generated/questions/overlap"
+PAGES = (
+    "book/index",
+    "book/reproduce",
+    "book/methods/circuits",
+    CHAPTER,
+    QUESTION,
+    "book/references",
+)
 #: Runs axe-core on a page; the pages' own content is judged, in light and in dark.
 AXE = """new Promise((done, fail) => {
   const script = d.createElement("script");
