@@ -178,7 +178,9 @@ def _shown(cell: nbformat.NotebookNode) -> Shown:
 def _side_by_side(
     name: str, shown: Sequence[tuple[Pair, Shown]], figures: dict[str, bytes]
 ) -> Iterator[str]:
-    """What a cell says for every pair, and its figures and tables behind a tab for each."""
+    """What a cell says for every pair, and its figures behind a tab for each; tables, where it has
+    no figure (a pair's own chapter has both).
+    """
     said = [(pair.title, " ".join(one.said)) for pair, one in shown if one.said]
     if len(shown) > 1 and len(said) == len(shown) and len({text for _, text in said}) == 1:
         yield from [said[0][1], ""]
@@ -195,7 +197,7 @@ def _side_by_side(
             file = f"{name}-{pair.name}-{number}.png"
             figures[file] = image
             yield from [f"```{{image}} {file}", f":alt: {alt}", ":loading: lazy", "```", ""]
-        for text in one.more:
+        for text in one.more if not one.figures else ():
             yield from [text, ""]
         yield ":::"
     yield from ["::::", ""]

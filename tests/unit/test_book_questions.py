@@ -87,6 +87,7 @@ def test_one_story_with_the_findings_of_every_pair() -> None:
     assert "```{image} lens-f-two-0.png\n:alt: A figure of two\n:loading: lazy\n```" in text
     assert text.count(":sync: one") == 2  # the figure's tab and the table's
     assert text.count("| a | b |") == 2
+    assert "<table>" not in text  # it stands beside a figure, and in the pair's own chapter
     assert text.rstrip().endswith("What this page can't say: much.")
 
 
