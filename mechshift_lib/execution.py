@@ -179,7 +179,7 @@ def this_kernel() -> Iterator[str]:
             yield KERNEL
 
 
-def _retitle(notebook: nbformat.NotebookNode, suffix: str) -> None:
+def retitle(notebook: nbformat.NotebookNode, suffix: str) -> None:
     """Add the pair to the first heading: pages of different pairs need different titles."""
     heading = re.compile(r"^(# .*?)[ \t]*$", re.M)
     for cell in notebook.cells:
@@ -382,7 +382,7 @@ def run_notebook(
     notebook = read_notebook(source)
     check_parameters(notebook, parameters, name)
     if title:
-        _retitle(notebook, title)
+        retitle(notebook, title)
 
     label = "-".join([*(str(v) for k, v in parameters.items() if k == "pair"), source.stem])
     kept = failed / f"{label}.ipynb"

@@ -1,4 +1,4 @@
-"""A new pair in the book, and out of it again: its file, its part in the table of contents."""
+"""A new pair in the book, and out of it again: its file, its chapters in the table of contents."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mechshift_lib.documents.plain_yaml import dump
 from mechshift_lib.errors import ConfigError, listed, shown
 from mechshift_lib.results.atomic import write_atomic
 
-#: Part of the table of contents that new pairs are put before.
-LAST_PART = "And now"
+#: Part of the table of contents that has every pair's chapters; a new pair is put last in it.
+PAIRS_PART = "Each pair in full"
 
 
 def add_pair(pair: Pair, root: Path = ROOT) -> list[Path]:
@@ -65,7 +65,7 @@ def remove_pair(name: str, root: Path = ROOT) -> list[Path]:
     if not _pair_text(path).startswith(MARK):
         raise ConfigError(
             f"{path.name} wasn't made by mechshift fork: remove it, its line in "
-            "workflow/config.yaml and its part of _toc.yml by hand."
+            "workflow/config.yaml and its chapters in _toc.yml by hand."
         )
     config, toc = root / "workflow" / "config.yaml", root / "_toc.yml"
     write_atomic(toc, _without_part(_book_text(toc), name))
@@ -112,24 +112,30 @@ def _without_pair(text: str, name: str) -> str:
 
 
 def _part(name: str) -> re.Pattern[str]:
-    """A part of the table of contents: its caption and the chapters below."""
+    """A pair's chapters in the table of contents: its first page and the sections below."""
     first = re.escape(f"      - file: book/generated/{name}\n")
-    return re.compile(rf"^  - caption: [^\n]*\n    chapters:\n{first}(?:      [^\n]*\n)*", re.M)
+    return re.compile(rf"^{first}(?:        [^\n]*\n)*", re.M)
+
+
+_ALL_PAIRS = re.compile(rf"^  - caption: {PAIRS_PART}\n    chapters:\n(?:      [^\n]*\n)*", re.M)
 
 
 def _with_part(text: str, pair: Pair, root: Path) -> str:
-    """The table of contents with the pair's part, before the last one."""
+    """The table of contents with the pair's chapters, after those of the others."""
     text = _without_part(text, pair.name)
-    caption = dump(pair.title).removesuffix("...\n").strip()
-    lines = [f"  - caption: {caption}", "    chapters:"]
-    lines += [f"      - file: book/generated/{pair.name}", "        title: Overview"]
+    title = dump(pair.title).removesuffix("...\n").strip()
+    lines = [f"      - file: book/generated/{pair.name}", f"        title: {title}"]
+    lines += ["        sections:"]
     for analysis in pair.analyses:
-        lines += [f"      - file: book/executed/{pair.name}/{analysis}"]
-        lines += [f"        title: {chapter_heading(analysis, root)}"]
-    part, before = "\n".join(lines) + "\n", f"  - caption: {LAST_PART}\n"
-    if before not in text:
-        return text.rstrip("\n") + "\n" + part
-    return text.replace(before, part + before)
+        lines += [f"          - file: book/executed/{pair.name}/{analysis}"]
+        lines += [f"            title: {chapter_heading(analysis, root)}"]
+    found = _ALL_PAIRS.search(text)
+    if found is None:
+        raise ConfigError(
+            f"_toc.yml has no part '{PAIRS_PART}' with chapters, which a new pair joins: restore "
+            "it."
+        )
+    return text[: found.end()] + "\n".join(lines) + "\n" + text[found.end() :]
 
 
 def _without_part(text: str, name: str) -> str:

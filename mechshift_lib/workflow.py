@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from mechshift_lib.config import ANALYSES, ROOT, check_checkout, load_pair
+from mechshift_lib.config import ANALYSES, ROOT, Pair, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
@@ -54,25 +54,39 @@ def pages_of(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
         ConfigError: an analysis or a pair doesn't exist, or a pair doesn't have an analysis.
         ModelError: a checkpoint of a pair is missing.
     """
-    unknown = sorted(set(analyses) - set(ANALYSES))
-    if unknown:
-        raise ConfigError(
-            f"Unknown analysis {', '.join(unknown)}: choose from {', '.join(ANALYSES)}."
-        )
     wanted = []
     for name in pairs:
         pair = load_pair(name)
-        absent = [analysis for analysis in analyses if analysis not in pair.analyses]
-        if absent:
-            raise ConfigError(
-                f"Pair {name!r} has no {', '.join(absent)}: add it to `analyses` in its file."
-            )
+        check_chapters(pair, analyses)
         for role in pair.roles:
             for seed in pair.seeds:
                 model_hash(pair.model(role, seed))
         chosen = analyses or pair.analyses
         wanted += [f"{name}/{analysis}" for analysis in chosen]
     return wanted
+
+
+def check_chapters(pair: Pair, analyses: Sequence[str]) -> None:
+    """Refuse chapters that there aren't, or that a pair doesn't have.
+
+    Raises:
+        ConfigError: an analysis doesn't exist, or the pair doesn't have it, or any.
+    """
+    unknown = sorted(set(analyses) - set(ANALYSES))
+    if unknown:
+        raise ConfigError(
+            f"Unknown analysis {', '.join(unknown)}: choose from {', '.join(ANALYSES)}."
+        )
+    if not pair.analyses:
+        raise ConfigError(
+            f"{pair.name!r} is an MDM without an ARM, and chapters compare the two: fetch it and "
+            "use mechshift attribute, evaluate or patch on its folder."
+        )
+    absent = [analysis for analysis in analyses if analysis not in pair.analyses]
+    if absent:
+        raise ConfigError(
+            f"Pair {pair.name!r} has no {', '.join(absent)}: add it to `analyses` in its file."
+        )
 
 
 def run_workflow(

@@ -1,14 +1,13 @@
-"""Sphinx extension of this book: Colab buttons, alternative texts, repository, offline MathJax.
+"""Sphinx extension of this book: launch buttons, alternative texts, repository, offline MathJax.
 
-An executed notebook (``book/executed/<pair>/<name>.ipynb``) isn't in git, so its Colab button has
-to point at its source, ``notebooks/<name>.ipynb``, on the configured branch.
+An executed notebook (``book/executed/<pair>/<name>.ipynb``) isn't in git, so its buttons open its
+launcher, which has the page's pair and the book's commit set (:mod:`mechshift_lib.book.launch`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from base64 import b64decode
 from pathlib import Path
@@ -17,34 +16,22 @@ from typing import Any
 from docutils import nodes
 from sphinx.util import logging
 
+from mechshift_lib.book.launch import Place, place
+
 LOGGER = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
-COLAB = "https://colab.research.google.com/github"
-EXECUTED = re.compile(r"book/executed/(?:[^/]+/)?([^/]+)")
-
-
-def notebook_of(page: str) -> str | None:
-    """Path in git of the notebook that a page was executed from; None for other pages."""
-    match = EXECUTED.fullmatch(page)
-    return f"notebooks/{match[1]}.ipynb" if match else None
-
-
-def repository() -> tuple[str | None, str | None]:
-    """Repository and branch of the GitHub Actions run that builds this, where there is one."""
-    on_branch = os.environ.get("GITHUB_REF_TYPE") == "branch"
-    branch = os.environ.get("GITHUB_REF_NAME") if on_branch else None
-    return os.environ.get("GITHUB_REPOSITORY"), branch
+EXECUTED = re.compile(r"book/executed/((?:[^/]+/)?([^/]+))")
+#: What a page of a notebook can be opened with: name, icon, address of a page's launcher.
+LAUNCHES = (("Colab", "fas fa-rocket", Place.colab), ("Binder", "fas fa-flask", Place.binder))
 
 
 def configure(app: Any, config: Any) -> None:
-    name, branch = repository()
+    where = place(ROOT)
     options = config.html_theme_options
     options["navbar_persistent"] = []  # the sidebar has the search already
     options["logo"] = {**options.get("logo", {}), "text": "mechshift", "alt_text": "mechshift"}
-    if name:
-        options["repository_url"] = f"https://github.com/{name}"
-    if branch:
-        options["repository_branch"] = branch
+    options["repository_url"] = where.repository
+    options["repository_branch"] = where.branch
     if (ROOT / "book/vendor/mathjax/tex-mml-chtml.js").is_file():
         config.html_static_path.append(str(ROOT / "book/vendor"))
         config.mathjax_path = "mathjax/tex-mml-chtml.js"
@@ -62,24 +49,26 @@ def without_thebe(app: Any, _config: Any) -> None:
     styles[:] = [style for style in styles if style[0] != "sphinx-thebe.css"]
 
 
-def add_colab(app: Any, pagename: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
-    notebook = notebook_of(pagename)
-    if notebook is None:
+def add_launches(
+    app: Any, pagename: str, _template: str, context: dict[str, Any], _tree: Any
+) -> None:
+    match = EXECUTED.fullmatch(pagename)
+    if match is None:
         return
-    if not (ROOT / notebook).is_file():
-        LOGGER.warning("%s was executed from %s, which doesn't exist", pagename, notebook)
-    options = app.config.html_theme_options
-    place = options["repository_url"].removeprefix("https://github.com/").strip("/")
-    url = f"{COLAB}/{place}/blob/{options.get('repository_branch', 'main')}/{notebook}"
-    button = {
-        "type": "link",
-        "url": url,
-        "text": "Colab",
-        "icon": "fas fa-rocket",
-        "tooltip": "Run this notebook on Google Colab",
-        "label": "colab-button",
-    }
-    context["header_buttons"].insert(0, button)
+    if not (ROOT / "notebooks" / f"{match[2]}.ipynb").is_file():
+        LOGGER.warning("%s was executed from a notebook that doesn't exist", pagename)
+    where = place(ROOT)
+    context["header_buttons"][:0] = [
+        {
+            "type": "link",
+            "url": address(where, match[1]),
+            "text": name,
+            "icon": icon,
+            "tooltip": f"Run this notebook on {name}",
+            "label": f"{name.lower()}-button",
+        }
+        for name, icon, address in LAUNCHES
+    ]
 
 
 def describe(app: Any, doctree: nodes.document) -> None:
@@ -106,5 +95,5 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", configure, priority=400)
     app.connect("config-inited", without_thebe)
     app.connect("doctree-read", describe)
-    app.connect("html-page-context", add_colab, priority=502)  # after the theme made the list
+    app.connect("html-page-context", add_launches, priority=502)  # after the theme made the list
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -44,7 +44,8 @@ def show(figure: Figure, said: str = "") -> None:
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    display(Image(data=buffer.getvalue(), format="png", alt=alt_text(figure, said)))
+    described = {"alt": alt_text(figure, said)}  # Colab's IPython has no argument for it
+    display(Image(data=buffer.getvalue(), format="png", metadata=described))
 
 
 def verdict(study: Study, claim: Claim) -> None:

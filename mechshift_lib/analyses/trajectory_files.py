@@ -3,8 +3,9 @@
 ``data/trajectories/PAIR/seedS.csv`` has a row for each point of a training: behaviour, cue and
 displacement, as :func:`mechshift_lib.analyses.trajectory_points.measure` gives them.
 ``seedS.safetensors`` beside it has the scores of all edges at each, in half precision, and where
-both come from. They are of the models that stand in data/models if the hashes of the ends' weights
-say so (:func:`is_of`).
+both come from; ``dial-seedS`` has the same of the MDM's variants
+(:mod:`mechshift_lib.analyses.dial`). They are of the models that stand in data/models if the hashes
+of the ends' weights say so (:func:`is_of`).
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from mechshift_lib.results.atomic import write_atomic
 
 #: Where trajectories lie, relative to the checkout.
 FOLDER = Path("data") / "trajectories"
+#: How names of files begin that are of the MDM's variants.
+DIAL = "dial-"
 
 
 @dataclass(frozen=True)
@@ -69,13 +72,18 @@ class Trajectory:
         return rows.sort_values("step").index.to_numpy()
 
 
-def path_of(pair: str, seed: int, root: Path = ROOT) -> Path:
-    """The file of scores of a training; the table is beside it."""
-    return root / FOLDER / pair / f"seed{seed}.safetensors"
+def path_of(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Path:
+    """The file of scores of a training; the table is beside it. ``prefix``: "" or :data:`DIAL`."""
+    return root / FOLDER / pair / f"{prefix}seed{seed}.safetensors"
 
 
 def write(
-    study: Study, seed: int, measured: Sequence[Measured], amount: Amount, root: Path = ROOT
+    study: Study,
+    seed: int,
+    measured: Sequence[Measured],
+    amount: Amount,
+    root: Path = ROOT,
+    prefix: str = "",
 ) -> Path:
     """Write the files of a training; returns that of the scores.
 
@@ -85,8 +93,9 @@ def write(
         measured: all its points.
         amount: how much was measured of each.
         root: the checkout that they are written to.
+        prefix: as for :func:`path_of`.
     """
-    path = path_of(study.pair.name, seed, root)
+    path = path_of(study.pair.name, seed, root, prefix)
     table = pd.DataFrame([one.row for one in measured])
     notes = {
         "pair": study.pair.name,
@@ -108,13 +117,13 @@ def _points(table: pd.DataFrame) -> list[str]:
     return [f"{row.model}/{row.step}/{row.weights}" for row in table.itertuples()]
 
 
-def read(pair: str, seed: int, root: Path = ROOT) -> Trajectory | None:
+def read(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Trajectory | None:
     """A shipped trajectory; None where there is none.
 
     Raises:
         ResultError: a file is missing or damaged, or the two aren't of the same points.
     """
-    path = path_of(pair, seed, root)
+    path = path_of(pair, seed, root, prefix)
     table_path = path.with_suffix(".csv")
     if not path.is_file() and not table_path.is_file():
         return None

@@ -153,16 +153,28 @@ def weights_hash(folder: Path) -> str:
 
 
 def measure_all(
-    study: Study, seed: int, amount: Amount | None = None, *, progress: bool = True
+    study: Study,
+    seed: int,
+    amount: Amount | None = None,
+    wanted: Sequence[Point] | None = None,
+    *,
+    progress: bool = True,
 ) -> list[Measured]:
-    """Measure every point of a training, in their order; none that is in the store already.
+    """Measure points of a training, in their order; none that is in the store already.
+
+    Args:
+        study: whose models they are.
+        seed: the training.
+        amount: how much is measured of each.
+        wanted: the points, the ARM first (default: all of :func:`points`).
+        progress: show a progress bar.
 
     Raises:
         ConfigError: the models aren't trained here, or the ARM solves too few examples.
         ModelError: a checkpoint is missing; those that are there have been measured.
     """
     amount = Amount() if amount is None else amount
-    wanted = points(study, seed)
+    wanted = points(study, seed) if wanted is None else wanted
     arm = wanted[0]
     if not _is_there(arm):
         raise ModelError(f"The ARM of seed {seed} is missing: train it, or restore {arm.folder}.")

@@ -12,7 +12,10 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from mechshift_lib.book.card import card
+from mechshift_lib.book.citation import citation_page
 from mechshift_lib.book.generated import (
+    ANSWER,
     GAPS,
     GRID,
     BookError,
@@ -20,7 +23,9 @@ from mechshift_lib.book.generated import (
     from_verdicts,
     overview_page,
 )
+from mechshift_lib.book.launch import FOLDER, write_launchers
 from mechshift_lib.book.models import pairs_page
+from mechshift_lib.book.questions import write_questions
 from mechshift_lib.config import ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.processes import interruptible, run_child
@@ -91,11 +96,16 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
-    for name, tag in (("verdicts", GRID), ("gaps", GAPS)):
+    for name, tag in (("answer", ANSWER), ("verdicts", GRID), ("gaps", GAPS)):
         _write_if_changed(generated / f"{name}.md", from_verdicts(executed, tag) + "\n")
     for pair in pairs:
         _write_if_changed(generated / f"{pair.name}.md", overview_page(executed, pair, root) + "\n")
+    write_questions(executed, pairs, root / "book")
     _write_if_changed(generated / "graph.svg", graph_svg())
+    _write_if_changed(generated / "citation.md", citation_page(root) + "\n")
+    picture = card(pairs, root)
+    if picture is not None:
+        write_atomic(generated / "card.png", picture)
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 
@@ -141,4 +151,5 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
     if done.returncode or not page.is_file():
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         raise BookError("The book has a warning or an error: it stands above.")
+    write_launchers(page.parent / FOLDER, root)
     return page

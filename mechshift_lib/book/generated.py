@@ -14,9 +14,9 @@ from mechshift_lib.errors import MechshiftError
 
 #: Cells of a chapter with this tag are shown on its pair's first page.
 FINDING = "finding"
-#: Cells of the page of verdicts with these tags are included by hand-written pages: the verdict on
-#: each claim and pair, and what isn't measured or doesn't apply.
-GRID, GAPS = "grid", "gaps"
+#: Cells of the page of verdicts with these tags are included by hand-written pages: the answer in
+#: three sentences, the verdict on each claim and pair, and what isn't measured or doesn't apply.
+ANSWER, GRID, GAPS = "answer", "grid", "gaps"
 
 
 class BookError(MechshiftError):
@@ -81,7 +81,7 @@ def from_verdicts(executed: Path, tag: str) -> str:
 
     Args:
         executed: folder of the executed notebooks.
-        tag: which part, :data:`GRID` or :data:`GAPS`.
+        tag: which part, :data:`ANSWER`, :data:`GRID` or :data:`GAPS`.
 
     Returns:
         MyST markdown to be included in a hand-written page.
@@ -97,7 +97,7 @@ def from_verdicts(executed: Path, tag: str) -> str:
 
 
 def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
-    """Markdown of one line a pair: links to its overview and its executed chapters.
+    """Markdown of one line a pair: its overview, and how many chapters it has.
 
     Args:
         executed: folder of the executed notebooks.
@@ -109,6 +109,6 @@ def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:
     lines: list[str] = []
     for pair in pairs:
         there = [n for n in pair.analyses if (executed / pair.name / f"{n}.ipynb").is_file()]
-        pages = ", ".join(f"[{name}](executed/{pair.name}/{name}.ipynb)" for name in there)
-        lines += [f"- [{pair.title}](generated/{pair.name}.md): {pages}"]
+        chapters = f"{len(there)} chapter{'s' if len(there) != 1 else ''}"
+        lines += [f"- [{pair.title}](generated/{pair.name}.md), {chapters}"]
     return "\n".join(lines)

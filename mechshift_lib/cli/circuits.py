@@ -12,6 +12,7 @@ import typer
 from mechshift_lib.choices import Ablation, Method, Points, Ranking, Selection
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
+    MODEL_HELP,
     MOST_STEPS,
     AttentionOption,
     BatchOption,
@@ -19,12 +20,17 @@ from mechshift_lib.cli.options import (
     DeviceOption,
     DtypeOption,
     KVOption,
+    MaskTokenOption,
     MetricOption,
+    ReadoutOption,
+    RevisionOption,
     parse_fractions,
     parse_size,
 )
+from mechshift_lib.errors import ConfigError
 
 if TYPE_CHECKING:
+    from mechshift_lib.circuits.evaluation.curve import Curve
     from mechshift_lib.cli.files.curves import Questions
 
 
@@ -32,7 +38,8 @@ def attribute(
     model: Annotated[
         Path,
         typer.Option(
-            help="Any Hugging Face folder (Llama, Qwen, Mistral, Phi-3, Gemma, OLMo, GPT-2, NeoX)."
+            help="Any Hugging Face folder (Llama, Qwen, Mistral, Phi-3, Gemma, OLMo, GPT-2, NeoX), "
+            "or owner/name of the hub."
         ),
     ],
     examples: Annotated[Path, typer.Option(help=EXAMPLES_HELP)],
@@ -69,6 +76,9 @@ def attribute(
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
+    readout: ReadoutOption = "next-token",
+    mask_token: MaskTokenOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Score every edge of any model on any prompts.
 
@@ -108,20 +118,25 @@ def attribute(
         memory_budget=budget,
         device=device,
         dtype=dtype,
+        readout=readout,
+        mask_token=mask_token,
+        revision=revision,
         progress=sys.stderr.isatty(),
     )
     typer.echo(f"Wrote {out}")
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     examples: Annotated[Path, typer.Argument(metavar="EXAMPLES", help=EXAMPLES_HELP)],
     circuit: Annotated[
         Path,
         typer.Argument(
             metavar="CIRCUIT",
-            help="Scores of edges: what attribute writes (.json or .parquet), of this model or of "
-            "another with the same layers and heads. Edges that JSON doesn't name score 0.",
+            help="Scores of edges: what attribute writes (.json or .parquet), or a graph of EAP-IG "
+            "or of the MIB benchmark (.json), of this model or of another with the same layers and "
+            "heads. Edges that JSON doesn't name score 0. Or a folder of MIB's circuits of growing "
+            "size, which say which edges are in them.",
         ),
     ],
     out: Annotated[
@@ -147,8 +162,9 @@ def evaluate(
         bool,
         typer.Option(
             "--given",
-            help="Take the file's edges with a score other than 0 as the circuit itself, and test "
-            "it for completeness and minimality instead (--out must be .json).",
+            help="Take the file's edges with a score other than 0 (of a peer's file, those that it "
+            "says are in the graph) as the circuit itself, and test it for completeness and "
+            "minimality instead (--out must be .json).",
         ),
     ] = False,
     sample: Annotated[
@@ -174,6 +190,9 @@ def evaluate(
     memory_budget: BudgetOption = None,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
+    readout: ReadoutOption = "next-token",
+    mask_token: MaskTokenOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Run a model with only a circuit's edges intact: how much of the behaviour is left?
 
@@ -188,11 +207,17 @@ def evaluate(
     A circuit of an autoregressive model can be evaluated inside the masked diffusion model made
     from it: give the one's scores and the other's MODEL and EXAMPLES.
 
+    A folder of circuits is evaluated as it is: each at the share of edges that it has, with the
+    whole model as the last, and both areas are of the same circuits.
+
     Example: mechshift evaluate FOLDER prompts.json scores.json --out curve.csv
+
+    Example: mechshift evaluate FOLDER prompts.json importances-of-a-peer.json --out curve.csv
     """
     budget = parse_size(memory_budget)
     from mechshift_lib.cli.files.curves import Questions
     from mechshift_lib.cli.files.examinations import examine_file
+    from mechshift_lib.cli.files.memberships import evaluate_circuits
 
     questions = Questions(
         model_dir=model,
@@ -206,6 +231,9 @@ def evaluate(
         memory_budget=budget,
         device=device,
         dtype=dtype,
+        readout=readout,
+        mask_token=mask_token,
+        revision=revision,
         progress=sys.stderr.isatty(),
     )
     if given:
@@ -214,6 +242,13 @@ def evaluate(
             f"{whole.n_edges} edges: faithfulness {whole.circuit:.3f}, of the complement "
             f"{whole.complement:.3f}; median loss of an edge {_median(least.loss.tolist()):.3f}"
         )
+    elif circuit.is_dir():
+        if fractions is not None or by != "both" or selection != "top":
+            raise ConfigError(
+                "Circuits of a folder are taken as they are: leave out --fractions, --by and "
+                "--selection."
+            )
+        _say_areas(evaluate_circuits(questions, circuit, out=out))
     else:
         rankings = ("signed", "absolute") if by == "both" else (by,)
         _curves(questions, circuit, parse_fractions(fractions), rankings, selection, out)
@@ -229,7 +264,7 @@ def _curves(
     out: Path,
 ) -> None:
     from mechshift_lib.circuits.evaluation.curve import FRACTIONS
-    from mechshift_lib.cli.files.curves import areas, evaluate_file
+    from mechshift_lib.cli.files.curves import evaluate_file
 
     curves = evaluate_file(
         questions,
@@ -239,6 +274,12 @@ def _curves(
         selection=selection,
         out=out,
     )
+    _say_areas(curves)
+
+
+def _say_areas(curves: list[Curve]) -> None:
+    from mechshift_lib.cli.files.curves import areas
+
     for name, area in areas(curves).items():
         interval = f" ({area['low']:.3f} to {area['high']:.3f})"
         known = not math.isnan(area["low"])  # a single example has no interval

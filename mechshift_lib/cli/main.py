@@ -10,7 +10,18 @@ from typer.core import TyperGroup
 
 from mechshift_lib import __version__
 from mechshift_lib.choices import BudgetName
-from mechshift_lib.cli import circuits, dictionaries, lens, pairs, patching, results, trajectory
+from mechshift_lib.cli import (
+    circuits,
+    convert,
+    dictionaries,
+    hub,
+    lens,
+    pairs,
+    patching,
+    results,
+    tokens,
+    trajectory,
+)
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, real_path, sentence_of
 from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
@@ -29,6 +40,8 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
         except MechshiftError as error:
             _say(error)
+            for note in getattr(error, "__notes__", ()):  # what it is about, line by line
+                typer.echo(f"  {note}", err=True)
             raise typer.Exit(error.exit_code) from error
         except typer.BadParameter as error:  # an option's value
             _say(f"{error.format_message().rstrip('.')}.")
@@ -88,17 +101,34 @@ def run(
     ] = None,
     budget: HowMuch = "book",
     jobs: Jobs = 2,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say which notebooks, how much memory and how long."),
+    ] = False,
+    compare_paper: Annotated[
+        bool,
+        typer.Option(
+            "--compare-paper", help="Then print the paper's numbers beside those measured."
+        ),
+    ] = False,
 ) -> None:
     """Run the analyses of pairs, only those whose inputs changed.
 
     Each analysis is a notebook in notebooks/, executed for each pair to
     book/executed/PAIR/ANALYSIS.ipynb. Tables are kept in results/ and never computed twice.
+    Models of the hub are fetched before, by `mechshift fetch PAIR`. Times that `--dry-run` gives
+    are carried from chapters that were measured on other sizes, as the least and the most.
 
     Example: mechshift run tiny-qwen --analysis circuits --jobs 1
     """
+    if dry_run:
+        hub.foresee(pairs or [], analysis or [], budget)
+        return
     from mechshift_lib.workflow import run_workflow
 
     run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs)
+    if compare_paper:
+        hub.compare_paper(pairs or [], budget)
 
 
 @app.command()
@@ -138,6 +168,21 @@ def book(
 
 
 @app.command()
+def launchers(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder, or one of launchers.")],
+) -> None:
+    """Write the notebooks of all pages, each with its pair set, to be opened on Colab or Binder.
+
+    Their first cell fetches and installs this very commit where they are opened on Colab, and does
+    nothing elsewhere. The book's own stand in _build/html/launch, and its published ones in the
+    branch launch, which the buttons of its pages lead to.
+    """
+    from mechshift_lib.book.launch import write_launchers
+
+    typer.echo(f"Wrote {len(write_launchers(out))} notebooks to {out}")
+
+
+@app.command()
 def train(
     pair: Annotated[str, typer.Argument(metavar="PAIR", help="Name of a file in data/pairs.")],
     seed: Seed = 0,
@@ -158,8 +203,11 @@ def train(
 app.command()(circuits.attribute)
 app.command()(circuits.evaluate)
 app.command()(patching.patch)
+app.command()(tokens.tokens)
+app.command()(convert.convert)
 app.add_typer(results.app, name="results")
 app.command()(trajectory.trajectory)
+app.command()(hub.fetch)
 app.command()(pairs.doctor)
 app.command()(pairs.fork)
 app.command()(pairs.unfork)
@@ -195,7 +243,7 @@ def export_circuit(
 
     They are those of the book: EAP-IG, the mean over the examples that both models of the pair
     solve, and taken from results/ where they are already there. **Sign**: positive = corrupting
-    the edge lowers the metric.
+    the edge lowers the metric. `mechshift convert` makes a file of EAP-IG or MIB of them.
     """
     if out.suffix not in (".json", ".parquet"):
         raise ConfigError(f"Can't write {out.name!r}: its name must end in .json or .parquet.")

@@ -9,13 +9,21 @@ from typing import Annotated
 import typer
 
 from mechshift_lib.choices import KV, Attention, Dtype, Metric
+from mechshift_lib.config import ReadoutName
 from mechshift_lib.errors import ConfigError, shown
 
+#: What ``--model`` and MODEL take.
+MODEL_HELP = "Any Hugging Face folder, or owner/name of the hub."
 EXAMPLES_HELP = (
-    'A JSON list of {"clean": [token ids], "corrupted": [token ids], "answer": id or list of ids, '
-    '"distractor": id or list of ids, "position": index, "example": number, "step": number}; the '
-    "last three may be left out. A list of ids is a set of alternatives, any of which counts, and "
-    "not a sequence."
+    'A JSON list of {"clean": PROMPT, "corrupted": PROMPT, "answer": ANSWER, "distractor": '
+    'ANSWER, "position": index, "example": number, "step": number}; the last three may be left '
+    "out. Or the same as JSON lines (.jsonl) or CSV (.csv, text only). A PROMPT is text, split by "
+    "the model's tokenizer, or a list of token ids; both prompts have as many tokens. An ANSWER "
+    'is one token, as text or id: begin a word with its space, " Mary". Several tokens are one of '
+    'two things: {"in_a_row": " New York"} is read token by token, each after those before it; '
+    '{"any_of": [" 7", " 8"]} (or just the list) are alternatives of one token each, whose '
+    "probability counts together. In CSV these are the columns answer_in_a_row and answer_any_of "
+    "(parted by |), and so for the distractor."
 )
 #: Rows of a pass, and points of integration, beyond which a number is a slip.
 MOST_ROWS = MOST_STEPS = 100_000
@@ -49,6 +57,26 @@ BudgetOption = Annotated[
         metavar="SIZE",
         help="Memory that a batch's intermediate results may take, such as 2GiB or 500MB; by "
         "default they are not chunked.",
+    ),
+]
+ReadoutOption = Annotated[
+    ReadoutName,
+    typer.Option(
+        help="Where the answer to a prompt as text is read. next-token: after the prompt, as an "
+        "ARM says it; shifted-mask, mask: in a canvas of the prompt and a mask for each token of "
+        "the answer, one position before the mask (Dream, DiffuLLaMA) or at it (LLaDA). Token ids "
+        "are read at their `position` whatever this says."
+    ),
+]
+MaskTokenOption = Annotated[
+    str | None, typer.Option(help="The mask token, with --readout shifted-mask or mask.")
+]
+RevisionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Branch, tag or commit of a model of the hub; by default the newest, and which commit "
+        "that is, is said.",
+        show_default=False,
     ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]

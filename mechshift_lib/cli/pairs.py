@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mechshift_lib.choices import Dtype
+from mechshift_lib.cli.hub import bring
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def doctor(
     as measured; the mask token; whether a masked token is read in place or one position before, by
     which loses less; that node outputs add up to the residual stream; which tasks fit the
     tokenizer and are solved; the memory that attribution takes. Without PAIR it proposes the file.
+    Models of the hub are fetched first, unless they fit neither disk nor memory.
 
     The exit code is 2 if the pair can't be run.
 
@@ -148,25 +150,48 @@ def _diagnose(
 ) -> Diagnosis:
     if (pair is None) == (arm is None or mdm is None):
         raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
-    from mechshift_lib.config import load_pair
+    from mechshift_lib.config import FolderSource, load_pair
     from mechshift_lib.doctor.diagnosis import default_device, examine, folder_or_hub, spec_of
+    from mechshift_lib.hub.fetching import local
+    from mechshift_lib.hub.folders import opened
 
     device = default_device()
     known = load_pair(pair) if pair is not None else like
+    if pair is not None and known is not None:
+        _check_pinned(known)
+        bring([known.arm, known.mdm])
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
         chosen = {} if dtype is None else {"dtype": dtype}
         own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
         return examine(own, other, tasks=tasks, device=device)
-    first, second = (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    first, second = (
+        opened(source) if isinstance(source, FolderSource) else source
+        for source in (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+    )
     precision = dtype or "float32"
-    return examine(
+    given = [
         spec_of(first, readout="next-token", dtype=precision),
         spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),
-        tasks=tasks,
-        declared=False,
-        device=device,
-    )
+    ]
+    bring(given)
+    own, other = local(given)
+    found = examine(own, other, tasks=tasks, declared=False, device=device)
+    # The pair's file names the hub's repositories, not where this machine keeps them.
+    if found.arm is not None and found.mdm is not None:
+        found.arm = found.arm.model_copy(update={"source": first})
+        found.mdm = found.mdm.model_copy(update={"source": second})
+    return found
+
+
+def _check_pinned(pair: Pair) -> None:
+    """Refuse a pair's file in which a revision is still to be filled in."""
+    from mechshift_lib.config import HubSource
+
+    for role in pair.roles:
+        source = pair.declared(role).source
+        if isinstance(source, HubSource) and not source.pinned:
+            raise ConfigError(pair.unpinned(role, source))
 
 
 def _report(found: Diagnosis) -> None:
@@ -204,7 +229,8 @@ def ship(
 
     The book reads them from there as long as models, examples and estimator are the same, so that
     it needn't patch every edge of every training again. What is there already isn't computed again.
-    What else the pair's executed chapters used of trainings but the first is kept in data/tables:
+    What else the pair's executed chapters used of trainings but the first is kept in data/tables
+    (of the first only EAP-IG beside exact patching):
     after `mechshift run PAIR`, ship it again.
 
     Example: mechshift ship tiny-qwen --seed 0
@@ -236,5 +262,5 @@ def ship(
     tables = sum(ship_tables(study, number, pages) for number in seed or study.pair.seeds)
     typer.echo(
         f"{len(wanted)} circuits of {pair} are in data/scores, {tables} other results of its "
-        "trainings but the first in data/tables."
+        "trainings in data/tables."
     )

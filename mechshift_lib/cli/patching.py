@@ -11,12 +11,16 @@ import typer
 from mechshift_lib.choices import Direction, Through
 from mechshift_lib.cli.options import (
     EXAMPLES_HELP,
+    MODEL_HELP,
     MOST_ROWS,
     AttentionOption,
     DeviceOption,
     DtypeOption,
     KVOption,
+    MaskTokenOption,
     MetricOption,
+    ReadoutOption,
+    RevisionOption,
     parse_names,
 )
 from mechshift_lib.errors import ConfigError
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def patch(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Any Hugging Face folder.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help=MODEL_HELP)],
     examples: Annotated[Path, typer.Argument(metavar="EXAMPLES", help=EXAMPLES_HELP)],
     out: Annotated[Path, typer.Option(help="Where the table goes: .csv, .parquet or .json.")],
     sites: Annotated[
@@ -100,6 +104,9 @@ def patch(
     ] = 256,
     device: DeviceOption = "cpu",
     dtype: DtypeOption = "float32",
+    readout: ReadoutOption = "next-token",
+    mask_token: MaskTokenOption = None,
+    revision: RevisionOption = None,
 ) -> None:
     """Replace activations of one run by those of the other: which of them carry the answer?
 
@@ -148,6 +155,9 @@ def patch(
         batch_size=batch_size,
         device=device,
         dtype=dtype,
+        readout=readout,
+        mask_token=mask_token,
+        revision=revision,
         progress=sys.stderr.isatty(),
     )
     if senders is not None and readers is not None:

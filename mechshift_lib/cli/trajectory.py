@@ -26,6 +26,13 @@ def trajectory(
             "results/training; by default this one.",
         ),
     ] = None,
+    dial: Annotated[
+        bool,
+        typer.Option(
+            "--dial",
+            help="Measure the checkpoints of the MDM's variants instead, those that there are.",
+        ),
+    ] = False,
 ) -> None:
     """Measure every checkpoint of a post-training and keep what it says in data/trajectories.
 
@@ -39,8 +46,9 @@ def trajectory(
 
     Example: mechshift trajectory tiny-qwen --seed 0
     """
+    from mechshift_lib.analyses.dial import points
     from mechshift_lib.analyses.study import Study
-    from mechshift_lib.analyses.trajectory_files import write
+    from mechshift_lib.analyses.trajectory_files import DIAL, write
     from mechshift_lib.analyses.trajectory_points import Amount, measure_all
 
     if checkout is not None and not checkout.is_dir():
@@ -52,5 +60,7 @@ def trajectory(
         study.pair.model("arm", number)
     amount = Amount()
     for number in chosen:
-        found = measure_all(study, number, amount, progress=sys.stderr.isatty())
-        typer.echo(f"Wrote {write(study, number, found, amount)}")
+        wanted = points(study, number) if dial else None
+        found = measure_all(study, number, amount, wanted, progress=sys.stderr.isatty())
+        path = write(study, number, found, amount, prefix=DIAL if dial else "")
+        typer.echo(f"Wrote {path}")

@@ -27,7 +27,7 @@ from mechshift_lib.tasks.tokenizer import build_word_tokenizer
 
 #: Where checkpoints and logs of unfinished stages lie, relative to the checkout.
 WORK = Path("results") / "training"
-#: Stages whose models are also kept on the way.
+#: Stages that every training has after the ARM's.
 FOLLOWED: tuple[Stage, ...] = ("mdm", "continued")
 
 
@@ -40,7 +40,7 @@ def kept(
         pair: the pair.
         recipe: what is trained.
         seed: training seed.
-        stage: one of :data:`FOLLOWED`.
+        stage: any but the ARM's.
         work: where unfinished stages lie.
     """
     steps = sorted({max(1, round(part * recipe.post.steps)) for part in recipe.trajectory})
@@ -149,7 +149,7 @@ def train_scratch(
         stage_work = work / pair.name / f"seed{seed}" / stage
         stage_work.mkdir(parents=True, exist_ok=True)
         keep: dict[int, Path] = {}
-        if stage in FOLLOWED:
+        if stage != "arm":
             keep = kept(pair, recipe, seed, stage, work)
         log = train_stage(
             run,

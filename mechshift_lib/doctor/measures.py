@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from mechshift_lib.circuits.attribution.products import DEFAULT_BUDGET
-from mechshift_lib.circuits.graph.graph import Graph
+from mechshift_lib.config import ModelSize
+from mechshift_lib.costs.memory import working_bytes
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.attention import check_attention
-from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.loading import DTYPES, LoadedModel
 from mechshift_lib.tasks.base import Example
 
 #: Tokens that are masks in published masked diffusion models, beside the tokenizer's own.
@@ -107,19 +107,20 @@ def mask_losses(model: LoadedModel, examples: Sequence[Example], seed: int = 0) 
 
 
 def attribution_bytes(model: LoadedModel, length: int, batch: int) -> int:
-    """About how many bytes attribution of a batch takes, the model's weights included.
-
-    Counted are two runs' node outputs, what a backward pass keeps (about twenty vectors of the
-    residual stream's width and four of the MLP's, a layer and token), the scores and the chunks
-    of their products.
-    """
-    graph = Graph.for_model(model)
-    weights = sum(p.numel() * p.element_size() for p in model.hf.parameters())
-    item = next(model.hf.parameters()).element_size()
-    kept = model.n_layers * (20 * model.d_model + 4 * model.d_mlp)
-    nodes = 2 * model.n_layers * (model.n_heads * model.d_head + model.d_model)
-    scores = batch * graph.n_sources * graph.n_readers * 4
-    return weights + batch * length * (kept + nodes) * item + scores + DEFAULT_BUDGET
+    """About how many bytes attribution of a batch takes, the model's weights included."""
+    parameters = list(model.hf.parameters())
+    size = ModelSize(
+        parameters=sum(p.numel() for p in parameters),
+        layers=model.n_layers,
+        heads=model.n_heads,
+        kv_heads=model.n_kv_heads,
+        width=model.d_model,
+        head_width=model.d_head,
+        hidden=model.d_mlp,
+    )
+    weights = sum(p.numel() * p.element_size() for p in parameters)
+    dtype = next(name for name, kind in DTYPES.items() if kind == parameters[0].dtype)
+    return weights + working_bytes(size, dtype, length, batch)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -17,12 +17,17 @@ from mechshift_lib.plots.theme import (
     figure,
     handle,
     header,
+    label,
     theme,
 )
 
 
 def plot_curve(
-    table: pd.DataFrame, each: pd.DataFrame, levels: pd.DataFrame, rephrasing: float
+    table: pd.DataFrame,
+    each: pd.DataFrame,
+    levels: pd.DataFrame,
+    rephrasing: float,
+    task: str = "countdown",
 ) -> Figure:
     """Effects in order above; below, a mark for each choice that was made.
 
@@ -30,7 +35,8 @@ def plot_curve(
         table: ``value, low, high`` and a column a factor, one row a setting, ordered by value.
         each: the value of every training, ``[setting, training]``, in the order of ``table``.
         levels: ``factor, level, said``: every choice and how it is written.
-        rephrasing: how far the ARM's own moves when a problem is put otherwise.
+        rephrasing: how far the ARM's own moves when a prompt is put otherwise.
+        task: what the models were asked.
     """
     with theme():
         rows = levels[["factor", "level", "said"]].drop_duplicates()
@@ -51,7 +57,7 @@ def plot_curve(
         trainings = each.shape[1]
         return header(
             fig,
-            "How much earlier the MDM lies",
+            f"How much earlier the MDM lies on {label(task)}",
             f"n = {trainings} training{'s' if trainings != 1 else ''}, small; large: their mean; "
             "lines: 98 % intervals; below 0: later",
             [

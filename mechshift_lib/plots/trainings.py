@@ -53,10 +53,18 @@ def dots(
 
 
 def headed(
-    fig: Figure, table: pd.DataFrame, by: str, order: Sequence[str], title: str, what: str
+    fig: Figure,
+    table: pd.DataFrame,
+    by: str,
+    order: Sequence[str],
+    title: str,
+    what: str,
+    columns: int = 3,
 ) -> Figure:
     """:func:`header` for :func:`dots`: how many trainings, and whose dots they are."""
     seeds = table.seed.nunique()
     trainings = f"{seeds} training{'s' if seeds != 1 else ''}"
     handles = role_handles(present(table[by], order))
-    return header(fig, title, f"{what}; small: {trainings}, large: their mean", handles, columns=3)
+    return header(
+        fig, title, f"{what}; small: {trainings}, large: their mean", handles, columns=columns
+    )

@@ -34,8 +34,10 @@ frame.width = ask.get("width"); frame.height = 800; frame.src = ask.get("page");
 frame.onload = () => setTimeout(() => {
   const d = frame.contentDocument, w = frame.contentWindow;
   const answer = (new Function("d", "w", "return " + ask.get("js")))(d, w);
-  document.getElementById("answer").textContent = JSON.stringify(answer);
-  document.title = "answered";
+  Promise.resolve(answer).catch(error => String(error)).then(value => {
+    document.getElementById("answer").textContent = JSON.stringify(value);
+    document.title = "answered";
+  });
 }, 2500);
 </script></body>"""
 
@@ -74,7 +76,7 @@ def ask(address: str, page: str, js: str, *, width: int = 390, mode: str = "ligh
     Args:
         address: of a server whose folder has :data:`FRAME` as ``frame.html``.
         page: path of the page.
-        js: the expression; its value must be JSON.
+        js: the expression; its value, or that of its promise, must be JSON.
         width: of the window, in CSS pixels.
         mode: ``light`` or ``dark``.
     """

@@ -9,12 +9,12 @@ from io import BytesIO
 from pathlib import Path
 
 import nbformat
-import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mechshift_lib.analyses.words import verdicts as words
+from mechshift_lib.book import contents
 from mechshift_lib.book.build import build_book
-from mechshift_lib.book.generated import GAPS, GRID
+from mechshift_lib.book.generated import ANSWER, GAPS, GRID
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.execution import provenance_cell
 from mechshift_lib.workflow import default_pairs
@@ -49,17 +49,32 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
     described = {"image/png": {"alt": FIGURE}}
     shown = {"image/png": picture(), "text/plain": "<Figure>"}
     image = new_output("display_data", shown, metadata=described)
-    said = new_output("display_data", {"text/markdown": "*Made up* for a test.", "text/plain": "t"})
+    said = new_output(
+        "display_data", {"text/markdown": f"*Made up* for {title}.", "text/plain": "t"}
+    )
     return new_notebook(
         cells=[
-            new_markdown_cell(f"# {title}\n\nText with $J(A, B)$. {extra}"),
+            new_markdown_cell(
+                f"# {title}\n\nText with $J(A, B)$, made up for a test alone. {extra}"
+            ),
             new_code_cell('pair = "x"', metadata={"tags": ["parameters"]}, execution_count=1),
             new_code_cell("table", outputs=[table], execution_count=2),
-            new_code_cell("figure", outputs=[image], execution_count=3),
+            new_markdown_cell("## What is compared\n\nThe same prose for every pair."),
             new_code_cell(
-                "say()", outputs=[said], execution_count=4, metadata={"tags": ["finding"]}
+                "figure",
+                outputs=[image, table],
+                execution_count=3,
+                metadata={"tags": ["compared"]},
+                id="figure",
             ),
-            new_markdown_cell(note),
+            new_code_cell(
+                "say()",
+                outputs=[said],
+                execution_count=4,
+                metadata={"tags": ["finding"]},
+                id="found",
+            ),
+            new_markdown_cell(note, metadata={"tags": ["provenance"]}),
         ],
         metadata={"kernelspec": {"display_name": "P", "language": "python", "name": "python3"}},
     )
@@ -68,7 +83,11 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
 def verdicts_cells(pairs: dict[str, str]) -> list[nbformat.NotebookNode]:
     """What the page of verdicts says, of made-up verdicts with every outcome."""
     found = [verdict for pair in pairs for verdict in of_every_outcome(pair)]
-    texts = {GRID: words.grid(found, pairs), GAPS: words.gaps(found, pairs)}
+    texts = {
+        ANSWER: words.answers(found, pairs),
+        GRID: words.grid(found, pairs),
+        GAPS: words.gaps(found, pairs),
+    }
     return [
         new_code_cell(
             "say()",
@@ -82,11 +101,11 @@ def verdicts_cells(pairs: dict[str, str]) -> list[nbformat.NotebookNode]:
 
 def make_site(folder: Path) -> Path:
     """Build the book in ``folder`` and return the folder of its pages."""
-    for name in ("_config.yml", "_toc.yml"):
+    for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     without = shutil.ignore_patterns("executed", "generated", "__pycache__", ".*")
     shutil.copytree(ROOT / "book", folder / "book", ignore=without)
-    for part in ("paper", "pairs"):
+    for part in ("paper", "pairs", "scores/tiny-llama/seed0"):
         shutil.copytree(ROOT / "data" / part, folder / "data" / part)
     # pages include passages of these
     shutil.copytree(ROOT / "mechshift_lib", folder / "mechshift_lib", ignore=without)
@@ -96,13 +115,13 @@ def make_site(folder: Path) -> Path:
     shutil.copy(ROOT / "workflow" / "config.yaml", folder / "workflow")
     (folder / "notebooks").mkdir()
     note = provenance_cell(ROOT / "_toc.yml", {"pair": "x"}, [], 1.0, 2**30)
-    toc = yaml.safe_load((folder / "_toc.yml").read_text(encoding="utf-8"))
     titles = {name: load_pair(name, folder).title for name in default_pairs(folder)}
-    pages = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
+    pages = contents.pages(folder)
     for page in (page for page in pages if page.startswith("book/executed/")):
         path = folder / f"{page}.ipynb"
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = " ".join(page.split("/")[2:])
+        *pair, chapter = page.split("/")[2:]
+        title = f"{chapter}: {titles[pair[0]]}" if pair else chapter
         extra = RARE_WORD if page.endswith("tiny-llama/circuits") else ""
         notebook = executed(title, note, extra)
         if page.endswith("executed/verdicts"):
@@ -112,7 +131,7 @@ def make_site(folder: Path) -> Path:
                 c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])
             ]
         nbformat.write(notebook, path)
-        (folder / "notebooks" / f"{path.stem}.ipynb").touch()
+        shutil.copy(ROOT / "notebooks" / f"{path.stem}.ipynb", folder / "notebooks")
     for name in default_pairs(folder):
         source = load_pair(name, folder).model("arm").source
         if source.kind == "folder":

@@ -14,7 +14,7 @@ import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from mechshift_lib.config import ROOT
-from mechshift_lib.fork import add_pair, remove_pair
+from mechshift_lib.fork import PAIRS_PART, add_pair, remove_pair
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
 from tests.book.make_site import make_site
 
@@ -73,6 +73,8 @@ def test_a_new_pair_gets_its_chapters_and_leaves_no_trace(project: Path) -> None
     overview = (pages / "generated" / "mine.html").read_text(encoding="utf-8")
     assert "Behaviour" in overview
     assert "My pair" in (pages / "executed" / "mine" / "behaviour.html").read_text(encoding="utf-8")
+    question = (pages / "generated" / "questions" / "behaviour.html").read_text(encoding="utf-8")
+    assert "My pair" in question
 
     done = say(project, "unfork", "mine")
     assert done.returncode == 0, done.stderr
@@ -106,8 +108,11 @@ def test_an_interrupted_fork_is_finished_by_the_next(project: Path, monkeypatch)
     assert yaml.safe_load((project / "_toc.yml").read_text()) is not None
     add_pair(pair, project)
     parts = yaml.safe_load((project / "_toc.yml").read_text())["parts"]
-    assert [part["caption"] for part in parts].count("Cut: short") == 1
-    assert parts[-2]["chapters"][0] == {"file": "book/generated/cut", "title": "Overview"}
+    [chapters] = [part["chapters"] for part in parts if part["caption"] == PAIRS_PART]
+    assert [chapter["file"] for chapter in chapters].count("book/generated/cut") == 1
+    assert chapters[-1]["title"] == "Cut: short"
+    below = [section["file"] for section in chapters[-1]["sections"]]
+    assert below == [f"book/executed/cut/{name}" for name in pair.analyses]
     assert "cut" in yaml.safe_load((project / "workflow" / "config.yaml").read_text())["pairs"]
     remove_pair("cut", project)
     assert state(project) == before

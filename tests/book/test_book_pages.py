@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
+import nbformat
 import pytest
-import yaml
 from bs4 import BeautifulSoup
 
 from book._ext.explorer import SCRIPTS
+from mechshift_lib.book import contents
+from mechshift_lib.book.launch import FOLDER
 from mechshift_lib.comparison.claims import CLAIMS
 from mechshift_lib.comparison.verdicts import OUTCOMES
-from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
 from tests.book.browser import FRAME, ask, complaints, serve
 from tests.book.make_site import FIGURE, RARE_WORD, make_site
@@ -63,7 +64,11 @@ def test_no_internal_link_is_broken(site: Path, soups: dict[Path, BeautifulSoup]
             if urlparse(link).scheme or link.startswith("//") or (tag.name == "link" and not url):
                 continue
             checked += 1
-            target = (path.parent / unquote(url.split("?")[0])).resolve() if url else path
+            place = unquote(url.split("?")[0])
+            # A page for lost readers is shown at any address, so its links begin at the book's.
+            rooted = place.startswith("/") and path.name == "404.html"
+            below = site / place.split("/", 2)[2] if rooted else path.parent / place
+            target = below.resolve() if url else path
             if target.is_dir():
                 target /= "index.html"
             missing = fragment and target in soups and fragment not in anchors(soups[target])
@@ -76,31 +81,50 @@ def test_no_internal_link_is_broken(site: Path, soups: dict[Path, BeautifulSoup]
 def test_every_chapter_has_its_page_and_a_title_of_its_own(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    files = [toc["root"], *(c["file"] for part in toc["parts"] for c in part["chapters"])]
+    files = ["book/index", *contents.pages()]
     titles = [soups[site / f"{file}.html"].title.get_text(strip=True) for file in files]
     assert len(set(titles)) == len(files)
 
 
-def test_colab_buttons_point_at_notebooks_that_are_in_git(
+def test_a_question_has_every_pair_under_one_story(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
+    soup = soups[site / "book/generated/questions/overlap.html"]
+    having = [load_pair(name) for name in default_pairs()]
+    assert len(having) > 2
+    text = " ".join(soup.get_text(" ").split())
+    assert text.count("The same prose for every pair.") == 1
+    for pair in having:
+        assert f"{pair.title}. Made up for overlap: {pair.title}." in text
+        full = soup.find("a", href=f"../../executed/{pair.name}/overlap.html")
+        assert full is not None
+    tabs = [label.get_text(strip=True) for label in soup.select("label.sd-tab-label")]
+    assert tabs == [pair.title for pair in having]
+    images = soup.select("article img")
+    assert [image["alt"] for image in images] == [FIGURE] * len(having)
+    assert all(image["loading"] == "lazy" for image in images)
+    assert soup.select("article table") == []  # those stand in the pairs' own chapters
+
+
+@pytest.mark.parametrize("service", [r"colab\.research", "mybinder"])
+def test_launch_buttons_open_the_pages_own_notebook(
+    service: str, site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    """Colab reads a branch that holds the folder of launchers, Binder makes the same folder."""
     found = {}
     for path, soup in soups.items():
-        links = [a["href"] for a in soup.find_all("a", href=re.compile("colab.research"))]
+        links = {unquote(a["href"]) for a in soup.find_all("a", href=re.compile(service))}
         if links:
-            found[path.relative_to(site).as_posix()] = set(links)
+            found[path.relative_to(site).with_suffix("").as_posix()] = links
     executed = {p.relative_to(site).as_posix() for p in site.glob("book/executed/**/*.html")}
-    assert set(found) == executed
-    place = r"https://colab\.research\.google\.com/github/[^/]+/[^/]+/blob/[^/]+/(notebooks/[^/]+\.ipynb)"
+    assert {f"{page}.html" for page in found} == executed
     for page, links in found.items():
-        assert len(links) == 1, page
-        notebook = re.fullmatch(place, links.pop())
-        assert notebook, page
-        assert (ROOT / notebook[1]).is_file(), f"{page} points at {notebook[1]}"
-        if (ROOT / ".git").exists():
-            command = ["git", "-C", str(ROOT), "ls-files", "--error-unmatch", notebook[1]]
-            assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+        name = page.removeprefix("book/executed/")
+        [link] = links
+        assert re.search(rf"/{FOLDER}/{name}\.ipynb$", link), page
+        opened = nbformat.read(site / FOLDER / f"{name}.ipynb", as_version=4)
+        if "/" in name:
+            assert any(f'pair = "{name.split("/")[0]}"' in c.source for c in opened.cells)
 
 
 def test_published_numbers_are_the_tables_of_the_data_folder(
@@ -127,14 +151,13 @@ def test_a_pairs_first_page_says_what_its_chapters_found(
         assert {f"../executed/{name}/{analysis}.html" for analysis in analyses} <= links
 
 
-def test_the_landing_page_leads_to_every_pair_and_chapter(
+def test_the_landing_page_leads_to_every_pair_and_question(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
     landing = soups[site / "book/index.html"]
     links = {link["href"] for link in landing.select("article a[href]")}
-    for name in default_pairs():
-        pages = {f"executed/{name}/{analysis}.html" for analysis in load_pair(name).analyses}
-        assert {f"generated/{name}.html"} | pages <= links
+    assert {f"generated/{name}.html" for name in default_pairs()} <= links
+    assert {f"generated/questions/{analysis}.html" for analysis in ANALYSES} <= links
     assert len(landing.select(".panels svg")) == 2
     assert "MadeUp" in landing.get_text()
 

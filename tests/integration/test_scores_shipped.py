@@ -24,10 +24,12 @@ from mechshift_lib.analyses import (
     planning,
     probes,
     robustness,
+    robustness_ioi,
     scores,
     shipped,
     signals,
     steps,
+    trust_trainings,
 )
 from mechshift_lib.analyses.behaviour import answers
 from mechshift_lib.circuits.attribution.exact import exact_scores
@@ -199,6 +201,32 @@ def test_tables_of_later_trainings_are_shipped_and_read(tmp_path, monkeypatch):
             answers(other, "ioi", "mdm", int(not other.shipped))
 
 
+def test_estimates_beside_exact_scores_are_shipped_of_the_first_training_too(tmp_path, monkeypatch):
+    budget = {"behaviour_examples": 4, "circuit_examples": 4, "estimator": "exact"}
+    make_pair(tmp_path, seeds=(0,), tasks=("ioi",), budget=budget)
+    study = Study.open("toy", results=str(tmp_path / "results"), pool="all", root=tmp_path)
+    made = trust_trainings.of_training(study, "ioi", 0)
+    kinds = ("answers", "trust-trainings")
+    found = [f"{k}/{one.name}" for k in kinds for one in (tmp_path / "results" / k).iterdir()]
+    page = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("", metadata={"results": found})]
+    )
+    nbformat.write(page, tmp_path / "page.ipynb")
+    assert shipped.ship_tables(study, 0, [tmp_path / "page.ipynb"]) == 1
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(trust_trainings, "attribute", refuse)
+    fresh = replace(study, store=Store(tmp_path / "fresh"))
+    again = trust_trainings.of_training(fresh, "ioi", 0)
+    for name, frame in made.items():
+        pd.testing.assert_frame_equal(again[name], frame)
+    third = replace(study, store=Store(tmp_path / "third"), shipped=False)
+    with pytest.raises(AssertionError, match="computed again"):
+        trust_trainings.of_training(third, "ioi", 0)
+
+
 #: What computes a result of each kind that is shipped, for a training.
 COMPUTED = {
     "ablation": lambda study, seed: ablation.answered(study, "countdown", "mdm", seed),
@@ -217,8 +245,10 @@ COMPUTED = {
     "cues": lambda study, seed: cues.routes(study, "matched", seed),
     "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
     "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
+    "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
+    "trust-trainings": lambda study, seed: trust_trainings.of_training(study, "ioi", seed)["depth"],
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from mechshift_lib.analyses import Study, page
 from tests.support.study import make_pair
-from tests.support.trajectories import make_trajectory
+from tests.support.trajectories import make_dial, make_trajectory
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def whole(tmp_path_factory):
     study = Study.open("toy", results=str(root / "results"), pool="all", root=root)
     for seed in study.pair.seeds:
         make_trajectory(study, seed, noise=0.1)
+        make_dial(study, seed, noise=0.1)
     return root
 
 

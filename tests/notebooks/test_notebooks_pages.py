@@ -15,6 +15,7 @@ from mechshift_lib.config import ANALYSES
 from mechshift_lib.workflow import book_pages
 from tests.support.claims import JUDGED, contradictions
 from tests.support.notebooks import code, parameters, read, run, said
+from tests.support.study import make_pair
 
 PAIRED = ANALYSES
 NAMES = (*PAIRED, *book_pages())
@@ -95,8 +96,8 @@ def pictures(outputs):
         ("meeting", 3),
         ("dictionaries", 2),
         ("cues", 3),
-        ("trajectory", 4),
-        ("robustness", 1),
+        ("trajectory", 6),
+        ("robustness", 2),
         ("errors", 0),
     ],
 )
@@ -107,7 +108,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     assert "nan" not in text.lower().split()
     drawn = pictures(shown)
     assert len(drawn) == figures
-    texts = [o.alt for o in shown if isinstance(o, ipython_display.Image)]
+    texts = [o.metadata["alt"] for o in shown if isinstance(o, ipython_display.Image)]
     assert len(set(texts)) == figures, "each figure has an alternative text of its own"
     assert all(len(text) > 60 for text in texts)
     if name not in JUDGED:  # what those say of claims is tested with the verdicts
@@ -147,6 +148,16 @@ def test_a_pair_with_the_least_is_told_what_it_lacks(name, sentence, least, show
     if name == "overlap":
         assert "one training seed" in said(shown)
         assert "**C1 doesn't apply**. The pair has no Countdown." in said(shown)
+
+
+def test_exact_circuits_have_estimated_ones_beside_them(shown, monkeypatch, tmp_path):
+    make_pair(tmp_path, tasks=("ioi",), budget={"circuit_examples": 4, "estimator": "exact"})
+    run("trust", monkeypatch, tmp_path)
+    assert "In the mean over 2 trainings, too few for an interval, EAP-IG(2) shifts" in said(shown)
+    assert len(pictures(shown)) == 5
+    tables = [o.data for o in shown if isinstance(o, ipython_display.HTML)]
+    (folded,) = [table for table in tables if "<details>" in table]
+    assert "training 1" in folded
 
 
 def test_the_papers_page_needs_no_pair(shown, monkeypatch, tmp_path):

@@ -7,7 +7,8 @@ import pytest
 
 from mechshift_lib.analyses import Study, ablation, components, neurons, page, shift, verdicts
 from mechshift_lib.analyses.words.verdicts import sentence
-from mechshift_lib.book.generated import GAPS, GRID, from_verdicts, overview_page
+from mechshift_lib.book.generated import ANSWER, GAPS, GRID, from_verdicts, overview_page
+from mechshift_lib.book.questions import question_page
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.workflow import book_pages
@@ -88,6 +89,7 @@ def book_of(monkeypatch, root, outputs, folder):
     """What the pages of a book of the pair say: chapters, verdicts, and the generated pages."""
     monkeypatch.setattr(page, "show", lambda *_: None)  # figures take the time
     pages = {}
+    pair = load_pair("toy", root)
     for name in (*JUDGED, *OF_ALL):
         inside = "" if name in OF_ALL else "toy/"
         notebook = run(name, monkeypatch, root, outputs=outputs)
@@ -96,9 +98,13 @@ def book_of(monkeypatch, root, outputs, folder):
         nbformat.write(notebook, path)
         pages[f"{inside}{name}"] = said(outputs)
         outputs.clear()
-    pair = load_pair("toy", root)
+        if inside:
+            question, _ = question_page(name, [(pair, notebook)])
+            # Sentences stand behind the name of the pair that they are about.
+            pages[f"toy/question-{name}"] = question.replace(f"**{pair.title}.** ", "")
     pages["toy/overview"] = overview_page(folder, pair, root)
     pages["index"] = from_verdicts(folder, GRID)
+    pages["answer"] = from_verdicts(folder, ANSWER)
     pages["limits"] = from_verdicts(folder, GAPS)
     return pages
 
@@ -128,6 +134,7 @@ def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeyp
             for verdict in verdicts.of(study, claim):
                 assert sentence(verdict) in pages[f"toy/{name}"].splitlines()
                 assert sentence(verdict) in pages["toy/overview"].splitlines()
+                assert sentence(verdict) in pages[f"toy/question-{name}"].splitlines()
     assert outcome in pages["index"]
     for verdict in decided:
         assert sentence(verdict) in pages["outlook"].splitlines()
@@ -150,7 +157,7 @@ def test_a_pair_that_can_t_be_asked_is_told_the_same_everywhere(
     assert outcomes.pop("C3") == "undecided"
     assert set(outcomes.values()) == {"doesn't apply"}
     pages = book_of(monkeypatch, least, shown, tmp_path)
-    for name in (*OF_ALL, "index", "limits"):  # of the pool that both solve
+    for name in (*OF_ALL, "index", "answer", "limits"):  # of the pool that both solve
         del pages[name]
     assert contradictions(pages, decided, TITLES) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from mechshift_lib.analyses.words.verdicts import gaps, grid, sentence
+from mechshift_lib.analyses.words.verdicts import answers, gaps, grid, sentence
 from mechshift_lib.comparison.verdicts import OUTCOMES, Verdict
 from mechshift_lib.plots.theme import OUTCOME_SIGNS
 
@@ -45,7 +45,9 @@ def contradictions(
         own = [v for v in verdicts if "/" not in page or v.pair == page.split("/")[0]]
         allowed = {sentence(verdict) for verdict in own}
         if "/" not in page:
-            allowed |= set(grid(own, titles).splitlines()) | set(gaps(own, titles).splitlines())
+            allowed |= {
+                line for text in (answers, grid, gaps) for line in text(own, titles).splitlines()
+            }
         lines = [line for line in text.splitlines() if NAMED.search(line)]
         found += [f"{page}: {line}" for line in lines if line not in allowed]
     return found

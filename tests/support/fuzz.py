@@ -24,11 +24,14 @@ from mechshift_lib.circuits.graph.circuit import Circuit
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.questions.items import check_corrupted, check_items
 from mechshift_lib.cli.files.examples import read_examples
+from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.main import app
 from mechshift_lib.cli.parameters import parse_parameters
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.errors import LONGEST, MechshiftError
+from mechshift_lib.exchange.reading import read_circuit
+from mechshift_lib.exchange.writing import peer_content
 from mechshift_lib.execution import check_parameters
 from mechshift_lib.tasks import pair_task
 from tests.support.command import entry
@@ -124,9 +127,16 @@ PAIR_FILES = st.one_of(
     deep("{a: ", "}"),
     bombs(),
 )  # fmt: skip
+#: An entry in words.
+_WORDS = {"clean": "a b", "corrupted": "a c", "answer": {"in_a_row": " d"}, "distractor": [" e"]}
 #: Contents of an examples file.
 EXAMPLES_FILES = st.one_of(
     changed([entry(0), entry(1, example=1), entry(2)]).map(lambda x: json.dumps(x).encode()),
+    changed([_WORDS]).map(lambda x: json.dumps(x).encode()),
+    changed([_WORDS, _WORDS]).map(lambda x: "\n".join(map(json.dumps, x)).encode()),
+    st.text(st.sampled_from('a,"|\n1 \r\0'), max_size=30).map(
+        lambda x: f"clean,corrupted,answer,distractor_any_of,position\n{x}".encode()
+    ),
     VALUES.map(lambda x: json.dumps(x).encode()),
     st.binary(max_size=40),
     deep("[", "]"),
@@ -134,9 +144,11 @@ EXAMPLES_FILES = st.one_of(
     st.just(b"1" * 5000),
 )
 _SCORES = dict.fromkeys(GRAPH.names[:3], 1.0)
+_PEER = peer_content(Circuit.from_scores(_SCORES, GRAPH), "mib", d_model=8)
 #: Contents of a circuit's JSON file.
 CIRCUIT_FILES = st.one_of(
     changed(_SCORES).map(lambda x: json.dumps(x).encode()),
+    changed(_PEER).map(lambda x: json.dumps(x).encode()),
     VALUES.map(lambda x: json.dumps(x).encode()),
     st.binary(max_size=40),
     deep('{"m0->logits": ', "}"),
@@ -231,6 +243,10 @@ def _pair(content: bytes, folder: Path) -> None:
 
 
 def _examples(content: bytes, folder: Path) -> None:
+    for name in ("x.csv", "x.jsonl"):
+        (folder / name).write_bytes(content)
+        with suppress(MechshiftError):
+            read_rows(folder / name)
     (folder / "x.json").write_bytes(content)
     items = read_examples(folder / "x.json")
     check_corrupted(items)
@@ -239,7 +255,7 @@ def _examples(content: bytes, folder: Path) -> None:
 
 def _circuit(content: bytes, folder: Path) -> None:
     (folder / "x.json").write_bytes(content)
-    Circuit.read(folder / "x.json", GRAPH)
+    read_circuit(folder / "x.json", GRAPH)
 
 
 def _graph(about: object, folder: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mechshift_lib.analyses import Study
 from mechshift_lib.analyses.scores import edges_of
-from mechshift_lib.analyses.trajectory_files import write
+from mechshift_lib.analyses.trajectory_files import DIAL, write
 from mechshift_lib.analyses.trajectory_points import (
     Amount,
     Measured,
@@ -70,3 +70,42 @@ def make_trajectory(study: Study, seed: int, *, circuit: float = 1.0, noise: flo
                 hashed = weights[model] if last else weights["arm"] if not step else f"{step:016x}"
                 add(model, step, way, hashed)
     return write(study, seed, made, Amount(), study.root)
+
+
+#: Share of the angle away from the ARM's circuit at which each variant of the MDM ends.
+ENDS = {"mdm-causal": 0.3, "mdm-answers": 0.5}
+
+
+def make_dial(study: Study, seed: int, *, noise: float = 0.0, arm: str = "") -> Path:
+    """Write the checkpoints of the MDM's variants, as :func:`make_trajectory` does the others'.
+
+    At the last step but one (``STEPS[-2]``, the last here) circuits are :data:`ENDS` of a quarter
+    circle from the ARM's, cue and accuracies as far below 1.
+
+    Args:
+        study: the study.
+        seed: the training.
+        noise: of the scores.
+        arm: hash of the ARM's weights (default: the pair's).
+    """
+    pair, graph = study.pair, Graph.for_model(study.model("arm", seed))
+    rng = np.random.default_rng(seed)
+    reads = read_names(pair.tasks)
+    deep = edges_of(graph).source_depth > 0
+    start, end = (~deep).astype(float), deep.astype(float)
+    end *= np.linalg.norm(start) / np.linalg.norm(end)
+    made = []
+    places = [("arm", 0, 0.0)]
+    for model, way in ENDS.items():
+        places += [(model, step, way * step / STEPS[-2]) for step in STEPS[1:-1]]
+    for model, step, way in places:
+        mean = circuit_between(start, end, way)
+        scores = mean + noise * rng.normal(size=(len(reads), 4, graph.n_edges))
+        row = {"model": model, "step": step, "displacement": 10 * way}
+        row |= {"listed": 1 - way, "targeted": 0.0, "cues": 7, "examples": 20}
+        row |= {f"accuracy/{task}": 1 - way for task in pair.tasks}
+        hashed = arm or weights_hash(folder_of(study, pair.model("arm", seed)))
+        row |= {f"effect/{name}": 1.0 for name in reads}
+        row |= {"weights": f"{model}-{step}" if step else hashed}
+        made.append(Measured(row, scores.astype(np.float32), graph))
+    return write(study, seed, made, Amount(), study.root, DIAL)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from mechshift_lib.analyses.words.verdicts import (
+    answers,
     badge,
     cell,
     details,
@@ -107,3 +108,24 @@ def test_the_grid_has_a_cell_a_pair():
     table = details(found)
     assert table.task.tolist() == ["Infilling", "Countdown", "all"]
     assert table.what.tolist() == ["how much", "how much", "no global task"]
+
+
+def test_the_answer_is_three_sentences_over_all_verdicts():
+    found = [
+        about(0.3),
+        about(0.2, pair="q", claim="C1", task=None, unit="cosine"),
+        about(-0.3, pair="q"),
+        about(0.05, claim="C7"),
+        inapplicable("C6", "p", "the pair has no Countdown"),
+    ]
+    text = answers(found, {"p": "One", "q": "Two"})
+    holds, fails, open_ = text.split("\n\n")
+    assert holds.startswith("**Reproduced here:** On global tasks the MDM's circuit lies earlier")
+    assert "(**C2**; One, Countdown: +30.0 % of depth [+20.0, +40.0], n = 20 examples)" in holds
+    assert "(**C1**; Two: +20.0 /100 [+10.0, +30.0], n = 20 examples)" in holds
+    assert "One" not in fails
+    assert "(**C2**; Two, Countdown: reversed: −30.0 % of depth" in fails
+    assert open_.startswith("**Undecided:**")
+    assert "C7" in open_
+    assert "C6" not in text
+    assert answers(found[:1], {"p": "One"}).endswith("**Undecided:** None of the paper's claims.")

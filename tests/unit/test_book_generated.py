@@ -53,8 +53,8 @@ def test_an_overview_says_what_executed_chapters_found_and_links_to_them(execute
 def test_the_landing_page_links_what_is_there(executed):
     lines = findings_page(executed, [load_pair("tiny-qwen"), load_pair("tiny-llama")])
     assert lines.splitlines() == [
-        "- [Tiny Qwen2](generated/tiny-qwen.md): [overlap](executed/tiny-qwen/overlap.ipynb)",
-        "- [Tiny Llama](generated/tiny-llama.md): ",
+        "- [Tiny Qwen2](generated/tiny-qwen.md), 1 chapter",
+        "- [Tiny Llama](generated/tiny-llama.md), 0 chapters",
     ]
 
 

@@ -27,9 +27,9 @@ def test_shipped_pairs_are_valid(name):
     pair = load_pair(name)
     for task in pair.tasks:
         assert pair_task(pair, task).name in TASKS
-    assert pair.model("arm").attention == "causal"
-    assert pair.model("mdm").attention == "full"
-    assert "{seed}" not in pair.model("mdm", pair.seeds[-1]).model_dump_json()
+    for role in pair.roles:
+        assert pair.declared(role).attention == ("full" if role == "mdm" else "causal")
+    assert "{seed}" not in pair.declared("mdm", pair.seeds[-1]).model_dump_json()
     assert pair.budget("book").circuit_examples <= pair.budget("full").circuit_examples
 
 

@@ -36,6 +36,13 @@ _UNITS: dict[Unit, _Written] = {
 #: What a sentence says after the outcome, with and without an effect.
 _EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n} {of}."
 _NO_EFFECT = "{missing}."
+#: How each sentence of the book's answer begins, and the outcomes that it is about.
+_ANSWERS: dict[str, tuple[Outcome, ...]] = {
+    "Reproduced here:": ("reproduced",),
+    "Not reproduced, or the other way round:": ("not reproduced", "reversed"),
+    "Undecided:": ("undecided",),
+}
+_NOTHING = "None of the paper's claims."
 _VERBS: dict[Outcome, str] = {outcome: f"is {outcome}" for outcome in OUTCOMES}
 _VERBS["doesn't apply"] = "doesn't apply"
 
@@ -122,6 +129,33 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     counts = pd.Series([verdict.outcome for verdict in verdicts]).value_counts()
     parts = [f"{kind} {counts[kind]}" for kind in OUTCOMES if kind in counts]
     return f"{len(verdicts)} verdicts: {listed(parts)}."
+
+
+def answers(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    """The book's answer in three sentences of Markdown: what holds, what doesn't, what stays open.
+
+    Args:
+        verdicts: of all pairs.
+        titles: pair -> title.
+    """
+    return "\n\n".join(
+        f"**{head}** {_answer([v for v in verdicts if v.outcome in outcomes], titles)}"
+        for head, outcomes in _ANSWERS.items()
+    )
+
+
+def _answer(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    parts = []
+    for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
+        each = []
+        for verdict in verdicts:
+            if verdict.claim == claim:
+                where = titles[verdict.pair] + (f", {label(verdict.task)}" if verdict.task else "")
+                turned = f"{verdict.outcome}: " if verdict.outcome == "reversed" else ""
+                size = effect(verdict, short=True) or verdict.missing
+                each.append(f"{where}: {turned}{size}, n = {verdict.n} {verdict.of}")
+        parts.append(f"{SAID[claim]} (**{claim}**; {'; '.join(each)})")
+    return f"{_capital(listed(parts))}." if parts else _NOTHING
 
 
 def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -16,21 +16,24 @@ from mechshift_lib.circuits.evaluation.faithfulness import (
     edge_counts,
     faithfulness_curves,
 )
-from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix
+from mechshift_lib.circuits.graph.circuit import check_out
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.circuits.graph.selection import SELECTIONS
 from mechshift_lib.circuits.questions.items import check_batch_size, check_corrupted, check_items
 from mechshift_lib.circuits.questions.metrics import check_metric
-from mechshift_lib.cli.files.examples import read_examples
+from mechshift_lib.cli.files.hub import model_folder
 from mechshift_lib.cli.files.partial import (
     example_chunks,
     in_chunks,
     join_curves,
     partial_path,
 )
+from mechshift_lib.cli.files.prompts import Asking, items_of_rows
+from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
-from mechshift_lib.config import Attention, Dtype
+from mechshift_lib.config import Attention, Dtype, ReadoutName
 from mechshift_lib.errors import CircuitError
+from mechshift_lib.exchange.reading import check_circuit_path, read_circuit
 from mechshift_lib.models.loading import LoadedModel, load_folder
 from mechshift_lib.models.readout import Item
 
@@ -44,7 +47,7 @@ class Questions:
     """A model folder and what it is asked.
 
     Attributes:
-        model_dir: Hugging Face folder.
+        model_dir: Hugging Face folder, or a model of the hub.
         examples: an examples file.
         metric: name of the metric.
         ablation: what edges outside a circuit carry.
@@ -56,6 +59,9 @@ class Questions:
         memory_budget: bytes that a pass may take.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: precision in which the model runs.
+        readout: where answers to prompts as text are read.
+        mask_token: mask token of an MDM's readout.
+        revision: revision of a model of the hub.
         progress: show progress bars.
     """
 
@@ -70,6 +76,9 @@ class Questions:
     memory_budget: int | None = None
     device: str = "cpu"
     dtype: Dtype = "float32"
+    readout: ReadoutName = "next-token"
+    mask_token: str | None = None
+    revision: str | None = None
     progress: bool = False
 
     def options(self, reference: Sequence[Item]) -> RunOptions:
@@ -94,16 +103,22 @@ class Questions:
 
         Raises:
             CircuitError: an option is unknown, or an example is malformed.
+            ConfigError: the readout doesn't suit the attention.
             ModelError: the model can't be loaded or doesn't attend as declared.
         """
         check_metric(self.metric)
         check_batch_size(self.batch_size)
-        items = read_examples(self.examples)
+        asking = Asking(self.model_dir, self.readout, self.mask_token, self.attention)
+        rows = read_rows(self.examples)
+        others = None if self.reference is None else read_rows(self.reference)
+        folder = model_folder(self.model_dir, self.revision)
+        asking = replace(asking, folder=folder)
+        items = items_of_rows(rows, asking)
         if self.ablation is Ablation.RESAMPLE:  # the others need no corrupted input
             check_corrupted(items)
-        reference = items if self.reference is None else read_examples(self.reference)
+        reference = items if others is None else items_of_rows(others, asking)
         model = load_folder(
-            self.model_dir,
+            folder,
             attention=self.attention,
             kv=self.kv,
             device=self.device,
@@ -129,7 +144,8 @@ def evaluate_file(
 
     Args:
         questions: the model and what it is asked.
-        circuit_path: ``{edge name: score}`` or the table that ``mechshift attribute`` writes.
+        circuit_path: ``{edge name: score}``, the table that ``mechshift attribute`` writes, or a
+            graph of EAP-IG or MIB.
         fractions: shares of all edges, ascending.
         by: rankings: ``"signed"`` (gives CPR) and ``"absolute"`` (gives CMD).
         selection: ``"top"`` or ``"greedy"``.
@@ -140,7 +156,7 @@ def evaluate_file(
         ModelError: the model can't be loaded or doesn't attend as declared.
     """
     edge_counts(1, fractions)
-    check_suffix(circuit_path, (".json", ".parquet"))
+    check_circuit_path(circuit_path)
     if out is not None:
         check_out(out, SUFFIXES)
     if selection not in SELECTIONS:
@@ -148,7 +164,7 @@ def evaluate_file(
             f"Unknown selection {selection!r}: choose one of {', '.join(SELECTIONS)}."
         )
     model, items, reference = questions.open()
-    circuit = Circuit.read(circuit_path, Graph.for_model(model))
+    circuit = read_circuit(circuit_path, Graph.for_model(model)).ranking(circuit_path)
     chunks = questions.chunks(items)
 
     def work(chunk: Sequence[Item]) -> list[Curve]:

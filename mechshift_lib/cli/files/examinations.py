@@ -20,10 +20,11 @@ from mechshift_lib.circuits.evaluation.completeness import (
 )
 from mechshift_lib.circuits.evaluation.curve import faithfulness
 from mechshift_lib.circuits.evaluation.faithfulness import run_with_empty
-from mechshift_lib.circuits.graph.circuit import Circuit, check_out, check_suffix, write_file
+from mechshift_lib.circuits.graph.circuit import check_out, write_file
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.cli.files.curves import Questions
 from mechshift_lib.cli.files.partial import in_chunks, partial_path
+from mechshift_lib.exchange.reading import check_circuit_path, read_circuit
 from mechshift_lib.models.readout import Item
 
 Array = NDArray[np.float64]
@@ -45,13 +46,17 @@ def examine_file(
     sample: int | None = 100,
     out: str | Path | None = None,
 ) -> tuple[Completeness, Minimality]:
-    """Completeness and minimality of a given circuit: the edges whose score in the file isn't 0.
+    """Completeness and minimality of a given circuit.
+
+    It is the edges whose score in the file isn't 0; in a graph of EAP-IG or MIB that says which
+    edges are in the circuit, those.
 
     When an example fails, what those finished before give is kept beside ``out``.
 
     Args:
         questions: the model and what it is asked.
-        circuit_path: ``{edge name: score}`` or a table that ``mechshift attribute`` writes.
+        circuit_path: ``{edge name: score}``, a table that ``mechshift attribute`` writes, or a
+            graph of EAP-IG or MIB.
         sample: edges to take out for the minimality, drawn at random; ``None``: all.
         out: where both go, as ``.json``.
 
@@ -59,12 +64,12 @@ def examine_file(
         CircuitError: an example, option or the circuit is malformed, or the metric is NaN.
         ModelError: the model can't be loaded or doesn't attend as declared.
     """
-    check_suffix(circuit_path, (".json", ".parquet"))
+    check_circuit_path(circuit_path)
     if out is not None:
         check_out(out, (".json",))
     model, items, reference = questions.open()
     graph = Graph.for_model(model)
-    mask = Circuit.read(circuit_path, graph).scores != 0
+    mask = read_circuit(circuit_path, graph).given
     less, removed = without_subsets(graph, mask)
     single, tried = without_edges(graph, mask, sample)
     masks = [*less, *single]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm.auto import tqdm
 
 from mechshift_lib.choices import KV
@@ -26,93 +25,32 @@ from mechshift_lib.circuits.questions.items import (
     one_length,
 )
 from mechshift_lib.circuits.questions.metrics import check_metric
+from mechshift_lib.cli.files.hub import model_folder
 from mechshift_lib.cli.files.partial import (
     example_chunks,
     in_chunks,
     join_attributions,
     partial_path,
 )
-from mechshift_lib.config import Attention, Dtype
-from mechshift_lib.documents.files import read_json
-from mechshift_lib.errors import CircuitError
+from mechshift_lib.cli.files.prompts import Asking, items_of_rows
+from mechshift_lib.cli.files.rows import read_rows
+from mechshift_lib.config import Attention, Dtype, ReadoutName
 from mechshift_lib.models.loading import load_folder
 from mechshift_lib.models.readout import Item
 
-Id = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
-#: One id, or a list of ids of which any counts.
-Ids = Annotated[
-    tuple[Id, ...],
-    Field(min_length=1),
-    BeforeValidator(lambda x: x if isinstance(x, list | tuple) else [x]),
-]
 
+def read_examples(path: str | Path, asking: Asking | None = None) -> list[Item]:
+    """Read and validate an examples file: JSON, JSON lines or CSV.
 
-class ExampleRow(BaseModel):
-    """One entry of the examples file: one question to the model.
-
-    Attributes:
-        clean: input ids.
-        corrupted: as many input ids.
-        answer: id whose logit should be high, or a list of ids that all count as right.
-        distractor: id whose logit should be low, or a list of ids that all count as wrong.
-        position: position of the logits that are read; negative ones count from the end.
-        example: number of the example that the entry belongs to. Entries of one example (an MDM's
-            denoising steps, several positions) are averaged before examples are. Either every
-            entry has one or none; without, each entry is an example of its own.
-        step: denoising step.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    clean: tuple[Id, ...] = Field(min_length=1)
-    corrupted: tuple[Id, ...] = Field(min_length=1)
-    answer: Ids
-    distractor: Ids
-    position: Annotated[int, Field(strict=True)] = -1
-    example: Id | None = None
-    step: Id = 0
-
-
-def read_examples(path: str | Path) -> list[Item]:
-    """Read and validate an examples file: a JSON list of :class:`ExampleRow`.
+    Args:
+        path: the file; see :func:`mechshift_lib.cli.files.rows.read_rows`.
+        asking: how entries with text are asked; without, they are refused.
 
     Raises:
-        CircuitError: the file is missing, not JSON, empty, or an entry is malformed.
+        CircuitError: the file is missing, malformed or empty, or an entry can't be asked.
+        ModelError: a tokenizer is needed and can't be read.
     """
-    content = read_json(path, "Examples file", CircuitError)
-    try:
-        entries = TypeAdapter(list[ExampleRow]).validate_python(content)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in first["loc"])
-        raise CircuitError(f"Examples file {path}: list{where}: {first['msg']}.") from error
-    if not entries:
-        raise CircuitError(f"Examples file {path} is empty: give at least one example.")
-    named = Counter(entry.example is None for entry in entries)
-    if len(named) == 2:
-        raise CircuitError(
-            f"Examples file {path}: {named[True]} of {len(entries)} entries don't say their "
-            "example: give 'example' in all of them or in none."
-        )
-    return [_item(index, entry) for index, entry in enumerate(entries)]
-
-
-def _item(index: int, entry: ExampleRow) -> Item:
-    length = len(entry.clean)
-    position = entry.position + length if entry.position < 0 else entry.position
-    if not 0 <= position < length:
-        raise CircuitError(
-            f"Example {index} reads position {entry.position}, but it has {length} tokens."
-        )
-    return Item(
-        example=index if entry.example is None else entry.example,
-        step=entry.step,
-        clean=entry.clean,
-        corrupted=entry.corrupted,
-        reads=(position,),
-        answers=(entry.answer,),
-        distractors=(entry.distractor,),
-    )
+    return items_of_rows(read_rows(path), asking)
 
 
 def attribute_file(
@@ -131,9 +69,12 @@ def attribute_file(
     out: str | Path | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
+    readout: ReadoutName = "next-token",
+    mask_token: str | None = None,
+    revision: str | None = None,
     progress: bool = False,
 ) -> Attribution:
-    """Score all edges of the model in a folder on the examples of a file.
+    """Score all edges of the model in a folder, or of the hub, on the examples of a file.
 
     A score is summed over positions and averaged over examples; positive = corrupting the edge
     lowers the metric. ``out`` receives what :func:`export_circuit` writes; when an example fails,
@@ -149,11 +90,14 @@ def attribute_file(
     check_batch_size(batch_size)
     if out is not None:
         check_out(out)
-    items = read_examples(examples_path)
+    asking = Asking(model_dir, readout, mask_token, attention)
+    rows = read_rows(examples_path)
+    folder = model_folder(model_dir, revision)
+    items = items_of_rows(rows, replace(asking, folder=folder))
     if by_position:
         one_length(items, "Resolving scores by position")
     check_corrupted(items)
-    model = load_folder(model_dir, attention=attention, kv=kv, device=device, dtype=dtype)
+    model = load_folder(folder, attention=attention, kv=kv, device=device, dtype=dtype)
     check_items(items, model)
     chunks = list(example_chunks(items, batch_size))
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:

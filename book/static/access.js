@@ -1,0 +1,26 @@
+// What the theme leaves out for keyboards, screen readers and speech control.
+(() => {
+  // What scrolls sideways inside a page can be reached and moved with the keyboard.
+  const reach = () => {
+    for (const box of document.querySelectorAll(".bd-article .cell_output, .bd-article table, .bd-article div.math, .bd-article [style*='overflow-x']")) {
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  // A button's name has in it what is written on it, icons included.
+  const name = () => {
+    document.querySelectorAll(".search-button-field").forEach(button => button.removeAttribute("aria-label"));
+    for (const button of document.querySelectorAll(".theme-switch-button")) {
+      button.setAttribute("aria-label", "Color mode: Light, Dark or System Settings");
+    }
+  };
+  // What folds a pair's chapters away says whose they are.
+  const fold = () => {
+    for (const summary of document.querySelectorAll("summary:has(> .toctree-toggle)")) {
+      const pair = summary.closest("li").querySelector("a").textContent.trim();
+      summary.setAttribute("aria-label", `Chapters of ${pair}`);
+    }
+  };
+  addEventListener("load", () => { reach(); name(); fold(); });
+  addEventListener("resize", reach);
+})();

@@ -1,0 +1,110 @@
+"""Words of the section that sets variants of a post-training against each other."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from mechshift_lib.analyses.dial import TURNS
+from mechshift_lib.analyses.narrative import listed
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.plots.theme import label
+from mechshift_lib.plots.trajectory import read_label
+
+NOTHING = (
+    "This pair has no variants of its MDM that were measured, so what in the post-training changes "
+    "the circuit can't be told apart here; `mechshift trajectory --dial` measures them."
+)
+SAID = (
+    "After {step} of {steps} steps, the cosine with the ARM's circuit changes, from the control "
+    "on, {each} (means over {trainings}, 95 % over trainings in brackets)."
+)
+CUE = (
+    " The probability of the number that is left, where the target asks for another, changes by "
+    "{each} points."
+)
+#: Part -> what the sentence about the cue calls it.
+TURNED = {
+    "objective": "{} with the objective",
+    "attention": "{} with attention",
+    "what is masked": "{} with what is masked",
+}
+#: Part -> what the sentence calls it.
+CHANGES = {
+    "objective": "with the masked objective, attention still causal, by {each}",
+    "attention": "when attention opens, by another {each}",
+    "what is masked": "when only answers are masked in place of whole texts, by {each}",
+}
+NAMES = {"circuit": "cosine with the ARM", "depth": "depth", "cue": "the number that is left (%)"}
+
+
+def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Finding:
+    """What each part of the post-training changes.
+
+    Args:
+        turned: of :func:`mechshift_lib.analyses.dial.turned`.
+        table: of :func:`mechshift_lib.analyses.dial.last`.
+        steps: steps of the whole post-training.
+    """
+    circuit = turned[turned.measure == "circuit"]
+    text = fmt.span("difference", "+.2f")
+    each = []
+    for part, *_ in TURNS:
+        rows = circuit[circuit.part == part]
+        if len(rows):
+            values = [f"{text(row)} on {read_label(row['read'])}" for _, row in rows.iterrows()]
+            clear = int(((rows.low * rows.high).gt(0)).sum())
+            said = CHANGES[part].format(each=listed(values))
+            each.append(f"{said} (clear of 0 at {clear} of {len(rows)} reads)")
+    said = SAID.format(
+        step=int(table.step.max()),
+        steps=steps,
+        each="; ".join(each),
+        trainings=fmt.trainings(table.seed.nunique()),
+    )
+    points = fmt.span("difference", "+.0f", 100)
+    cues = [
+        TURNED[str(row.part)].format(points(row))
+        for _, row in turned[turned.measure == "cue"].dropna(subset="difference").iterrows()
+    ]
+    said += CUE.format(each=listed(cues)) if cues else ""
+    return fmt.Finding(said, _differences(turned))
+
+
+def _differences(turned: pd.DataFrame) -> pd.DataFrame:
+    """One line per measure and read, a column for each part."""
+    texts = {
+        "circuit": fmt.span("difference", "+.2f"),
+        "depth": fmt.span("difference", "+.2f"),
+        "cue": fmt.span("difference", "+.0f", 100),
+    }
+    rows = turned.assign(
+        what=[
+            NAMES[row.measure] + (f", {read_label(row.read)}" if row.read else "")
+            for row in turned.itertuples()
+        ]
+    )
+    names = {part: f"{part}: {label(model)} − {label(base)}" for part, model, base in TURNS}
+    return fmt.grid(rows, ["what"], "part", lambda row: texts[row.measure](row), names | NAMES)
+
+
+def stand(table: pd.DataFrame) -> pd.DataFrame:
+    """Where every model stands: accuracy, distance from the ARM and cue, by training.
+
+    Args:
+        table: of :func:`mechshift_lib.analyses.dial.last`.
+    """
+    rows = []
+    for model, part in table.groupby("model", sort=False):
+        single = part.drop_duplicates("seed")
+
+        def by_training(column: str, form: str, scale: float, single: pd.DataFrame = single) -> str:
+            return ", ".join(fmt.number(x, form, scale) for x in single[column])
+
+        row = {"model": label(str(model)), "‖Δθ‖": by_training("displacement", ".0f", 1)}
+        for name in single.columns:
+            if str(name).startswith("accuracy/"):
+                task = label(str(name).removeprefix("accuracy/"))
+                row[f"{task} (%)"] = by_training(str(name), ".0f", 100)
+        row["the number that is left (%)"] = by_training("listed", ".0f", 100)
+        rows.append(row)
+    return pd.DataFrame(rows)

@@ -1,0 +1,203 @@
+"""A page a question, all pairs side by side, put together from their executed chapters.
+
+A chapter's notebook tells one story whatever the pair; only what its cells say and show differs. So
+a comparative page is that story once, with the findings of every pair under each other and their
+figures behind tabs. Nothing is computed for it, and a pair that joins the book joins these pages.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+
+from mechshift_lib.book.generated import FINDING, chapter_title
+from mechshift_lib.config import ANALYSES, Pair
+from mechshift_lib.results.atomic import write_atomic
+
+#: Cells with this tag stand on the comparative page, as those with a finding do.
+COMPARED = "compared"
+#: Where comparative pages lie below ``book``; as deep as a pair's chapters, so their links hold.
+FOLDER = Path("generated") / "questions"
+NOBODY = "No pair of this book has this chapter."
+_SIBLING = re.compile(r"\]\((?:\.\./[\w.-]+/)?([\w-]+)\.ipynb((?:#[\w-]+)?)\)")
+
+
+@dataclass
+class Shown:
+    """What a cell says and shows for one pair.
+
+    Attributes:
+        said: its sentences.
+        more: tables and lists, as MyST.
+        figures: PNG and alternative text of each.
+    """
+
+    said: list[str] = field(default_factory=list)
+    more: list[str] = field(default_factory=list)
+    figures: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[Path]:
+    """Write the comparative page of every chapter; returns the pages.
+
+    Pages and figures of the last time that are no longer made are removed.
+
+    Args:
+        executed: folder of the executed notebooks.
+        pairs: the pairs, in the book's order.
+        book: the folder ``book``.
+    """
+    folder = book / FOLDER
+    pages: list[Path] = []
+    figures: dict[str, bytes] = {}
+    for analysis in ANALYSES:
+        having = [
+            (pair, nbformat.read(path, as_version=4))
+            for pair in pairs
+            if analysis in pair.analyses
+            and (path := executed / pair.name / f"{analysis}.ipynb").is_file()
+        ]
+        text, drawn = f"# {analysis.capitalize()}\n\n{NOBODY}\n", dict[str, bytes]()
+        if having:
+            text, drawn = question_page(analysis, having)
+        figures |= drawn
+        page = folder / f"{analysis}.md"
+        if not page.is_file() or page.read_text(encoding="utf-8") != text:
+            write_atomic(page, text)
+        pages.append(page)
+    for name, content in figures.items():
+        path = folder / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomic(path, content)
+    kept = {page.name for page in pages} | set(figures)
+    for path in folder.glob("*"):
+        if path.name not in kept:
+            path.unlink()
+    return pages
+
+
+def question_page(
+    analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookNode]]
+) -> tuple[str, dict[str, bytes]]:
+    """The comparative page of a chapter.
+
+    Args:
+        analysis: name of the chapter.
+        having: the pairs that have it, in the book's order, with their executed notebooks.
+
+    Returns:
+        MyST markdown, and name -> PNG of the figures that it shows.
+
+    Raises:
+        BookError: the chapter's notebook has no heading.
+    """
+    pair, first = having[0]
+    full = ", ".join(f"[{p.title}](../../executed/{p.name}/{analysis}.ipynb)" for p, _ in having)
+    lines = [f"# {chapter_title(first, pair)}", ""]
+    figures: dict[str, bytes] = {}
+    opening, sections, closing = _story(first)
+    lines += [*opening, f"*Every figure and table, pair by pair: {full}.*", ""]
+    for story, chosen in sections:
+        lines += story
+        for cell in chosen:
+            shown = [
+                (pair, _shown(other))
+                for pair, notebook in having
+                for other in notebook.cells
+                if other.id == cell.id
+            ]
+            lines += _side_by_side(f"{analysis}-{cell.id}", shown, figures)
+    return "\n".join([*lines, *closing]).rstrip() + "\n", figures
+
+
+def _story(
+    notebook: nbformat.NotebookNode,
+) -> tuple[list[str], list[tuple[list[str], list[nbformat.NotebookNode]]], list[str]]:
+    """A notebook's prose around the cells that are compared.
+
+    Returns:
+        What stands before the first section; sections that have such cells, as prose and cells in
+        their order; what stands last, if it says what the page can't.
+    """
+    opening: list[str] = []
+    sections: list[tuple[list[str], list[nbformat.NotebookNode]]] = []
+    closing: list[str] = []
+    prose: list[str] = []
+    told = False  # whether this section has a cell that is compared
+    for cell in notebook.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if cell.cell_type == "markdown" and "provenance" not in tags:
+            for block in re.split(r"^(?=## )", cell.source, flags=re.M):
+                text = _SIBLING.sub(r"](\1.md\2)", block.strip())
+                if text.startswith("# "):
+                    opening = [text.partition("\n")[2].strip(), ""]
+                elif text.startswith("What this page can't say"):
+                    closing = [text, ""]
+                elif text.startswith("## "):
+                    if told and prose:  # what a section says last
+                        sections.append((prose, []))
+                    prose, told = [text, ""], False
+                elif text:
+                    prose += [text, ""]
+        elif {FINDING, COMPARED} & tags:
+            told = True
+            if prose or not sections:
+                sections.append((prose, [cell]))
+                prose = []
+            else:
+                sections[-1][1].append(cell)
+        elif told:  # prose before a cell that is left out is about that cell
+            prose = []
+    if told and prose:
+        sections.append((prose, []))
+    return opening, sections, closing
+
+
+def _shown(cell: nbformat.NotebookNode) -> Shown:
+    found = Shown()
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        if "image/png" in data:
+            alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+            found.figures.append((b64decode("".join(data["image/png"])), " ".join(alt.split())))
+        elif "text/html" in data:
+            html = "".join(data["text/html"]).strip()
+            found.more.append(f"```{{raw}} html\n{html}\n```")
+        elif "text/markdown" in data:
+            text = _SIBLING.sub(r"](\1.md\2)", "".join(data["text/markdown"]).strip())
+            plain = not re.search(r"^(?:[|#>]|[-*+] |\d+\. |```|:::)", text, re.M)
+            (found.said if plain else found.more).append(text)
+    return found
+
+
+def _side_by_side(
+    name: str, shown: Sequence[tuple[Pair, Shown]], figures: dict[str, bytes]
+) -> Iterator[str]:
+    """What a cell says for every pair, and its figures behind a tab for each; tables, where it has
+    no figure (a pair's own chapter has both).
+    """
+    said = [(pair.title, " ".join(one.said)) for pair, one in shown if one.said]
+    if len(shown) > 1 and len(said) == len(shown) and len({text for _, text in said}) == 1:
+        yield from [said[0][1], ""]
+    else:
+        for title, text in said:
+            yield from [f"**{title}.** {text}", ""]
+    drawn = [(pair, one) for pair, one in shown if one.figures or one.more]
+    if not drawn:
+        return
+    yield "::::{tab-set}"
+    for pair, one in drawn:
+        yield from [f":::{{tab-item}} {pair.title}", f":sync: {pair.name}", ""]
+        for number, (image, alt) in enumerate(one.figures):
+            file = f"{name}-{pair.name}-{number}.png"
+            figures[file] = image
+            yield from [f"```{{image}} {file}", f":alt: {alt}", ":loading: lazy", "```", ""]
+        for text in one.more if not one.figures else ():
+            yield from [text, ""]
+        yield ":::"
+    yield from ["::::", ""]

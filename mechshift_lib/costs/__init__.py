@@ -1,0 +1,1 @@
+"""What running a pair's chapters takes, before they are run."""

@@ -1,0 +1,116 @@
+"""Comparative pages: one story, every pair's findings, links that still hold, nothing left over."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from mechshift_lib.book.questions import FOLDER, NOBODY, question_page, write_questions
+from mechshift_lib.config import ANALYSES, Pair
+
+MODEL = {
+    "source": {"kind": "folder", "path": "x"},
+    "attention": "causal",
+    "readout": "next-token",
+}
+
+
+def _pair(name: str, *analyses: str) -> Pair:
+    described = {"title": name.upper(), "description": "-", "tasks": ["ioi"]}
+    return Pair.model_validate(
+        {"name": name, **described, "arm": MODEL, "mdm": MODEL, "analyses": analyses}
+    )
+
+
+def _output(kind: str, data: str, alt: str = "") -> nbformat.NotebookNode:
+    about = {"image/png": {"alt": alt}} if alt else {}
+    return new_output("display_data", {kind: data, "text/plain": "-"}, metadata=about)
+
+
+def _chapter(name: str) -> nbformat.NotebookNode:
+    image = b64encode(f"PNG of {name}".encode()).decode()
+    return new_notebook(
+        cells=[
+            new_markdown_cell(f"# Lenses: {name.upper()}\n\nHow it begins.", id="a"),
+            new_code_cell("import", id="b"),
+            new_markdown_cell("## Left out\n\nAbout a cell that isn't compared.", id="c"),
+            new_code_cell("x", outputs=[_output("text/markdown", "not compared")], id="d"),
+            new_markdown_cell("## Compared\n\nSee [probes](probes.ipynb#x) and "
+                              "[this](../tiny-qwen/patching.ipynb), [how](../../methods/lens.md).",
+                              id="e"),
+            new_code_cell(
+                "tell",
+                outputs=[
+                    _output("text/markdown", f"Found in {name}."),
+                    _output("image/png", image, f"A figure\nof {name}"),
+                    _output("text/html", f"<table><td>{name}</td></table>"),
+                ],
+                metadata={"tags": ["finding"]},
+                id="f",
+            ),
+            new_markdown_cell("About another that is left out.", id="g"),
+            new_code_cell("y", outputs=[_output("text/markdown", "neither")], id="h"),
+            new_markdown_cell("The last word on it.\n\n## Both say the same", id="i"),
+            new_code_cell(
+                "say",
+                outputs=[_output("text/markdown", "As published."),
+                         _output("text/markdown", "| a | b |\n|---|---|\n| 1 | 2 |")],
+                metadata={"tags": ["compared"]},
+                id="j",
+            ),
+            new_markdown_cell("What this page can't say: much.", id="k"),
+            new_markdown_cell("Provenance of it.", metadata={"tags": ["provenance"]}, id="l"),
+        ]
+    )  # fmt: skip
+
+
+def test_one_story_with_the_findings_of_every_pair() -> None:
+    having = [(_pair(name, "lens"), _chapter(name)) for name in ("one", "two")]
+    text, figures = question_page("lens", having)
+    assert text.startswith("# Lenses\n\nHow it begins.\n")
+    assert "[ONE](../../executed/one/lens.ipynb), [TWO](../../executed/two/lens.ipynb)" in text
+    for once in ("## Compared", "The last word on it.", "## Both say the same", "As published."):
+        assert text.count(once) == 1
+    for never in ("Left out", "not compared", "neither", "left out", "Provenance", "import"):
+        assert never not in text
+    assert "[probes](probes.md#x)" in text
+    assert "[this](patching.md), [how](../../methods/lens.md)" in text
+    assert "**ONE.** Found in one.\n" in text
+    assert text.index("**ONE.** Found") < text.index("**TWO.** Found") < text.index("{tab-set}")
+    assert figures == {
+        "lens-f-one-0.png": b"PNG of one",
+        "lens-f-two-0.png": b"PNG of two",
+    }
+    assert "```{image} lens-f-two-0.png\n:alt: A figure of two\n:loading: lazy\n```" in text
+    assert text.count(":sync: one") == 2  # the figure's tab and the table's
+    assert text.count("| a | b |") == 2
+    assert "<table>" not in text  # it stands beside a figure, and in the pair's own chapter
+    assert text.rstrip().endswith("What this page can't say: much.")
+
+
+def test_a_single_pair_is_named_too() -> None:
+    text, _ = question_page("lens", [(_pair("one", "lens"), _chapter("one"))])
+    assert "**ONE.** As published." in text
+
+
+def test_pages_and_figures_are_those_of_the_pairs_there_are(tmp_path: Path) -> None:
+    executed, book = tmp_path / "executed", tmp_path / "book"
+    pairs = [_pair("one", "lens"), _pair("two", "lens", "probes")]
+    for pair in pairs:
+        (executed / pair.name).mkdir(parents=True)
+        nbformat.write(_chapter(pair.name), executed / pair.name / "lens.ipynb")
+    pages = write_questions(executed, pairs, book)
+    assert [page.stem for page in pages] == list(ANALYSES)
+    lens = book / FOLDER / "lens.md"
+    assert (book / FOLDER / "lens-f-two-0.png").read_bytes() == b"PNG of two"
+    # Not executed yet.
+    assert NOBODY in (book / FOLDER / "probes.md").read_text(encoding="utf-8")
+    before = lens.stat().st_mtime_ns
+    write_questions(executed, pairs, book)
+    assert lens.stat().st_mtime_ns == before
+    write_questions(executed, pairs[:1], book)
+    assert not (book / FOLDER / "lens-f-two-0.png").exists()
+    assert "TWO" not in lens.read_text(encoding="utf-8")
