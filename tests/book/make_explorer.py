@@ -23,6 +23,11 @@ def make_explorer(folder: Path, pair: str, wanted: Callable[[Circuits], bool]) -
     shutil.copytree(ROOT / "book" / "static" / "explorer", folder / "explorer")
     tags = [f'<script defer src="explorer/{name}.js"></script>' for name in SCRIPTS]
     (folder / "explore.html").write_text(PAGE.format(scripts="\n".join(tags)), encoding="utf-8")
+    return write_circuits(folder, pair, wanted)
+
+
+def write_circuits(folder: Path, pair: str, wanted: Callable[[Circuits], bool]) -> list[Circuits]:
+    """Write ``explorer/index.js`` and the wanted circuits of the pair; returns them."""
     study = reading(pair, results="nowhere")
     entry, shown = Entry(study.pair), []
     for found in circuits_of(study):

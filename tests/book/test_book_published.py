@@ -14,6 +14,7 @@ from bs4 import BeautifulSoup
 
 from mechshift_lib import __version__
 from tests.book.browser import FRAME, ask, serve
+from tests.book.make_explorer import write_circuits
 from tests.book.make_site import make_site
 
 pytestmark = pytest.mark.browser
@@ -21,6 +22,7 @@ CHAPTER = "book/executed/tiny-llama/circuits"
 QUESTION = "book/generated/questions/overlap"
 PAGES = (
     "book/index",
+    "book/explore",
     "book/reproduce",
     "book/methods/circuits",
     CHAPTER,
@@ -43,6 +45,7 @@ AXE = """new Promise((done, fail) => {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pages = make_site(tmp_path_factory.mktemp("published"))
     (pages / "frame.html").write_text(FRAME)
+    write_circuits(pages / "_static", "tiny-llama", lambda one: (one.task, one.seed) == ("ioi", 0))
     return pages
 
 
