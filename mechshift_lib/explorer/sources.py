@@ -112,11 +112,11 @@ def circuits_of(study: Study) -> Iterator[Circuits]:
     """All circuits of a pair that there are."""
     for task in study.pair.tasks:
         for seed in study.pair.seeds:
-            yield from _final(study, task, seed)
+            yield from final(study, task, seed)
     yield from _along(study)
 
 
-def _final(study: Study, task: str, seed: int) -> Iterator[Circuits]:
+def final(study: Study, task: str, seed: int) -> Iterator[Circuits]:
     """Circuits of the trained models: of the whole answer, and of each of its positions."""
     found = {name: one for name in CIRCUITS if (one := _measured(study, task, name, seed))}
     if not {"arm", "mdm"} <= set(found):

@@ -17,6 +17,7 @@ from mechshift_lib.book.build import build_book
 from mechshift_lib.book.generated import ANSWER, GAPS, GRID
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.execution import provenance_cell
+from mechshift_lib.explorer.landing import write_landing
 from mechshift_lib.workflow import default_pairs
 from tests.support.verdicts import of_every_outcome
 
@@ -149,4 +150,5 @@ def make_site(folder: Path) -> Path:
     assert {f"{pair.name}/{a}" for pair in pairs for a in pair.analyses} <= {
         page.removeprefix("book/executed/") for page in pages
     }, "a pair of workflow/config.yaml has no part in _toc.yml"
+    write_landing(ROOT, results="nowhere", out=folder)
     return build_book(folder).parent

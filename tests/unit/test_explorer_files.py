@@ -22,7 +22,7 @@ PAIR, TASK, SEED = "tiny-llama", "infilling", 1
 @pytest.fixture(scope="module")
 def found() -> list[Circuits]:
     study = reading(PAIR, results="nowhere")
-    return list(sources._final(study, TASK, SEED))
+    return list(sources.final(study, TASK, SEED))
 
 
 def content(text: str) -> tuple[str, dict]:
@@ -41,7 +41,7 @@ def test_what_is_shipped_is_found_without_a_store(found: list[Circuits]) -> None
 
 def test_scores_of_other_weights_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "model_hash", lambda *_: "of other weights")
-    assert list(sources._final(reading(PAIR, results="nowhere"), TASK, SEED)) == []
+    assert list(sources.final(reading(PAIR, results="nowhere"), TASK, SEED)) == []
 
 
 def test_circuits_that_the_book_stored_are_found_and_only_those(
@@ -59,9 +59,9 @@ def test_circuits_that_the_book_stored_are_found_and_only_those(
 
     monkeypatch.setattr(sources, "path_of", lambda *_: tmp_path / "none")
     monkeypatch.setattr(sources, "measured", measured)
-    assert next(sources._final(study, TASK, SEED)).names == ("arm", "mdm")
+    assert next(sources.final(study, TASK, SEED)).names == ("arm", "mdm")
     del kept["mdm"]
-    assert list(sources._final(study, TASK, SEED)) == [], "one circuit has none to lie over"
+    assert list(sources.final(study, TASK, SEED)) == [], "one circuit has none to lie over"
 
 
 def test_nothing_is_computed(tmp_path: Path) -> None:
