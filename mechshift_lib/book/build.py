@@ -24,6 +24,7 @@ from mechshift_lib.book.generated import (
     overview_page,
 )
 from mechshift_lib.book.launch import FOLDER, write_launchers
+from mechshift_lib.book.legend import legend_page
 from mechshift_lib.book.models import pairs_page
 from mechshift_lib.book.questions import write_questions
 from mechshift_lib.config import ROOT, check_checkout, load_pair
@@ -94,6 +95,7 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     pairs = [load_pair(name, root) for name in default_pairs(root)]
     generated = root / "book" / "generated"
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
+    _write_if_changed(generated / "legend.md", legend_page())
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
     for name, tag in (("answer", ANSWER), ("verdicts", GRID), ("gaps", GAPS)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import pytest
 from mechshift_lib import workflow
 from mechshift_lib.config import ANALYSES as KNOWN
 from mechshift_lib.config import ROOT, load_pair
+from mechshift_lib.made_of import modules
 from mechshift_lib.workflow import workflow_config
 
 PAIR = "tiny-qwen"
@@ -35,10 +37,13 @@ def behind(*names: str) -> set[str]:
     return found
 
 
-def using(room: str) -> set[str]:
-    """Chapters whose code a room of the library is, and all that build on them."""
-    chapters = CONFIG["analyses"] | CONFIG["pages"]
-    return behind(*(n for n, c in chapters.items() if room in c["rooms"]))
+def using(module: str) -> set[str]:
+    """Chapters whose notebook reaches a module of the library, and all that build on them."""
+    return behind(*(n for n in NOTEBOOKS if module in modules(notebook(n), ROOT)))
+
+
+def notebook(name: str) -> Path:
+    return ROOT / "notebooks" / f"{name}.ipynb"
 
 
 def snakemake(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -71,9 +76,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = 'results = "r"' if name in PAGES else 'pair = "p"\nbudget = "b"\nresults = "r"'
         if CONFIG["pages"].get(name, {}).get("budget"):
             text += '\nbudget = "b"'
+        # It imports what the real one does, in a branch that isn't taken.
+        real = nbformat.read(notebook(name), as_version=4)
+        lines = [
+            line
+            for cell in real.cells
+            if cell.cell_type == "code" and "parameters" not in cell.metadata.get("tags", [])
+            for node in ast.walk(ast.parse(cell.source))
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for line in [f"    {ast.unparse(node)}"]
+        ]
+        imports = nbformat.v4.new_code_cell("\n".join(["if False:", *lines]))
         cell = nbformat.v4.new_code_cell(text, metadata={"tags": ["parameters"]})
         heading = nbformat.v4.new_markdown_cell(f"# {name}")
-        book = nbformat.v4.new_notebook(cells=[heading, cell])
+        book = nbformat.v4.new_notebook(cells=[heading, cell, imports])
         nbformat.write(book, folder / "notebooks" / f"{name}.ipynb")
     done = snakemake(folder)
     assert done.returncode == 0, done.stderr
@@ -113,10 +129,12 @@ def test_nothing_is_done_twice(project: Path) -> None:
         ("data/paper/top_edges.csv", behind("paper", "overlap", "components", "neurons")),
         ("data/benchmarks/growth.json", behind("speed")),
         (f"data/pairs/{PAIR}.yaml", behind(*ANALYSES)),
-        ("mechshift_lib/circuits/graph/graph.py", using("circuits")),
-        ("mechshift_lib/comparison/overlap.py", behind(*ANALYSES, "paper")),
-        ("mechshift_lib/tasks/ioi.py", using("tasks")),
-        ("mechshift_lib/diffusion/samplers.py", using("diffusion")),
+        ("mechshift_lib/circuits/graph/graph.py", behind(*NOTEBOOKS)),
+        ("mechshift_lib/comparison/published.py", using("mechshift_lib.comparison.published")),
+        ("mechshift_lib/plots/lens.py", behind("lens")),
+        ("mechshift_lib/analyses/words/cues.py", behind("cues")),
+        ("mechshift_lib/plots/speed.py", {"speed"}),
+        ("mechshift_lib/colab.py", set()),
         (f"data/models/{PAIR}/seed0/mdm/model.safetensors", behind(*ANALYSES)),
         ("mechshift_lib/cli/main.py", set()),
         ("data/pairs/tiny-llama.yaml", set()),
@@ -126,9 +144,32 @@ def test_an_edit_runs_what_depends_on_it(project: Path, edited: str, again: set[
     path = project / edited
     before, status = path.read_bytes(), path.stat()
     time.sleep(0.01)
-    path.write_bytes(before + b"\n")
+    path.write_bytes(before + (b"\nEDITED = True\n" if path.suffix == ".py" else b"\n"))
+    stamps = {one: (one.read_bytes(), one.stat()) for one in project.rglob(".*.made_of")}
     try:
         assert out_of_date(project) == again
+    finally:
+        path.write_bytes(before)
+        for one, (text, times) in [*stamps.items(), (path, (before, status))]:
+            one.write_bytes(text)
+            os.utime(one, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("file", "added"),
+    [
+        ("mechshift_lib/analyses/study.py", b"\n# a comment means nothing to a number\n"),
+        (f"data/models/{PAIR}/seed0/mdm/model.safetensors", b""),
+        ("data/paper/top_edges.csv", b""),
+    ],
+)
+def test_what_says_the_same_runs_nothing(project: Path, file: str, added: bytes) -> None:
+    path = project / file
+    before, status = path.read_bytes(), path.stat()
+    time.sleep(0.01)
+    path.write_bytes(before + added)
+    try:
+        assert out_of_date(project) == set()
     finally:
         path.write_bytes(before)
         os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -32,6 +32,7 @@ ROOMS = (
     ("hub", "models"),
     ("comparison",),
     ("tasks",),
+    ("made_of",),
     ("results",),
     ("config",),
     ("snapshots",),
