@@ -35,6 +35,7 @@ from mechshift_lib.plots.overlap import (
     plot_overlap_curves,
     plot_overlap_reference,
 )
+from mechshift_lib.plots.palette import CARD, ROLE_COLORS
 from mechshift_lib.plots.patching import (
     plot_arrival,
     plot_patch_heads,
@@ -47,7 +48,7 @@ from mechshift_lib.plots.published import plot_published_depth, plot_published_o
 from mechshift_lib.plots.robustness import plot_curve
 from mechshift_lib.plots.shift import plot_earlier, plot_likeness
 from mechshift_lib.plots.steps import plot_steps
-from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
+from mechshift_lib.plots.theme import count_text, present
 from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
 
 TASKS = ("ioi", "countdown")
