@@ -127,7 +127,7 @@ def _tidied(inner: str) -> str:
     """The elements without what only a file needs, and with the page's type and colours."""
     inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inner, flags=re.S)
     used = list(dict.fromkeys(re.findall(r'(?:url\(#|href="#)([\w-]+)', inner)))
-    prefix = "f" + hashlib.sha256(inner.encode()).hexdigest()[:10]
+    prefix = "fig" + hashlib.sha256(inner.encode()).hexdigest()[:10]
     names = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
     inner = re.sub(r">\s+<", ">\n<", re.sub(r"<defs>\s*</defs>", "", inner)).strip()
     return _TAG.sub(lambda tag: _tag(tag[0], names), inner)
