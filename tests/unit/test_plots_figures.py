@@ -389,6 +389,8 @@ def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
     lowest = min(t.get_window_extent(renderer).y0 for t in above)
     lowest = min([lowest, *(b.get_window_extent(renderer).y0 for b in fig.legends)])
     assert all(ax.get_tightbbox(renderer).y1 <= lowest + 1 for ax in fig.axes)
+    if fig._supylabel is not None:
+        assert fig._supylabel.get_window_extent(renderer).y1 <= lowest + 1
 
 
 @pytest.mark.parametrize("name", FIGURES)
