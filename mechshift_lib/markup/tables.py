@@ -19,6 +19,8 @@ from mechshift_lib.markup.figures import tools
 
 #: Rows from which on a table has a field that searches it.
 MANY = 9
+#: Characters from which on a cell may take several lines.
+LONG = 32
 #: What stands for no number.
 MISSING = "–"
 _NUMBER = re.compile(r"^[^\d\w]*?([-−+]?)(\d[\d,]*\.?\d*)")
@@ -66,7 +68,9 @@ def _cell(value: Any, form: str | None) -> str:
     else:
         text = form.format(value) if form else str(value)
     key = sort_key(value)
-    return f'<td data-sort="{key}">{escape(text)}</td>' if key else f"<td>{escape(text)}</td>"
+    about = f' data-sort="{key}"' if key else ""
+    about += ' class="long"' if len(text) > LONG else ""
+    return f"<td{about}>{escape(text)}</td>"
 
 
 def sort_key(value: Any) -> str:

@@ -355,6 +355,14 @@ def test_no_page_scrolls_sideways_on_a_phone(address: str, page: str) -> None:
     assert article <= window
 
 
+def test_nothing_of_a_notebook_stands_on_a_light_card_in_the_dark(address: str) -> None:
+    js = """[...d.querySelectorAll('.mechshift-figure, .mechshift-table')].map(
+      shown => getComputedStyle(shown.closest('.cell_output > *')).backgroundColor)"""
+    grounds = ask(address, NOTEBOOK_PAGE, js, mode="dark")
+    assert len(grounds) > 1
+    assert set(grounds) == {"rgba(0, 0, 0, 0)"}
+
+
 def test_dark_is_dark_and_readable(address: str) -> None:
     js = (
         "[getComputedStyle(d.body).backgroundColor, "

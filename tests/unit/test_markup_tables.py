@@ -9,7 +9,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_output
 
 from mechshift_lib.markup.numbers import number
-from mechshift_lib.markup.tables import MANY, MISSING, sort_key, table_html
+from mechshift_lib.markup.tables import LONG, MANY, MISSING, sort_key, table_html
 
 
 def soup_of(html: str) -> BeautifulSoup:
@@ -41,6 +41,12 @@ def test_cells_are_written_in_their_format_and_escaped() -> None:
 )
 def test_a_cell_sorts_by_its_number(value: object, key: str) -> None:
     assert sort_key(value) == key
+
+
+def test_only_long_texts_may_take_several_lines() -> None:
+    [short, long] = soup_of(table_html(pd.DataFrame({"a": ["x" * LONG], "b": ["x " * LONG]})))("td")
+    assert short.get("class") is None
+    assert long["class"] == ["long"]
 
 
 def test_only_long_tables_are_searched() -> None:
