@@ -27,6 +27,7 @@ import nbformat
 from mechshift_lib.config import ROOT
 from mechshift_lib.documents.files import real_path
 from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
+from mechshift_lib.markup.numbers import PROVENANCE, number
 from mechshift_lib.processes import interruptible, lifeline, module_command
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.provenance import provenance
@@ -285,7 +286,8 @@ def provenance_cell(
         ),
         ("Versions", ", ".join(f"{name} {v}" for name, v in record["versions"].items())),
     ]
-    lines = ["````{admonition} Where this page's numbers come from", ":class: dropdown note", ""]
+    lines = ["```{raw} html", f'<span id="{PROVENANCE}"></span>', "```", ""]
+    lines += ["````{admonition} Where this page's numbers come from", ":class: dropdown note", ""]
     lines += ["| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in rows]
     if used:
@@ -419,6 +421,8 @@ def run_notebook(
         executed = nbformat.read(partial, as_version=4)
     kept.unlink(missing_ok=True)  # of an earlier failure
     tidy(executed)
+    pair = str(parameters.get("pair", ""))
+    number(executed.cells, label, f"../../executed/{pair}/{source.stem}.html" if pair else "")
     names = [f"{one.parent.name}/{one.name}" for one in dict.fromkeys(used)]
     note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
     cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"], RESULTS: names})

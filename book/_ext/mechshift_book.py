@@ -1,4 +1,4 @@
-"""Sphinx extension of this book: launch buttons, alternative texts, repository, offline MathJax.
+"""Sphinx extension of this book: launch buttons, repository, offline MathJax.
 
 An executed notebook (``book/executed/<pair>/<name>.ipynb``) isn't in git, so its buttons open its
 launcher, which has the page's pair and the book's commit set (:mod:`mechshift_lib.book.launch`).
@@ -6,14 +6,10 @@ launcher, which has the page's pair and the book's commit set (:mod:`mechshift_l
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
-from docutils import nodes
 from sphinx.util import logging
 
 from mechshift_lib.book.launch import Place, place
@@ -71,29 +67,8 @@ def add_launches(
     ]
 
 
-def describe(app: Any, doctree: nodes.document) -> None:
-    """Give each figure of a notebook the alternative text of its own output.
-
-    MyST-NB has one text a cell. It names an image's file by the hash of its data.
-    """
-    path = Path(app.env.doc2path(app.env.docname))
-    if path.suffix != ".ipynb":
-        return
-    texts = {}
-    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-        for output in cell.get("outputs", []):
-            text = output.get("metadata", {}).get("image/png", {}).get("alt")
-            if text:
-                data = b64decode("".join(output["data"]["image/png"]))
-                texts[hashlib.sha256(data).hexdigest()] = text
-    for image in doctree.findall(nodes.image):
-        if Path(image["uri"]).stem in texts:
-            image["alt"] = texts[Path(image["uri"]).stem]
-
-
 def setup(app: Any) -> dict[str, Any]:
     app.connect("config-inited", configure, priority=400)
     app.connect("config-inited", without_thebe)
-    app.connect("doctree-read", describe)
     app.connect("html-page-context", add_launches, priority=502)  # after the theme made the list
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -21,6 +21,19 @@
       summary.setAttribute("aria-label", `Chapters of ${pair}`);
     }
   };
-  addEventListener("load", () => { reach(); name(); fold(); });
+  // A link to the code of a figure, or to the provenance, unfolds what it leads to.
+  const unfold = () => {
+    const place = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!place) return;
+    const code = place.id.startsWith("code-of-") && place.closest(".cell");
+    const input = code && code.querySelector("details");
+    if (input) { input.open = true; code.scrollIntoView(); }
+    if (place.id !== "provenance") return;
+    const note = document.querySelector(".admonition.dropdown.toggle-hidden .toggle-button");
+    if (note) note.click();
+    place.scrollIntoView();
+  };
+  addEventListener("load", () => { reach(); name(); fold(); unfold(); });
+  addEventListener("hashchange", unfold);
   addEventListener("resize", reach);
 })();

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,65 +23,18 @@ from mechshift_lib.book.launch import FOLDER, write_launchers
 from mechshift_lib.book.legend import legend_page
 from mechshift_lib.book.models import pairs_page
 from mechshift_lib.book.questions import write_questions
+from mechshift_lib.book.vendored import vendor
 from mechshift_lib.config import ROOT, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
 
-MATHJAX = "3.2.2"
-
 
 def _write_if_changed(path: Path, text: str) -> None:
     """Leave an unchanged file alone, so that Sphinx doesn't read its page again."""
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_atomic(path, text)
-
-
-def vendor_mathjax(root: Path = ROOT) -> bool:
-    """Put MathJax beside the book, so that equations show without a network.
-
-    Returns:
-        Whether it is there. Without npm, or without a network, the pages fall back to its usual
-        address on the web.
-    """
-    folder = root / "book" / "vendor" / "mathjax"
-    if (folder / "tex-mml-chtml.js").is_file():
-        return True
-    npm = shutil.which("npm")
-    if npm is None:
-        return False
-    with tempfile.TemporaryDirectory(prefix="mechshift-npm-") as scratch:
-        command = [npm, "pack", "--silent", f"mathjax@{MATHJAX}"]
-        try:
-            subprocess.run(command, cwd=scratch, check=True, capture_output=True, timeout=120)
-        except (OSError, subprocess.SubprocessError):
-            return False
-        unpack(next(Path(scratch).glob("*.tgz")), Path(scratch))
-        es5 = Path(scratch) / "package" / "es5"
-        made = folder.with_name("mathjax.partial")
-        shutil.rmtree(made, ignore_errors=True)
-        shutil.copytree(es5 / "output" / "chtml", made / "output" / "chtml")
-        for part in ("input/tex/extensions", "a11y", "sre"):
-            shutil.copytree(es5 / part, made / part)
-        shutil.copy(es5 / "tex-mml-chtml.js", made)
-        made.rename(folder)
-    return True
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the plain files of a tar archive that lie inside of the folder, nothing else.
-
-    The standard library's own filter for that came with Python 3.11.4, and Debian's is older.
-    """
-    with tarfile.open(archive) as opened:
-        for member in opened:
-            target = folder / member.name
-            inside = target.resolve().is_relative_to(folder.resolve())
-            content = opened.extractfile(member) if member.isfile() and inside else None
-            if content is not None:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content.read())
 
 
 def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
@@ -146,8 +95,8 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
     command = [sys.executable, "-c", start, "build", str(root)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
     with interruptible():
-        if not vendor_mathjax(root):
-            print("MathJax comes from the web: npm, or a network, is missing.", file=sys.stderr)
+        for package in vendor(root):
+            print(f"{package} is missing: npm, or a network, isn't there.", file=sys.stderr)
         done = run_child(command, cwd=root, capture=True)
     page = out / "_build" / "html" / "index.html"
     if done.returncode or not page.is_file():

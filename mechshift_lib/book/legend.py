@@ -6,13 +6,8 @@ from html import escape
 
 from mechshift_lib.comparison.over_seeds import LEVEL
 from mechshift_lib.comparison.verdicts import OUTCOMES
-from mechshift_lib.plots.theme import (
-    COMPARISON_COLORS,
-    OUTCOME_COLORS,
-    OUTCOME_SIGNS,
-    ROLE_COLORS,
-    label,
-)
+from mechshift_lib.plots.palette import COMPARISON_COLORS, OUTCOME_COLORS, ROLE_COLORS, variable
+from mechshift_lib.plots.theme import OUTCOME_SIGNS, label
 
 #: What each model or circuit is, in the order of the table.
 MODELS = {
@@ -46,10 +41,7 @@ MEANINGS = {
 
 
 def _swatch(color: str) -> str:
-    return (
-        f'<span class="swatch" style="background:{color}" role="img" '
-        f'aria-label="colour {escape(color)}"></span>'
-    )
+    return f'<span class="swatch" style="background:{variable(color)}" aria-hidden="true"></span>'
 
 
 def _rows(colors: dict[str, str], words: dict[str, str]) -> str:

@@ -8,7 +8,6 @@ figures behind tabs. Nothing is computed for it, and a pair that joins the book 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,8 @@ COMPARED = "compared"
 #: Where comparative pages lie below ``book``; as deep as a pair's chapters, so their links hold.
 FOLDER = Path("generated") / "questions"
 NOBODY = "No pair of this book has this chapter."
+#: What a caption begins with stands above the figures of all pairs already.
+_FOUND = re.compile(r'<span class="mechshift-found">.*?</span>\s*', re.S)
 _SIBLING = re.compile(r"\]\((?:\.\./[\w.-]+/)?([\w-]+)\.ipynb((?:#[\w-]+)?)\)")
 
 
@@ -34,18 +35,18 @@ class Shown:
     Attributes:
         said: its sentences.
         more: tables and lists, as MyST.
-        figures: PNG and alternative text of each.
+        figures: HTML of each, without what is said in its caption.
     """
 
     said: list[str] = field(default_factory=list)
     more: list[str] = field(default_factory=list)
-    figures: list[tuple[bytes, str]] = field(default_factory=list)
+    figures: list[str] = field(default_factory=list)
 
 
 def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[Path]:
     """Write the comparative page of every chapter; returns the pages.
 
-    Pages and figures of the last time that are no longer made are removed.
+    What lies there from the last time and is no longer made is removed.
 
     Args:
         executed: folder of the executed notebooks.
@@ -54,7 +55,6 @@ def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[P
     """
     folder = book / FOLDER
     pages: list[Path] = []
-    figures: dict[str, bytes] = {}
     for analysis in ANALYSES:
         having = [
             (pair, nbformat.read(path, as_version=4))
@@ -62,28 +62,20 @@ def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[P
             if analysis in pair.analyses
             and (path := executed / pair.name / f"{analysis}.ipynb").is_file()
         ]
-        text, drawn = f"# {analysis.capitalize()}\n\n{NOBODY}\n", dict[str, bytes]()
-        if having:
-            text, drawn = question_page(analysis, having)
-        figures |= drawn
+        text = question_page(analysis, having) if having else ""
+        text = text or f"# {analysis.capitalize()}\n\n{NOBODY}\n"
         page = folder / f"{analysis}.md"
         if not page.is_file() or page.read_text(encoding="utf-8") != text:
             write_atomic(page, text)
         pages.append(page)
-    for name, content in figures.items():
-        path = folder / name
-        if not path.is_file() or path.read_bytes() != content:
-            write_atomic(path, content)
-    kept = {page.name for page in pages} | set(figures)
+    kept = {page.name for page in pages}
     for path in folder.glob("*"):
         if path.name not in kept:
             path.unlink()
     return pages
 
 
-def question_page(
-    analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookNode]]
-) -> tuple[str, dict[str, bytes]]:
+def question_page(analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookNode]]) -> str:
     """The comparative page of a chapter.
 
     Args:
@@ -91,7 +83,7 @@ def question_page(
         having: the pairs that have it, in the book's order, with their executed notebooks.
 
     Returns:
-        MyST markdown, and name -> PNG of the figures that it shows.
+        MyST markdown.
 
     Raises:
         BookError: the chapter's notebook has no heading.
@@ -99,7 +91,6 @@ def question_page(
     pair, first = having[0]
     full = ", ".join(f"[{p.title}](../../executed/{p.name}/{analysis}.ipynb)" for p, _ in having)
     lines = [f"# {chapter_title(first, pair)}", ""]
-    figures: dict[str, bytes] = {}
     opening, sections, closing = _story(first)
     lines += [*opening, f"*Every figure and table, pair by pair: {full}.*", ""]
     for story, chosen in sections:
@@ -111,8 +102,8 @@ def question_page(
                 for other in notebook.cells
                 if other.id == cell.id
             ]
-            lines += _side_by_side(f"{analysis}-{cell.id}", shown, figures)
-    return "\n".join([*lines, *closing]).rstrip() + "\n", figures
+            lines += _side_by_side(shown)
+    return "\n".join([*lines, *closing]).rstrip() + "\n"
 
 
 def _story(
@@ -162,22 +153,23 @@ def _shown(cell: nbformat.NotebookNode) -> Shown:
     found = Shown()
     for output in cell.get("outputs", []):
         data = output.get("data", {})
-        if "image/png" in data:
-            alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
-            found.figures.append((b64decode("".join(data["image/png"])), " ".join(alt.split())))
-        elif "text/html" in data:
-            html = "".join(data["text/html"]).strip()
-            found.more.append(f"```{{raw}} html\n{html}\n```")
-        elif "text/markdown" in data:
+        html = "".join(data.get("text/html", "")).strip()
+        if html.startswith("<figure"):
+            found.figures.append(_raw(_FOUND.sub("", html)))
+        elif html:
+            found.more.append(_raw(html))
+        if "text/markdown" in data:
             text = _SIBLING.sub(r"](\1.md\2)", "".join(data["text/markdown"]).strip())
             plain = not re.search(r"^(?:[|#>]|[-*+] |\d+\. |```|:::)", text, re.M)
             (found.said if plain else found.more).append(text)
     return found
 
 
-def _side_by_side(
-    name: str, shown: Sequence[tuple[Pair, Shown]], figures: dict[str, bytes]
-) -> Iterator[str]:
+def _raw(html: str) -> str:
+    return f"```{{raw}} html\n{html}\n```"
+
+
+def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
     """What a cell says for every pair, and its figures behind a tab for each; tables, where it has
     no figure (a pair's own chapter has both).
     """
@@ -193,11 +185,7 @@ def _side_by_side(
     yield "::::{tab-set}"
     for pair, one in drawn:
         yield from [f":::{{tab-item}} {pair.title}", f":sync: {pair.name}", ""]
-        for number, (image, alt) in enumerate(one.figures):
-            file = f"{name}-{pair.name}-{number}.png"
-            figures[file] = image
-            yield from [f"```{{image}} {file}", f":alt: {alt}", ":loading: lazy", "```", ""]
-        for text in one.more if not one.figures else ():
+        for text in one.figures or one.more:
             yield from [text, ""]
         yield ":::"
     yield from ["::::", ""]

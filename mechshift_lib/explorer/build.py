@@ -20,7 +20,14 @@ STAMP = FOLDER / "made_of.txt"
 INPUTS = ("data/pairs", "data/scores", "data/trajectories", "data/models", "data/tables")
 #: Kinds of stored results that they are made of.
 KINDS = ("answers", "circuits")
-ROOMS = ("explorer", "comparison", "analyses/scores", "analyses/shipped", "plots/theme")
+ROOMS = (
+    "explorer",
+    "comparison",
+    "analyses/scores",
+    "analyses/shipped",
+    "plots/theme",
+    "plots/palette",
+)
 
 
 def write_explorer(root: Path = ROOT, results: str = "results") -> int:

@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 from mechshift_lib.config import Pair
 from mechshift_lib.explorer.curves import chance, halves, ranks, stops
 from mechshift_lib.explorer.sources import ALONG, Circuits
-from mechshift_lib.plots.theme import ROLE_COLORS, label
+from mechshift_lib.plots.palette import ROLE_COLORS
+from mechshift_lib.plots.theme import label
 
 #: A graph with more edges shows only those among this many strongest of some model.
 ALL_EDGES, STRONGEST = 5000, 2000

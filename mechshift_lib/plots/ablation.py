@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    CARD,
     GRID,
     INK,
     MUTED,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -32,9 +36,10 @@ CONTRASTS = {
     "mdm-matched": "MDM −\nMDM as far",
 }
 #: Signs of the ablations; their colours are no model's.
-SIGNS = {"zero": ("s", INK), "mean": ("o", "#8a6d3b")}
+SIGNS = {"zero": ("s", INK), "mean": ("o", MUTED)}
 
 
+@drawn_from_tables
 def plot_losses(table: pd.DataFrame) -> Figure:
     """Accuracy lost without each set of heads, all models and trainings.
 
@@ -57,6 +62,7 @@ def plot_losses(table: pd.DataFrame) -> Figure:
         return headed(fig, table, "model", MODELS, "What is lost without some heads", told)
 
 
+@drawn_from_tables
 def plot_contrasts(table: pd.DataFrame, more: pd.DataFrame) -> Figure:
     """How much more the early heads cost than random others, over trainings.
 
@@ -79,7 +85,7 @@ def plot_contrasts(table: pd.DataFrame, more: pd.DataFrame) -> Figure:
                     each = (wide[model] - (wide[base] if base else 0.0)).dropna()
                     ax.plot(each, [height] * len(each), marker, color=color, ms=3, alpha=0.4)
                     ax.hlines(height, row.low, row.high, color=color, lw=1.8, alpha=0.7)
-                    ax.plot([row.value], [height], marker, color=color, ms=6, mec="white")
+                    ax.plot([row.value], [height], marker, color=color, ms=6, mec=CARD)
             ax.axvline(0, color=MUTED, linewidth=0.9, linestyle="--", zorder=0)
             ax.set_yticks(range(len(names)), [CONTRASTS[name] for name in names])
             ax.set_ylim(len(names) - 0.5, -0.5)

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mechshift_lib.plots.theme import (
-    GRID,
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    CARD,
     INK,
-    MARKERS,
     MUTED,
     ROLE_COLORS,
+    shades,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -39,6 +42,7 @@ FEW = 8
 BAR = "|"
 
 
+@drawn_from_tables
 def plot_classes(table: pd.DataFrame) -> Figure:
     """How much attention each class of keys gets, at reads and over the prompt.
 
@@ -85,9 +89,10 @@ def _dots(ax: Axes, here: pd.DataFrame, height: float, role: str) -> None:
     style: dict[str, Any] = {"color": ROLE_COLORS.get(role, INK), "marker": MARKERS.get(role, "o")}
     ax.plot(values, [height] * len(values), linestyle="none", ms=3, alpha=0.45, **style)
     ax.plot([here.uniform.mean()], [height], linestyle="none", marker=BAR, color=INK, ms=7)
-    ax.plot([values.mean()], [height], linestyle="none", ms=5.5, mec="white", mew=0.6, **style)
+    ax.plot([values.mean()], [height], linestyle="none", ms=5.5, mec=CARD, mew=0.6, **style)
 
 
+@drawn_from_tables
 def plot_heads(table: pd.DataFrame, seed: int) -> Figure:
     """How much of each head's attention some classes get: maps for every model.
 
@@ -100,7 +105,6 @@ def plot_heads(table: pd.DataFrame, seed: int) -> Figure:
         models = [m for m in SIDE_BY_SIDE if m in set(table.model)]
         layers, heads = int(table.layer.max()) + 1, int(table["head"].max()) + 1
         fig = figure(0.7 + len(rows) * (0.36 + min(0.1 * layers, 1.1)))
-        shades = LinearSegmentedColormap.from_list("attention", [GRID, INK])
         axes = fig.subplots(len(rows), len(models), squeeze=False, sharex=True, sharey=True)
         for row, (queries, looked) in zip(axes, rows, strict=True):
             for ax, model in zip(row, models, strict=True):
@@ -110,7 +114,7 @@ def plot_heads(table: pd.DataFrame, seed: int) -> Figure:
                 cells[here.layer, here["head"]] = here.mass
                 image = ax.imshow(
                     cells,
-                    cmap=shades,
+                    cmap=shades(),
                     vmin=0,
                     vmax=float(table.mass.max()),
                     aspect="auto",
@@ -140,6 +144,7 @@ def _step(layers: int) -> int:
     return 2 if layers <= FEW else 10
 
 
+@drawn_from_tables
 def plot_moved(table: pd.DataFrame) -> Figure:
     """How far heads are from those of the ARM; a dot for every training.
 
@@ -165,6 +170,7 @@ def plot_moved(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_waiting(table: pd.DataFrame) -> Figure:
     """Attention to MASKs while the answer fills from the left; a panel for every task.
 

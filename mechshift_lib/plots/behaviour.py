@@ -7,13 +7,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    CARD,
     GRID,
     INK,
-    MARKERS,
     MUTED,
     ROLE_COLORS,
     VERMILLION,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -31,7 +35,7 @@ def _dots(ax: Axes, rows: pd.DataFrame, y: np.ndarray, color: str, marker: str) 
     """Points with their intervals; a hollow point for every seed but the first."""
     ax.hlines(y, rows.low, rows.high, color=color, linewidth=2, alpha=0.55)
     first = rows.seed.to_numpy() == rows.seed.min()
-    for chosen, face in ((first, color), (~first, "white")):
+    for chosen, face in ((first, color), (~first, CARD)):
         if not chosen.any():  # an empty unclipped line would upset the layout
             continue
         ax.plot(
@@ -56,6 +60,7 @@ def _rows(ax: Axes, names: list[str]) -> None:
         ax.axhline(i - 0.5, color=GRID, linewidth=0.8, zorder=0)
 
 
+@drawn_from_tables
 def plot_accuracy(table: pd.DataFrame) -> Figure:
     """Accuracy of every model on every task.
 
@@ -80,7 +85,7 @@ def plot_accuracy(table: pd.DataFrame) -> Figure:
         ax.set_xlabel("accuracy on held-out examples (share right)")
         handles = role_handles(roles)
         if len(seeds) > 1:
-            handles.append(handle("other seeds", INK, "o", markerfacecolor="white"))
+            handles.append(handle("other seeds", INK, "o", markerfacecolor=CARD))
         return header(
             fig,
             "How often each model answers right",
@@ -89,6 +94,7 @@ def plot_accuracy(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_orders(table: pd.DataFrame) -> Figure:
     """Accuracy of the MDM under each reveal order.
 
@@ -114,7 +120,7 @@ def plot_orders(table: pd.DataFrame) -> Figure:
         if len(seeds) > 1:
             handles = [
                 handle(f"seed {seeds[0]}", VERMILLION, "s"),
-                handle("other seeds", VERMILLION, "s", markerfacecolor="white"),
+                handle("other seeds", VERMILLION, "s", markerfacecolor=CARD),
             ]
         return header(
             fig,
@@ -125,6 +131,7 @@ def plot_orders(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_metric(table: pd.DataFrame) -> Figure:
     """Metric on clean and on corrupted prompts: what a circuit has to explain.
 
@@ -143,7 +150,7 @@ def plot_metric(table: pd.DataFrame) -> Figure:
                     continue
                 row, color = rows.loc[role], ROLE_COLORS[role]
                 ax.hlines(y, row.corrupted, row.clean, color=color, linewidth=1.2, alpha=0.6)
-                for run, face in (("corrupted", "white"), ("clean", color)):
+                for run, face in (("corrupted", CARD), ("clean", color)):
                     ax.hlines(y, row[f"{run}_low"], row[f"{run}_high"], color=color, linewidth=3)
                     ax.plot(
                         row[run],
@@ -164,7 +171,7 @@ def plot_metric(table: pd.DataFrame) -> Figure:
             "The metric on clean and on corrupted prompts",
             f"mean over n = {count_text(table.n)} examples and the answer positions that differ; "
             "bars: 95 % intervals of the mean",
-            [handle("clean", INK), handle("corrupted", INK, markerfacecolor="white")],
+            [handle("clean", INK), handle("corrupted", INK, markerfacecolor=CARD)],
         )
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mechshift_lib.plots.theme import BLUE, MUTED, figure, header, theme
+from mechshift_lib.plots.drawn_from import remember
+from mechshift_lib.plots.palette import (
+    INK,
+    MUTED,
+)
+from mechshift_lib.plots.theme import figure, header, theme
 
 
 def plot_by_hand(by_hand: ArrayLike, by_library: ArrayLike, points: int) -> Figure:
@@ -25,13 +31,14 @@ def plot_by_hand(by_hand: ArrayLike, by_library: ArrayLike, points: int) -> Figu
         room = 0.06 * (high - low) or 1.0
         ends = (low - room, high + room)
         ax.plot(ends, ends, color=MUTED, linewidth=1, zorder=0)
-        ax.plot(x, y, "o", color=BLUE, markersize=4.5, alpha=0.6, markeredgewidth=0)
+        ax.plot(x, y, "o", color=INK, markersize=4.5, alpha=0.6, markeredgewidth=0)
         ax.set(xlim=ends, ylim=ends, xlabel="by hand", ylabel="library")
         ax.set_aspect("equal")
         ax.yaxis.set_major_locator(ax.xaxis.get_major_locator())
         ax.grid()
+        table = pd.DataFrame({"by_hand": x, "by_library": y})
         return header(
-            fig,
+            remember(fig, table=table),
             "Both ways give every edge the same score",
             f"EAP-IG({points}), {len(x):,} edges, in logits of one example",
         )

@@ -11,7 +11,14 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.plots.theme import GRID, INK, MUTED, ROLE_COLORS, label, theme
+from mechshift_lib.plots.palette import (
+    CARD,
+    GRID,
+    INK,
+    MUTED,
+    ROLE_COLORS,
+)
+from mechshift_lib.plots.theme import label, theme
 
 #: Pixels of a card, as link previews want it.
 SIZE = (1200, 630)
@@ -46,7 +53,7 @@ def _circuit(ax: Axes, graph: Graph, scores: NDArray[np.floating], edges: int, r
     for node in graph.nodes:
         x, y = _place(node, graph)
         face = color if node in used else GRID
-        ax.scatter([x], [y], s=130, color=face, edgecolor="white", linewidth=1.5, zorder=2)
+        ax.scatter([x], [y], s=130, color=face, edgecolor=CARD, linewidth=1.5, zorder=2)
     ax.set_title(label(role), fontsize=22, fontweight="bold", color=color, loc="center")
     ax.set_xlim(-0.6, graph.n_heads + 0.6)
     ax.set_ylim(-1.6, graph.n_layers + 0.6)

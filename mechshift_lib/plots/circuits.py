@@ -9,11 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     BLUE,
     CARD,
     GRID,
+    MUTED,
+    SHARED,
     VERMILLION,
+    two_sided,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -22,7 +28,6 @@ from mechshift_lib.plots.theme import (
 )
 
 #: Colour of an edge or node by the circuits that it is in.
-SHARED = "#3d3d3d"
 MEMBER_COLORS = {"arm": BLUE, "mdm": VERMILLION, "shared": SHARED}
 READS = {"q": "-", "k": (0, (4, 1.5)), "v": (0, (1.2, 1.2)), "": "-"}
 
@@ -53,6 +58,7 @@ def _place(node: str, n_layers: int, n_heads: int) -> tuple[float, float]:
     return float(head), float(layer)
 
 
+@drawn_from_tables
 def plot_circuit(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -> Figure:
     """The strongest edges of ARM and MDM in one diagram, from the embedding up to the logits.
 
@@ -68,7 +74,9 @@ def plot_circuit(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -
         ax = fig.subplots()
         kinds = membership(table)
         nodes: dict[str, set[str]] = {}
-        order = np.argsort(table.weight.to_numpy(), kind="stable")
+        # Shared edges lie below: the few that differ are what one looks for.
+        differs = (kinds != "shared").to_numpy()
+        order = np.lexsort((table.weight.to_numpy(), differs))
         for i in order:
             row, kind = table.iloc[i], kinds.iloc[i]
             source, _, reader = row.edge.partition("->")
@@ -77,7 +85,7 @@ def plot_circuit(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -
             end = _place(_node_of(reader), n_layers, n_heads)
             # The root keeps edges visible beside one that is many times stronger.
             width = float(np.sqrt(row.weight))
-            _arrow(ax, start, end, MEMBER_COLORS[kind], width, READS[part])
+            _arrow(ax, start, end, MEMBER_COLORS[kind], width, READS[part], below=not differs[i])
             for node in (source, _node_of(reader)):
                 nodes.setdefault(node, set()).add(kind)
         small = n_layers > 12
@@ -119,6 +127,7 @@ def _arrow(
     color: str,
     weight: float,
     style: object,
+    below: bool,
 ) -> None:
     # Straight lines through a column of nodes would hide which node they end at.
     # Within a column the arc is flatter the longer it is, so that it stays beside the column.
@@ -134,10 +143,10 @@ def _arrow(
             linewidth=0.6 + 2.4 * weight,
             linestyle=style,
             color=color,
-            alpha=0.45 + 0.45 * weight,
+            alpha=0.3 + 0.3 * weight if below else 0.6 + 0.4 * weight,
             shrinkA=4,
             shrinkB=5,
-            zorder=1,
+            zorder=1 if below else 1.5,
         )
     )
 
@@ -151,7 +160,7 @@ def _node(
         return
     kind = next(iter(kinds)) if len(kinds) == 1 else "shared"
     if node in ("input", "logits"):
-        box = {"boxstyle": "round,pad=0.3", "facecolor": CARD, "edgecolor": SHARED}
+        box = {"boxstyle": "round,pad=0.3", "facecolor": CARD, "edgecolor": MUTED}
         ax.text(x, y, node, ha="center", va="center", fontsize=9.5, bbox=box, zorder=4)
         return
     ax.plot(
@@ -166,6 +175,16 @@ def _node(
     )
 
 
+def _root(x: np.ndarray) -> np.ndarray:
+    """Signed square root: small scores stay visible beside large ones, which keep their order."""
+    return np.sign(x) * np.sqrt(np.abs(x))
+
+
+def _square(x: np.ndarray) -> np.ndarray:
+    return np.sign(x) * x**2
+
+
+@drawn_from_tables
 def plot_components(table: pd.DataFrame, n_layers: int, n_heads: int, title: str) -> Figure:
     """Component scores by layer and head: ARM, MDM, and their difference.
 
@@ -189,10 +208,15 @@ def plot_components(table: pd.DataFrame, n_layers: int, n_heads: int, title: str
         fig = figure(max(2.3, 0.75 + n_layers * (0.24 if n_layers <= 12 else 0.15)))
         axes = fig.subplots(1, 3, sharey=True)
         names = {"arm": "ARM", "mdm": "MDM", "difference": "MDM − ARM"}
-        norm = mpl.colors.SymLogNorm(linthresh=limit / 20, vmin=-limit, vmax=limit, base=10)
+        norm = mpl.colors.FuncNorm((_root, _square), vmin=-limit, vmax=limit)
         for ax, (name, grid) in zip(axes, panels.items(), strict=True):
             image = ax.imshow(
-                grid, cmap="RdBu_r", norm=norm, aspect="auto", origin="lower", interpolation="none"
+                grid,
+                cmap=two_sided(),
+                norm=norm,
+                aspect="auto",
+                origin="lower",
+                interpolation="none",
             )
             ax.axvline(n_heads - 0.5, color=CARD, linewidth=2.5)
             ax.set_title(names[name])
@@ -207,15 +231,15 @@ def plot_components(table: pd.DataFrame, n_layers: int, n_heads: int, title: str
         axes[0].set_ylabel("layer")
         axes[1].set_xlabel("attention head")
         bar = fig.colorbar(image, ax=axes, orientation="horizontal", aspect=45, pad=0.02)
-        ticks = [-limit, -limit / 10, 0, limit / 10, limit]
+        ticks = [-limit, -limit / 4, 0, limit / 4, limit]
         bar.set_ticks(ticks, labels=[f"{t:+.1%}" if t else "0" for t in ticks])
         bar.ax.minorticks_off()
         bar.outline.set_visible(False)  # type: ignore[operator]
-        bar.set_label("share of the circuit's total |score| (symmetric logarithmic scale)")
+        bar.set_label("share of the circuit's total |score| (shade: its root)")
         bar.ax.xaxis.label.set_fontsize(9.5)
         return header(
             fig,
             title,
             f"sum of the scores of a component's edges in the top {count_text(table['count'])}; "
-            f"red: corrupting it lowers the metric; n = {count_text(table.n)} examples",
+            f"rose: corrupting it lowers the metric; n = {count_text(table.n)} examples",
         )

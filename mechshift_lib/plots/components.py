@@ -7,10 +7,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     INK,
     MUTED,
     ROLE_COLORS,
+    two_sided,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -32,6 +36,7 @@ OWN, RANDOM = "own", "random"
 FEW = 8
 
 
+@drawn_from_tables
 def plot_grid(table: pd.DataFrame) -> Figure:
     """What each head and MLP adds to answer − distractor: a map for every task and model.
 
@@ -51,7 +56,7 @@ def plot_grid(table: pd.DataFrame) -> Figure:
                 # Heads side by side, the MLP last: the order in which a layer writes.
                 cells = np.stack([part.share for _, part in here.groupby("layer")])
                 image = ax.imshow(
-                    cells, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", origin="lower"
+                    cells, cmap=two_sided(), vmin=-limit, vmax=limit, aspect="auto", origin="lower"
                 )
                 heads = cells.shape[1] - 1
                 step = 1 if heads <= FEW else 3
@@ -69,10 +74,11 @@ def plot_grid(table: pd.DataFrame) -> Figure:
             fig,
             "Which components write the answer",
             "Direct attribution to logit(answer) − logit(distractor), a mean over answer "
-            f"positions; n = {count_text(table.n)} examples at each; red: towards the answer",
+            f"positions; n = {count_text(table.n)} examples at each; rose: towards the answer",
         )
 
 
+@drawn_from_tables
 def plot_lorenz(table: pd.DataFrame) -> Figure:
     """Lorenz curves of what heads and MLPs add to the answer, a panel for every task.
 
@@ -125,6 +131,7 @@ def plot_lorenz(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_spread(table: pd.DataFrame) -> Figure:
     """Over how many components and tokens each model spreads what it says; a dot a training.
 

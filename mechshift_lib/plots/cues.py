@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    INK,
     MARKERS,
-    ROLE_COLORS,
     count_text,
     figure,
     header,
@@ -25,6 +25,7 @@ SIGNALS = {"name": "another name", "place": "another place"}
 PLACES = {0: "first number", 2: "second number", 4: "last number", 6: "fourth number"}
 
 
+@drawn_from_tables
 def plot_cues(table: pd.DataFrame) -> Figure:
     """Probability of what elimination names, a row for each kind of conflict and place.
 
@@ -50,6 +51,7 @@ def plot_cues(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_routes(table: pd.DataFrame) -> Figure:
     """What each kind of token carries to the decisive read, a row for each kind and cut.
 
@@ -78,6 +80,7 @@ def plot_routes(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_signals(table: pd.DataFrame) -> Figure:
     """How far each donor switches the answer, by the layer whose input is replaced.
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import CARD, INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    INK,
     MARKERS,
-    ROLE_COLORS,
     count_text,
     figure,
     handle,
@@ -35,6 +35,7 @@ def _panels(table: pd.DataFrame, tasks: list[str]) -> tuple[Figure, np.ndarray]:
     return fig, np.atleast_1d(fig.subplots(len(tasks), 1, sharex=True, height_ratios=ratios))
 
 
+@drawn_from_tables
 def plot_depth(table: pd.DataFrame) -> Figure:
     """Centre of mass of the sources and readers of every circuit.
 
@@ -49,7 +50,7 @@ def plot_depth(table: pd.DataFrame) -> Figure:
             here = table[table.task == task].set_index(["circuit", "end"])
             for y, circuit in enumerate(circuits):
                 color = ROLE_COLORS[circuit]
-                for end, face in (("source", color), ("reader", "white")):
+                for end, face in (("source", color), ("reader", CARD)):
                     row = here.loc[(circuit, end)]
                     ax.hlines(y, row.low, row.high, color=color, linewidth=3, alpha=0.45)
                     ax.plot(
@@ -75,5 +76,5 @@ def plot_depth(table: pd.DataFrame) -> Figure:
             f"mean layer / number of layers of the top {count_text(table['count'])} edges, "
             f"weighted by |score|; n = {count_text(table.n)} examples; "
             "bars: 95 % bootstrap intervals",
-            [handle("sources", INK), handle("readers", INK, markerfacecolor="white")],
+            [handle("sources", INK), handle("readers", INK, markerfacecolor=CARD)],
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.theme import count_text, theme
 from mechshift_lib.plots.trainings import dots, headed
 from mechshift_lib.plots.trajectory import read_label
@@ -12,6 +13,7 @@ from mechshift_lib.plots.trajectory import read_label
 ROLES = ("continued", "mdm-causal", "mdm", "mdm-answers")
 
 
+@drawn_from_tables
 def plot_dial(table: pd.DataFrame) -> Figure:
     """Cosine with the ARM's circuit, a row a read.
 

@@ -6,10 +6,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mechshift_lib.comparison.proportions import clopper_pearson
-from mechshift_lib.plots.theme import (
-    BLUE,
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    INK,
     MUTED,
-    ORANGE,
+)
+from mechshift_lib.plots.theme import (
     figure,
     handle,
     header,
@@ -18,7 +20,7 @@ from mechshift_lib.plots.theme import (
     theme,
 )
 
-COLORS = {"noiseless": BLUE, "jaccard": ORANGE}
+COLORS = {"noiseless": INK, "jaccard": MUTED}
 MARKS = {"noiseless": "o", "jaccard": "s"}
 
 
@@ -28,6 +30,7 @@ def listed_counts(table: pd.DataFrame) -> str:
     return " or ".join(f"{n:,}" for n in counts)
 
 
+@drawn_from_tables
 def plot_rates(table: pd.DataFrame, promised: float) -> Figure:
     """Share of simulated studies that end in "reproduced", a row for each world.
 

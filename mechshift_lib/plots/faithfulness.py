@@ -8,12 +8,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     GRID,
     INK,
-    MARKERS,
     MUTED,
     ROLE_COLORS,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -72,6 +75,7 @@ def _margin_handle(margin: float) -> Line2D:
     return handle(f"margin: {margin:g}", INK, "", linestyle=":")
 
 
+@drawn_from_tables
 def plot_faithfulness(table: pd.DataFrame, margin: float) -> Figure:
     """Faithfulness of each model's own circuit over its size, one panel a task.
 
@@ -115,6 +119,7 @@ def _handle(circuit: str, text: str) -> Line2D:
     return handle(text, ROLE_COLORS[circuit], MARKERS[circuit], linestyle=style, markersize=4)
 
 
+@drawn_from_tables
 def plot_cross(table: pd.DataFrame, margin: float) -> Figure:
     """Circuits of ARM and MDM inside the MDM and inside the ARM, one row a task.
 
@@ -146,6 +151,7 @@ def plot_cross(table: pd.DataFrame, margin: float) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_cpr_lost(table: pd.DataFrame, margin: float) -> Figure:
     """What the ARM's circuit loses of CPR in each later model, one row a task.
 

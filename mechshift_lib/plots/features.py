@@ -7,11 +7,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    CARD,
     GRID,
     INK,
     MUTED,
     ROLE_COLORS,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -38,6 +42,7 @@ SHARES = {
 BINS = 20
 
 
+@drawn_from_tables
 def plot_relative(table: pd.DataFrame, bounds: tuple[float, float]) -> Figure:
     """Relative decoder norms of the features that each crosscoder has, a line a training.
 
@@ -76,6 +81,7 @@ def plot_relative(table: pd.DataFrame, bounds: tuple[float, float]) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_whose(table: pd.DataFrame) -> Figure:
     """Shares of features that both models have alike, or one only; a dot a training.
 
@@ -105,6 +111,7 @@ def plot_whose(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_lost(table: pd.DataFrame) -> Figure:
     """What the answer loses without features of the MDM only, and without others of their size.
 
@@ -124,7 +131,7 @@ def plot_lost(table: pd.DataFrame) -> Figure:
                 height = y + 0.36 * (i - 0.5)
                 ax.hlines([height] * len(here), here.low, here.high, color=colors[what], lw=1)
                 ax.plot(here.lost, [height] * len(here), ms=4, alpha=0.5, **style)
-                ax.plot([here.lost.mean()], [height], ms=8, mec="white", **style)
+                ax.plot([here.lost.mean()], [height], ms=8, mec=CARD, **style)
         ax.axvline(0, color=MUTED, lw=0.8)
         ax.set_yticks(range(len(tasks)), [label(task) for task in tasks])
         ax.set_ylim(len(tasks) - 0.5, -0.5)

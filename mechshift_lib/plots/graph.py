@@ -9,13 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.plots.theme import (
-    BLUE,
+from mechshift_lib.plots.palette import (
     CARD,
-    GREEN,
     INK,
     MUTED,
-    VERMILLION,
+)
+from mechshift_lib.plots.theme import (
     figure,
     handle,
     header,
@@ -25,7 +24,7 @@ from mechshift_lib.plots.theme import (
 #: The graph that is drawn, and the head whose edges stand out.
 DRAWN = Graph(n_layers=2, n_heads=2, n_kv_heads=2)
 READER = "a1.h1"
-READS = {"q": BLUE, "k": GREEN, "v": VERMILLION}
+READS: dict[str, object] = {"q": "-", "k": (0, (4, 1.5)), "v": (0, (1.2, 1.2))}
 #: How far to the left or right of a head's middle each of its readers is.
 ASIDE = {"q": -0.28, "k": 0.0, "v": 0.28}
 
@@ -52,9 +51,9 @@ def plot_graph() -> Figure:
             node, _, part = reader.partition("<")
             part = part.rstrip(">")
             x, y = place(node)
-            coloured = node == READER
+            strong = node == READER
             end = (x + ASIDE.get(part, 0.0) * (node[0] == "a"), y - 0.17)
-            _arrow(ax, place(source), end, READS[part] if coloured else MUTED, coloured)
+            _arrow(ax, place(source), end, READS[part] if strong else "-", strong)
         for node in DRAWN.nodes:
             x, y = place(node)
             box = {"boxstyle": "round,pad=0.35", "facecolor": CARD, "edgecolor": INK}
@@ -69,10 +68,10 @@ def plot_graph() -> Figure:
             fig,
             "Every node feeds every later one",
             f"{DRAWN.n_layers} layers of {DRAWN.n_heads} heads: {len(DRAWN.nodes)} nodes, "
-            f"{DRAWN.n_edges} edges; in colour the {len(own)} edges into the head {READER}, which "
+            f"{DRAWN.n_edges} edges; dark the {len(own)} edges into the head {READER}, which "
             "reads each earlier node three times",
             [
-                handle(f"into its {name}", READS[part], "", linestyle="-")
+                handle(f"into its {name}", INK, "", linestyle=READS[part])
                 for part, name in (("q", "query"), ("k", "key"), ("v", "value"))
             ],
             columns=3,
@@ -80,7 +79,7 @@ def plot_graph() -> Figure:
 
 
 def _arrow(
-    ax: Axes, start: tuple[float, float], end: tuple[float, float], color: str, strong: bool
+    ax: Axes, start: tuple[float, float], end: tuple[float, float], style: object, strong: bool
 ) -> None:
     straight = abs(start[0] - end[0]) > 0.3 or end[1] - start[1] < 2
     ax.add_patch(
@@ -91,7 +90,8 @@ def _arrow(
             arrowstyle="-|>",
             mutation_scale=8 if strong else 5,
             linewidth=1.4 if strong else 0.6,
-            color=color,
+            color=INK if strong else MUTED,
+            linestyle=style,
             alpha=0.95 if strong else 0.4,
             zorder=3 if strong else 1,
         )

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.plots.theme import ROLE_COLORS, label
+from mechshift_lib.plots.palette import ROLE_COLORS, variable
+from mechshift_lib.plots.theme import label
 
 #: Sizes in CSS pixels: of a panel, and of what stands on it.
 WIDTH, COLUMN, ROW, TOP = 380, 62, 50, 72
@@ -64,7 +65,7 @@ def circuit_svg(
         shared: the edges of both circuits, ``[n_edges]``.
     """
     own = inside & ~shared
-    color = ROLE_COLORS[role]
+    color = variable(ROLE_COLORS[role])  # follows the page's mode
     size = np.sqrt(np.abs(scores) / np.abs(scores[inside]).max())
     text = (
         f"{label(role)}: {int(inside.sum())} edges of {graph.n_layers} layers, "
@@ -76,7 +77,9 @@ def circuit_svg(
         f'viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(text)}">'
     ]
     name, sees = HEADINGS[role]
-    lines.append(f'<text class="name" x="{WIDTH / 2:.0f}" y="20" fill="{color}">{name}</text>')
+    lines.append(
+        f'<text class="name" x="{WIDTH / 2:.0f}" y="20" style="fill:{color}">{name}</text>'
+    )
     lines.append(f'<text class="sees" x="{WIDTH / 2:.0f}" y="40">{sees}</text>')
     ends: dict[str, bool] = {}
     for kind, mask in (("both", shared), ("own", own)):
@@ -85,13 +88,13 @@ def circuit_svg(
             for node in (source, reader.partition("<")[0]):
                 ends[node] = ends.get(node, False) or kind == "own"
             width = THIN + (THICK - THIN) * float(size[i])
-            stroke = f' stroke="{color}"' if kind == "own" else ""
+            stroke = f' style="stroke:{color}"' if kind == "own" else ""
             path = _path(graph.names[i], graph)
             lines.append(f'<path class="{kind}" d="{path}"{stroke} stroke-width="{width:.1f}"/>')
     for node in graph.nodes:
         x, y = _place(node, graph)
         kind = {True: "own", False: "both", None: "idle"}[ends.get(node)]
-        fill = f' fill="{color}"' if kind == "own" else ""
+        fill = f' style="fill:{color}"' if kind == "own" else ""
         if node in ("input", "logits"):
             lines.append(
                 f'<rect class="node {kind}" x="{x - 70:.0f}" y="{y - 11:.0f}" width="140" '

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from mechshift_lib.plots.theme import (
-    CARD,
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     GRID,
     INK,
-    MARKERS,
     MUTED,
     ROLE_COLORS,
-    VERMILLION,
+    shades,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -52,11 +53,6 @@ DRAWN = ("half", "settled")
 DEPTH = "depth: 0 the embedding, 1 the model's own output"
 
 
-def _shades() -> Colormap:
-    """From the card to a blue on which dark letters are still legible."""
-    return LinearSegmentedColormap.from_list("lens", [CARD, "#c9e3f3", "#6db3dd"])
-
-
 def _panels(names: list[str], fig: Figure, *, sharey: bool = True) -> list[Axes]:
     columns = 2 if len(names) > 1 else 1
     lines = -(-len(names) // columns)
@@ -88,6 +84,7 @@ def _curve(ax: Axes, rows: pd.DataFrame, column: str, role: str, line: str = "-"
     ax.plot(mean.index, mean, color=color, lw=1.6, ls=line, marker=marker, ms=4)
 
 
+@drawn_from_tables
 def plot_quality(table: pd.DataFrame) -> Figure:
     """How far each layer's reading is from the model's output, logit and tuned lens.
 
@@ -118,6 +115,7 @@ def plot_quality(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_depth(table: pd.DataFrame, column: str) -> Figure:
     """A measure of the answer over depth, one panel a task; dotted: the distractor's probability.
 
@@ -157,6 +155,7 @@ def plot_depth(table: pd.DataFrame, column: str) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_reads(table: pd.DataFrame) -> Figure:
     """Share of answers on top under every read, ARM and MDM, one panel a task.
 
@@ -190,6 +189,7 @@ def plot_reads(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_emergence(table: pd.DataFrame) -> Figure:
     """Depths at which answers are there, a dot for every training, two rows a task.
 
@@ -217,6 +217,7 @@ def plot_emergence(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_grid(table: pd.DataFrame, task: str) -> Figure:
     """Likeliest token at every layer and position, printed, ARM above MDM.
 
@@ -235,7 +236,7 @@ def plot_grid(table: pd.DataFrame, task: str) -> Figure:
         for ax, model in zip(axes, models, strict=True):
             part = table[(table.model == model) & table.layer.isin(layers)]
             wide = part.pivot(index="layer", columns="position", values="probability")
-            ax.imshow(wide, cmap=_shades(), vmin=0, vmax=1, aspect="auto", interpolation="none")
+            ax.imshow(wide, cmap=shades(0.5), vmin=0, vmax=1, aspect="auto", interpolation="none")
             rows = {layer: i for i, layer in enumerate(layers)}
             columns = {place: i for i, place in enumerate(wide.columns)}
             for one in part.itertuples():
@@ -246,7 +247,7 @@ def plot_grid(table: pd.DataFrame, task: str) -> Figure:
                 )
                 if one.right:
                     corner = (at[0] - 0.48, at[1] - 0.46)
-                    ax.add_patch(Rectangle(corner, 0.96, 0.92, fill=False, ec=VERMILLION, lw=1.1))
+                    ax.add_patch(Rectangle(corner, 0.96, 0.92, fill=False, ec=INK, lw=1.1))
             heads = part[part.layer == layers[0]].sort_values("position")
             ax.set_xticks(range(len(heads)), [_short(x) for x in heads.input], fontsize=7.5)
             names = ["embedding", *(str(k) for k in layers[1:-1]), "output"]
@@ -273,6 +274,7 @@ def _short(token: str) -> str:
     return token if len(token) <= 9 else token[:8] + "…"
 
 
+@drawn_from_tables
 def plot_steps(table: pd.DataFrame, task: str) -> Figure:
     """Probability of each answer token of the MDM by layer and mask state, one panel a token.
 
@@ -292,7 +294,7 @@ def plot_steps(table: pd.DataFrame, task: str) -> Figure:
             rows = table[table.token == token]
             cells = np.full((n_layer, n_step), np.nan)
             cells[rows.layer, rows.step] = rows.probability
-            ax.imshow(cells, cmap=_shades(), vmin=0, vmax=1, aspect="auto", interpolation="none")
+            ax.imshow(cells, cmap=shades(0.5), vmin=0, vmax=1, aspect="auto", interpolation="none")
             for (layer, step), value in np.ndenumerate(cells):
                 if not np.isnan(value):
                     ax.text(

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import CARD, GRID, INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    GRID,
-    INK,
-    ROLE_COLORS,
     count_text,
     figure,
     handle,
@@ -33,6 +32,7 @@ INSTRUMENTS = {
 KINDS = {"head": "o", "mlp": "s"}
 
 
+@drawn_from_tables
 def plot_depth(table: pd.DataFrame) -> Figure:
     """Four instruments by layer: a row for every task, a column for every instrument.
 
@@ -80,6 +80,7 @@ def plot_depth(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_components(table: pd.DataFrame) -> Figure:
     """Components of one training by how much of their place and of their meaning is left.
 
@@ -105,7 +106,7 @@ def plot_components(table: pd.DataFrame) -> Figure:
                         color=ROLE_COLORS.get(model, INK),
                         alpha=0.55,
                         linewidths=0.5,
-                        edgecolors="white",
+                        edgecolors=CARD,
                     )
                 ax.set_title(f"{label(task)}, {label(model)}", fontsize=9)
                 ax.set_ylim(-0.06, 1.16)
@@ -126,6 +127,7 @@ def plot_components(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_kept(table: pd.DataFrame) -> Figure:
     """Place and meaning that are kept; a dot for every training.
 

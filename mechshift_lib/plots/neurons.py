@@ -7,11 +7,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import CARD, INK, MUTED, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    INK,
     MARKERS,
-    MUTED,
-    ROLE_COLORS,
     figure,
     handle,
     header,
@@ -32,6 +31,7 @@ READINGS = {
 OWN, RANDOM = "own", "random"
 
 
+@drawn_from_tables
 def plot_scores(table: pd.DataFrame, chance: float, least: float) -> Figure:
     """Share of neurons that are explained at least so well: a curve for every model, by layer kind.
 
@@ -73,6 +73,7 @@ def plot_scores(table: pd.DataFrame, chance: float, least: float) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_common(table: pd.DataFrame) -> Figure:
     """The commonest explanations and how many of the explained coordinates have each.
 
@@ -88,7 +89,7 @@ def plot_common(table: pd.DataFrame) -> Figure:
             here = table[table.model == role].set_index("said").share.reindex(rules)
             heights = np.arange(len(rules)) + 0.6 * ((i + 0.5) / len(roles) - 0.5)
             ax.plot(
-                here, heights, linestyle="none", ms=6, mec="white",
+                here, heights, linestyle="none", ms=6, mec=CARD,
                 color=ROLE_COLORS.get(role, INK), marker=MARKERS.get(role, "o"),
             )  # fmt: skip
         ax.set_yticks(range(len(rules)), [_short(rule) for rule in rules], fontsize=9)
@@ -105,6 +106,7 @@ def plot_common(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_counts(table: pd.DataFrame) -> Figure:
     """Numbers of explanations and variances that are judged; a dot a training.
 

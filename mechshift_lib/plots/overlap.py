@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     BLUE,
     COMPARISON_COLORS,
     GRID,
     INK,
     MUTED,
     VERMILLION,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -28,6 +30,7 @@ COMPARISONS = tuple(COMPARISON_COLORS)
 CURVES = ("arm-mdm", "arm-continued", "arm-halves", "mdm-halves")
 
 
+@drawn_from_tables
 def plot_overlap_curves(table: pd.DataFrame) -> Figure:
     """Edge overlap over the size of the circuit, one panel a task.
 
@@ -54,10 +57,10 @@ def plot_overlap_curves(table: pd.DataFrame) -> Figure:
             ax.set_ylim(0, 1.02)
             ax.grid()
             ax.set_title(label(task))
-            ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
+            ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
         for ax in axes[len(tasks) :]:
             ax.remove()
-        fig.supxlabel("edges in the circuit (share of all edges)", fontsize=10.5)
+        fig.supxlabel("edges in the circuit (% of all edges, logarithmic)", fontsize=10.5)
         fig.supylabel("Jaccard index of the two edge sets", fontsize=10.5)
         handles = [
             handle(label(name), COMPARISON_COLORS[name], linestyle="-", markersize=4)
@@ -73,6 +76,7 @@ def plot_overlap_curves(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figure:
     """All comparisons at one budget: is the overlap of ARM and MDM below the yardsticks?
 
@@ -122,6 +126,7 @@ def plot_overlap_reference(table: pd.DataFrame, value: str = "jaccard") -> Figur
         )
 
 
+@drawn_from_tables
 def plot_head_usage(table: pd.DataFrame) -> Figure:
     """Attention heads used by only one of the two models, by layer.
 

@@ -10,9 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     MUTED,
     ROLE_COLORS,
+    two_sided,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -32,7 +36,7 @@ RESTORED = "share of the clean-corrupted gap restored"
 def _heat(ax: Axes, grid: np.ndarray) -> AxesImage:
     image = ax.imshow(
         grid,
-        cmap="RdBu_r",
+        cmap=two_sided(),
         vmin=-1,
         vmax=1,
         aspect="auto",
@@ -79,6 +83,7 @@ def _subtitle(table: pd.DataFrame, what: str) -> str:
     )
 
 
+@drawn_from_tables
 def plot_positions(table: pd.DataFrame, title: str) -> Figure:
     """Denoising the residual stream by layer and position, ARM beside MDM.
 
@@ -92,6 +97,7 @@ def plot_positions(table: pd.DataFrame, title: str) -> Figure:
     return _maps(panels, table, title, STREAM)
 
 
+@drawn_from_tables
 def plot_sublayers(table: pd.DataFrame, title: str) -> Figure:
     """Denoising attention and MLP outputs by layer and position, ARM beside MDM.
 
@@ -107,6 +113,7 @@ def plot_sublayers(table: pd.DataFrame, title: str) -> Figure:
     return _maps(panels, table[table.site != "resid"], title, "attention or MLP output")
 
 
+@drawn_from_tables
 def plot_patch_steps(table: pd.DataFrame, title: str) -> Figure:
     """Denoising the MDM's residual stream, one panel a denoising step.
 
@@ -139,6 +146,7 @@ def _maps(
         return header(fig, title, _subtitle(table, what))
 
 
+@drawn_from_tables
 def plot_patch_heads(table: pd.DataFrame, title: str) -> Figure:
     """Denoising single heads at all positions, one panel a model.
 
@@ -172,6 +180,7 @@ def plot_patch_heads(table: pd.DataFrame, title: str) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_arrival(table: pd.DataFrame) -> Figure:
     """Share of the effect that lies where the answer is read, over layers.
 

@@ -7,11 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     INK,
     MUTED,
-    PURPLE,
-    SKY,
+    PLACE_COLORS,
+    READ,
+    USED,
+)
+from mechshift_lib.plots.theme import (
     count_text,
     figure,
     handle,
@@ -31,20 +35,17 @@ NAMES = {
     "waiting": "masks that wait",
     "read": "where it is read",
 }
-#: Colour and marker of each; None of the colours is an ARM's or an MDM's.
+#: Colour and marker of each.
 LOOKS = {
-    "prompt": ("#9aa5b1", "o"),
-    "revealed": (SKY, "^"),
-    "own": ("#b59f00", "D"),
-    "waiting": (PURPLE, "s"),
-    "read": (INK, "v"),
+    place: (PLACE_COLORS[place], marker)
+    for place, marker in zip(NAMES, ("o", "^", "D", "s", "v"), strict=True)
 }
 #: What nobody may look at, in words.
 CUTS = {"waiting": "masks that wait", "revealed": "answer, revealed"}
-#: What is drawn of later tokens: column, name, colour (no model's), marker.
+#: What is drawn of later tokens: column, name, colour, marker.
 SERIES = (
-    ("accuracy", "can be read (accuracy)", "#1b7f8c", "o"),
-    ("used", "is lost when patched (share)", "#8c3d00", "s"),
+    ("accuracy", "can be read (accuracy)", READ, "o"),
+    ("used", "is lost when patched (share)", USED, "s"),
 )
 
 
@@ -61,6 +62,7 @@ def _each_and_mean(ax: Axes, rows: pd.DataFrame, column: str, color: str, marker
     ax.plot(mean.index, mean, color=color, marker=marker, ms=4.5, lw=1.6)
 
 
+@drawn_from_tables
 def plot_layers(table: pd.DataFrame) -> Figure:
     """What each place carries over the layers, tasks by ARM and MDM.
 
@@ -95,6 +97,7 @@ def plot_layers(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_cuts(table: pd.DataFrame) -> Figure:
     """Accuracy lost beyond as many tokens of the prompt, a row for each task and cut.
 
@@ -122,6 +125,7 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_cells(table: pd.DataFrame) -> Figure:
     """Later tokens: how well they can be read at a place, and what that place carries, by layer.
 

@@ -7,13 +7,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
-    CARD,
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     GRID,
     INK,
-    MARKERS,
     MUTED,
     ROLE_COLORS,
+    shades,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -47,6 +50,7 @@ def _line(ax: Axes, rows: pd.DataFrame, role: str, column: str) -> None:
     ax.plot(rows.layer, rows[column], color=color, marker=MARKERS[role], ms=4, lw=1.6)
 
 
+@drawn_from_tables
 def plot_probe_layers(table: pd.DataFrame) -> Figure:
     """Accuracy of probes for the token read next, by layer, one panel a task.
 
@@ -82,17 +86,15 @@ def _handle(role: str):  # type: ignore[no-untyped-def]
 
 
 def _cells(ax: Axes, grid: np.ndarray) -> None:
-    ax.imshow(grid, cmap="cividis", vmin=0, vmax=1, aspect="auto", interpolation="none")
+    ax.imshow(grid, cmap=shades(0.5), vmin=0, vmax=1, aspect="auto", interpolation="none")
     for (row, column), value in np.ndenumerate(grid):
         if not np.isnan(value):
-            ink = CARD if value < 0.6 else INK
-            ax.text(
-                column, row, f"{100 * value:.0f}", ha="center", va="center", color=ink, fontsize=9.5
-            )
+            ax.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=9.5)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0)
 
 
+@drawn_from_tables
 def plot_later(table: pd.DataFrame, task: str) -> Figure:
     """Accuracy for every answer token at every step: rows are steps, columns tokens.
 
@@ -129,6 +131,7 @@ def plot_later(table: pd.DataFrame, task: str) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_map(table: pd.DataFrame, task: str) -> Figure:
     """Accuracy for the token after the next, by layer and step.
 
@@ -164,6 +167,7 @@ def plot_map(table: pd.DataFrame, task: str) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_amnesia(table: pd.DataFrame) -> Figure:
     """Accuracy with the answer's directions taken out, beside those of shuffled labels.
 

@@ -6,12 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
-    BLUE,
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    CARD,
+    GRID,
     INK,
     MUTED,
     ROLE_COLORS,
-    VERMILLION,
+)
+from mechshift_lib.plots.theme import (
     figure,
     handle,
     header,
@@ -20,6 +23,7 @@ from mechshift_lib.plots.theme import (
 )
 
 
+@drawn_from_tables
 def plot_published_overlap(table: pd.DataFrame) -> Figure:
     """Overlap of ARM and MDM as published (top 1,000) and of the published top 30.
 
@@ -31,19 +35,18 @@ def plot_published_overlap(table: pd.DataFrame) -> Figure:
         ax = fig.subplots()
         rows = table.reset_index(drop=True)
         for y, row in rows.iterrows():
-            for name, marker, face in (("top1000", "o", INK), ("top30", "s", "white")):
-                color = {"ioi": BLUE, "countdown": VERMILLION}[row.task]
+            for name, marker, face in (("top1000", "o", INK), ("top30", "s", CARD)):
                 ax.plot(
                     row[name],
                     y,
                     marker,
                     markersize=7.5,
-                    markerfacecolor=color if face != "white" else "white",
-                    markeredgecolor=color,
+                    markerfacecolor=face,
+                    markeredgecolor=INK,
                     zorder=3,
                     clip_on=False,
                 )
-            ax.hlines(y, 0, 0.55, color="#e6e8eb", linewidth=0.8, zorder=0)
+            ax.hlines(y, 0, 0.55, color=GRID, linewidth=0.8, zorder=0)
         ax.set_yticks(rows.index, [f"{label(r.task)}, {r.series}" for r in rows.itertuples()])
         ax.set_ylim(len(rows) - 0.5, -0.5)
         ax.set_xlim(0, 0.55)
@@ -56,10 +59,11 @@ def plot_published_overlap(table: pd.DataFrame) -> Figure:
             "Which task keeps more of its circuit depends on where one cuts",
             "top 1,000 edges as published; top 30 computed here from the published lists; "
             "500 examples a task, no interval was published",
-            [handle("top 1,000 edges", INK), handle("top 30 edges", INK, "s", mfc="white")],
+            [handle("top 1,000 edges", INK), handle("top 30 edges", INK, "s", mfc=CARD)],
         )
 
 
+@drawn_from_tables
 def plot_published_depth(layers: pd.DataFrame) -> Figure:
     """Source depth of each of the 30 published edges, and their mean.
 
@@ -76,7 +80,7 @@ def plot_published_depth(layers: pd.DataFrame) -> Figure:
                 here = rows[rows.role == role]
                 color = ROLE_COLORS[role]
                 jitter = y + rng.uniform(-0.26, 0.26, len(here))
-                for chosen, face in ((~here.from_input, color), (here.from_input, "white")):
+                for chosen, face in ((~here.from_input, color), (here.from_input, CARD)):
                     ax.plot(
                         here.source_depth[chosen],
                         jitter[chosen],

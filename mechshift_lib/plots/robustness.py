@@ -9,11 +9,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     BLUE,
     GRID,
     INK,
     MUTED,
+)
+from mechshift_lib.plots.theme import (
     figure,
     handle,
     header,
@@ -22,6 +25,7 @@ from mechshift_lib.plots.theme import (
 )
 
 
+@drawn_from_tables
 def plot_curve(
     table: pd.DataFrame,
     each: pd.DataFrame,

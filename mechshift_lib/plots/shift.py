@@ -5,12 +5,15 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import INK, count_text, label, theme
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import INK
+from mechshift_lib.plots.theme import count_text, label, theme
 from mechshift_lib.plots.trainings import dots, headed
 
 CIRCUITS = ("continued", "matched", "mdm")
 
 
+@drawn_from_tables
 def plot_likeness(table: pd.DataFrame) -> Figure:
     """How alike each training's circuits are to its ARM's, a row for each task and position.
 
@@ -25,6 +28,7 @@ def plot_likeness(table: pd.DataFrame) -> Figure:
         return _headed(fig, table, "How much of the ARM's circuit is kept", "noise taken off")
 
 
+@drawn_from_tables
 def plot_earlier(table: pd.DataFrame) -> Figure:
     """How much earlier than the ARM's each training's circuits lie, a row for each task.
 

@@ -5,9 +5,20 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import BLUE, INK, VERMILLION, figure, handle, header, theme
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
+    INK,
+    MUTED,
+)
+from mechshift_lib.plots.theme import (
+    figure,
+    handle,
+    header,
+    theme,
+)
 
 
+@drawn_from_tables
 def plot_ratios(rows: pd.DataFrame, time_aim: float, memory_aim: float) -> Figure:
     """Time and memory of attribution as ratios to the floor, with their aims.
 
@@ -21,8 +32,8 @@ def plot_ratios(rows: pd.DataFrame, time_aim: float, memory_aim: float) -> Figur
         ax = fig.subplots()
         for y, row in enumerate(rows.itertuples()):
             for shift, value, aim, color, marker in (
-                (-0.14, row.time_ratio, time_aim, BLUE, "o"),
-                (0.14, row.memory_ratio, memory_aim, VERMILLION, "s"),
+                (-0.14, row.time_ratio, time_aim, INK, "o"),
+                (0.14, row.memory_ratio, memory_aim, MUTED, "s"),
             ):
                 ax.plot(value, y + shift, marker, color=color, markersize=7.5)
                 ax.plot([aim, aim], [y + shift - 0.12, y + shift + 0.12], color=color, lw=2)
@@ -38,10 +49,11 @@ def plot_ratios(rows: pd.DataFrame, time_aim: float, memory_aim: float) -> Figur
             "Cost of all edges' scores beside the floor",
             "floor: the forward and backward passes that EAP-IG needs by definition; "
             "upright bars: what is aimed at",
-            [handle("time", BLUE), handle("peak memory", VERMILLION, "s")],
+            [handle("time", INK), handle("peak memory", MUTED, "s")],
         )
 
 
+@drawn_from_tables
 def plot_growth(rows: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
     """Time against each varied number, on logarithmic axes.
 
@@ -54,7 +66,7 @@ def plot_growth(rows: pd.DataFrame, exponents: pd.DataFrame) -> Figure:
         axes = fig.subplots(2, 2, sharey=True).flat
         for ax, fit in zip(axes, exponents.itertuples(), strict=True):
             part = rows[rows.varied == fit.varied]
-            ax.plot(part.value, part.seconds, "o-", color=BLUE, markersize=5)
+            ax.plot(part.value, part.seconds, "o-", color=INK, markersize=5)
             ax.set_xscale("log", base=2)
             ax.set_yscale("log")
             ax.set_xticks(list(part.value), [str(value) for value in part.value])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import INK, MUTED, count_text, label, theme
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import INK, MUTED
+from mechshift_lib.plots.theme import count_text, label, theme
 from mechshift_lib.plots.trainings import dots, headed
 
 MODELS = ("mdm", "arm")
@@ -13,6 +15,7 @@ MODELS = ("mdm", "arm")
 STATES = {"nothing": "nothing revealed", "left": "its left revealed", "others": "all revealed"}
 
 
+@drawn_from_tables
 def plot_steps(table: pd.DataFrame, stable: float) -> Figure:
     """How much of a circuit stays: an MDM's at one position, the ARM's from one to the next.
 

@@ -1,8 +1,7 @@
-"""One look for all figures: colours, names, the light card they stand on, and their header.
+"""One look for all figures: names, markers, type, and their header.
 
-Colours are of the Okabe-Ito palette, which people with any form of colour blindness can tell
-apart; markers differ too. Figures have a light background of their own, so that they are legible
-on a dark page.
+As pictures they stand on a light card. On a page they are drawn without it, and their colours
+follow the page's mode (:mod:`mechshift_lib.plots.palette`, :mod:`mechshift_lib.markup.drawing`).
 """
 
 from __future__ import annotations
@@ -18,40 +17,12 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from mechshift_lib.plots.palette import CARD, GRID, INK, MUTED, ROLE_COLORS
+
 #: Width of every figure in inches: 11-point type is still legible when a phone shrinks it.
 WIDTH = 5.2
-CARD = "#fbfbf9"
-INK = "#1f2328"
-MUTED = "#6b7280"
-GRID = "#d9dce1"
-
-BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-PURPLE, SKY, ORANGE, YELLOW = "#CC79A7", "#56B4E9", "#E69F00", "#F0E442"
-
-#: Colour of each circuit or model.
-ROLE_COLORS = {
-    "arm": BLUE,
-    "mdm": VERMILLION,
-    "mdm-own": ORANGE,
-    "continued": GREEN,
-    "matched": PURPLE,
-    "mdm-answers": YELLOW,
-    "mdm-causal": SKY,
-    "random": MUTED,
-    "untrained": MUTED,
-}
-#: Colour of each comparison of circuits: what was asked in vermillion, yardsticks in cool colours.
-COMPARISON_COLORS = {
-    "arm-mdm": VERMILLION,
-    "arm-mdm-own": ORANGE,
-    "mdm-mdm-own": PURPLE,
-    "arm-continued": GREEN,
-    "arm-halves": BLUE,
-    "mdm-halves": SKY,
-    "arm-mdm-halves": "#8c3d00",
-    "arm-seeds": "#4d4d4d",
-    "mdm-seeds": "#8a8a8a",
-}
+#: Mark of title and subtitle: a page says them in the caption.
+HEADING = "heading"
 MARKERS = {
     "arm": "o",
     "mdm": "s",
@@ -64,8 +35,7 @@ MARKERS = {
     "untrained": "X",
 }
 
-#: Sign and colour of each outcome of a claim; the colours are seen on light and dark pages, and
-#: never stand alone.
+#: Sign of each outcome of a claim.
 OUTCOME_SIGNS = {
     "reproduced": "✓",
     "not reproduced": "✗",
@@ -74,15 +44,6 @@ OUTCOME_SIGNS = {
     "doesn't apply": "⊘",
     "not measured": "○",
 }
-OUTCOME_COLORS = {
-    "reproduced": GREEN,
-    "not reproduced": VERMILLION,
-    "reversed": PURPLE,
-    "undecided": ORANGE,
-    "doesn't apply": "#8a8f98",
-    "not measured": SKY,
-}
-
 LABELS = {
     "arm": "ARM",
     "mdm": "MDM",
@@ -201,11 +162,13 @@ def header(
     fig.set_size_inches(width, total)
     fig.set_label(title)
     fig.get_layout_engine().set(rect=(0, 0, 1, height / total))  # type: ignore[union-attr, call-arg]
+    _beside_the_axes(fig, height, total)
     y = total - top
     fig.text(
         0.02,
         y / total,
         "\n".join(titles),
+        gid=HEADING,
         va="top",
         fontsize=12,
         fontweight="bold",
@@ -213,7 +176,14 @@ def header(
     )
     y -= line_title * len(titles) + 0.02
     fig.text(
-        0.02, y / total, "\n".join(subtitles), va="top", fontsize=9.5, color=MUTED, linespacing=1.2
+        0.02,
+        y / total,
+        "\n".join(subtitles),
+        gid=HEADING,
+        va="top",
+        fontsize=9.5,
+        color=MUTED,
+        linespacing=1.2,
     )
     y -= line_subtitle * len(subtitles) + 0.03
     if handles:
@@ -228,6 +198,19 @@ def header(
             labelspacing=0.25,
         )
     return fig
+
+
+def _beside_the_axes(fig: Figure, height: float, total: float) -> None:
+    """Put the label of all vertical axes at their middle, not at that of the whole figure."""
+    if name := fig.get_supylabel():
+        fig.supylabel(
+            textwrap.fill(name, max(12, int(height * 11))),
+            y=height / total / 2,
+            ha="center",
+            va="top",
+            rotation_mode="anchor",
+            fontsize=10.5,
+        )
 
 
 def handle(name: str, color: str, marker: str = "o", **kwargs: Any) -> Line2D:

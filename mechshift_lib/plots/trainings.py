@@ -9,10 +9,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mechshift_lib.plots.palette import CARD, INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    INK,
     MARKERS,
-    ROLE_COLORS,
     figure,
     header,
     present,
@@ -45,7 +44,7 @@ def dots(
                 "marker": MARKERS.get(role, "o"),
             }
             ax.plot(values, [height] * len(values), linestyle="none", ms=4, alpha=0.45, **style)
-            ax.plot([values.mean()], [height], linestyle="none", ms=8, mec="white", **style)
+            ax.plot([values.mean()], [height], linestyle="none", ms=8, mec=CARD, **style)
     ax.set_yticks(range(len(parts)), list(parts))
     ax.set_ylim(len(parts) - 0.5, -0.5)
     ax.grid(axis="x")

@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mechshift_lib.plots.cues import PLACES
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    INK,
     MARKERS,
-    ROLE_COLORS,
     count_text,
     figure,
     header,
@@ -34,6 +34,7 @@ def read_label(name: str) -> str:
     return f"{label(task)}, {place}"
 
 
+@drawn_from_tables
 def plot_behaviour(table: pd.DataFrame) -> Figure:
     """Accuracy of every task against the training step.
 
@@ -51,6 +52,7 @@ def plot_behaviour(table: pd.DataFrame) -> Figure:
     )
 
 
+@drawn_from_tables
 def plot_similarity(table: pd.DataFrame) -> Figure:
     """Similarity of the circuit to the ARM's against the distance from the ARM.
 
@@ -67,6 +69,7 @@ def plot_similarity(table: pd.DataFrame) -> Figure:
     )
 
 
+@drawn_from_tables
 def plot_signals(table: pd.DataFrame) -> Figure:
     """Probability of the decisive cue, and depth of the circuits, against the training step.
 
@@ -85,6 +88,7 @@ def plot_signals(table: pd.DataFrame) -> Figure:
     )
 
 
+@drawn_from_tables
 def plot_layers(table: pd.DataFrame) -> Figure:
     """Linear CKA with the ARM by layer.
 

@@ -6,14 +6,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.theme import (
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import (
     CARD,
+    ESTIMATE,
     GRID,
     INK,
-    MARKERS,
     MUTED,
-    PURPLE,
     ROLE_COLORS,
+)
+from mechshift_lib.plots.theme import (
+    MARKERS,
     count_text,
     figure,
     handle,
@@ -37,6 +40,7 @@ ESTIMATES = (
 MEASURES = ("pearson", "spearman", "recall-0.05")
 
 
+@drawn_from_tables
 def plot_scatter(table: pd.DataFrame, estimate: str) -> Figure:
     """Estimated against exact score, one dot an edge, one panel a task.
 
@@ -79,6 +83,7 @@ def plot_scatter(table: pd.DataFrame, estimate: str) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_agreement(table: pd.DataFrame) -> Figure:
     """Every estimate's agreement with exact patching, one column a measure.
 
@@ -122,6 +127,7 @@ def plot_agreement(table: pd.DataFrame) -> Figure:
         )
 
 
+@drawn_from_tables
 def plot_consequences(table: pd.DataFrame) -> Figure:
     """What the comparison of ARM and MDM would be by each estimate, one row a task.
 
@@ -139,11 +145,11 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
             here = table[table.task == task].set_index("estimate")
             for ax, column in zip(row, ("jaccard", "shift"), strict=True):
                 ax.axvline(here.loc["exact", column], color=INK, linewidth=1.6, zorder=1)
-                ax.plot(here.loc[names, column], range(len(names)), "s", color=PURPLE, ms=5.5)
+                ax.plot(here.loc[names, column], range(len(names)), "s", color=ESTIMATE, ms=5.5)
                 ax.grid(axis="x")
                 ax.tick_params(axis="y", length=0)
                 ax.spines["left"].set_visible(False)
-            row[0].hlines(range(len(names)), here.low[names], here.high[names], PURPLE)
+            row[0].hlines(range(len(names)), here.low[names], here.high[names], ESTIMATE)
             row[0].axvspan(*here.loc["exact", ["low", "high"]], color=INK, alpha=0.1, linewidth=0)
             row[0].set_title(label(task))
             row[0].axvline(here.chance.iloc[0], color=MUTED, linestyle=":", linewidth=1.6)
@@ -160,7 +166,7 @@ def plot_consequences(table: pd.DataFrame) -> Figure:
             f"top {count_text(table['count'])} edges; n = {count_text(table.n)} examples; lines, "
             "band: 95 % intervals from resampling them",
             [
-                handle("estimate", PURPLE, "s"),
+                handle("estimate", ESTIMATE, "s"),
                 handle("exact patching", INK, "", linestyle="-"),
                 handle("random sets", MUTED, "", linestyle=":"),
             ],

@@ -8,11 +8,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mechshift_lib.plots.drawn_from import drawn_from_tables
+from mechshift_lib.plots.palette import CARD, GRID, INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
-    GRID,
-    INK,
     MARKERS,
-    ROLE_COLORS,
     figure,
     handle,
     header,
@@ -28,6 +27,7 @@ NAMES = {"beyond": "MDM minus control"}
 TASKS = {"ioi-countdown": "IOI − Countdown"}
 
 
+@drawn_from_tables
 def plot_trainings(
     agreement: pd.DataFrame, readings: pd.DataFrame, over: pd.DataFrame, used: str
 ) -> Figure:
@@ -84,7 +84,7 @@ def _dots(
         height = _height(tasks.index(task), list(names).index(name), len(names))
         color, marker = ROLE_COLORS.get(name, INK), _marker(name)
         ax.plot(here, [height] * len(here), marker, color=color, ms=3.5, alpha=0.45)
-        ax.plot([here.mean()], [height], marker, color=color, ms=7, mec="white")
+        ax.plot([here.mean()], [height], marker, color=color, ms=7, mec=CARD)
 
 
 def _height(row: int, place: int, of: int) -> float:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mechshift_lib.analyses.words import verdicts as words
@@ -18,38 +17,46 @@ from mechshift_lib.book.generated import ANSWER, GAPS, GRID
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.execution import provenance_cell
 from mechshift_lib.explorer.landing import write_landing
+from mechshift_lib.markup.figures import Drawn
+from mechshift_lib.markup.numbers import number
+from mechshift_lib.markup.tables import table_html
+from mechshift_lib.plots.drawn_from import remember
+from mechshift_lib.plots.palette import ROLE_COLORS
+from mechshift_lib.plots.theme import figure, header, theme
 from mechshift_lib.workflow import default_pairs
 from tests.support.verdicts import of_every_outcome
 
 #: A word that stands on one page only, to be looked for.
 RARE_WORD = "hippopotamus"
-#: Alternative text of the made-up figure.
+#: Title of the made-up figure.
 FIGURE = "A made-up line over layers"
+#: Numbers of the made-up table's rows, whose order as text isn't their order.
+ROWS = (2, 10, 1, *range(11, 19))
 #: The chapter that has no finding for its pair's first page.
 WITHOUT_FINDING = "circuits"
 
 
-def picture() -> str:
-    """A figure wider than a phone, as base64 PNG."""
-    from matplotlib.figure import Figure
+def drawn(said: str) -> nbformat.NotebookNode:
+    """A figure as a notebook shows it, with a finding."""
+    table = pd.DataFrame({"layer": [0, 1], "share": [0.25, 0.75]})
+    with theme():
+        fig = remember(figure(2.0), table=table)
+        axes = fig.subplots()
+        axes.plot(table.layer, table.share, "o-", color=ROLE_COLORS["mdm"])
+        axes.set_xlabel("layer")
+        header(fig, FIGURE, "n = 2 layers")
+    data, about = Drawn(fig, said)._repr_mimebundle_()
+    return new_output("display_data", data, metadata=about)
 
-    figure = Figure(figsize=(9, 3))
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1])
-    axes.set_xlabel("layer")
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return base64.b64encode(buffer.getvalue()).decode()
+
+def long_table() -> nbformat.NotebookNode:
+    """A table that is sorted and searched, as a notebook shows it."""
+    columns = {f"a rather long column name {i}": [f"{k}.5 [0, 9]" for k in ROWS] for i in range(9)}
+    table = pd.DataFrame({"name": [f"row {k}" for k in ROWS], **columns})
+    return new_output("display_data", {"text/html": table_html(table), "text/plain": "t"})
 
 
 def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
-    columns = "".join(f"<th>a rather long column name {i}</th>" for i in range(9))
-    cells = "".join("<td>0.123456</td>" for _ in range(9))
-    html = f"<table><thead><tr>{columns}</tr></thead><tbody><tr>{cells}</tr></tbody></table>"
-    table = new_output("execute_result", {"text/html": html, "text/plain": "t"}, execution_count=2)
-    described = {"image/png": {"alt": FIGURE}}
-    shown = {"image/png": picture(), "text/plain": "<Figure>"}
-    image = new_output("display_data", shown, metadata=described)
     said = new_output(
         "display_data", {"text/markdown": f"*Made up* for {title}.", "text/plain": "t"}
     )
@@ -59,11 +66,11 @@ def executed(title: str, note: str, extra: str = "") -> nbformat.NotebookNode:
                 f"# {title}\n\nText with $J(A, B)$, made up for a test alone. {extra}"
             ),
             new_code_cell('pair = "x"', metadata={"tags": ["parameters"]}, execution_count=1),
-            new_code_cell("table", outputs=[table], execution_count=2),
+            new_code_cell("table", outputs=[long_table()], execution_count=2),
             new_markdown_cell("## What is compared\n\nThe same prose for every pair."),
             new_code_cell(
                 "figure",
-                outputs=[image, table],
+                outputs=[drawn("Made-up finding."), long_table()],
                 execution_count=3,
                 metadata={"tags": ["compared"]},
                 id="figure",
@@ -131,6 +138,8 @@ def make_site(folder: Path) -> Path:
             notebook.cells = [
                 c for c in notebook.cells if "finding" not in c.metadata.get("tags", [])
             ]
+        own = f"../../executed/{pair[0]}/{chapter}.html" if pair else ""
+        number(notebook.cells, "-".join([*pair, chapter]), own)
         nbformat.write(notebook, path)
         shutil.copy(ROOT / "notebooks" / f"{path.stem}.ipynb", folder / "notebooks")
     for name in default_pairs(folder):

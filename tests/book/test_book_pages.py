@@ -24,7 +24,7 @@ from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
 from tests.book.browser import FRAME, ask, complaints, serve
-from tests.book.make_site import FIGURE, RARE_WORD, make_site
+from tests.book.make_site import FIGURE, RARE_WORD, ROWS, make_site
 
 pytestmark = pytest.mark.browser
 NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
@@ -102,10 +102,11 @@ def test_a_question_has_every_pair_under_one_story(
         assert full is not None
     tabs = [label.get_text(strip=True) for label in soup.select("label.sd-tab-label")]
     assert tabs == [pair.title for pair in having]
-    images = soup.select("article img")
-    assert [image["alt"] for image in images] == [FIGURE] * len(having)
-    assert all(image["loading"] == "lazy" for image in images)
+    drawings = soup.select("article figure svg[role=img]")
+    assert len(drawings) == len(having)
+    assert all(drawing["aria-label"].startswith(FIGURE) for drawing in drawings)
     assert soup.select("article table") == []  # those stand in the pairs' own chapters
+    assert text.count("Made-up finding.") == 1  # above the figures, in no caption
 
 
 @pytest.mark.parametrize("service", [r"colab\.research", "mybinder"])
@@ -164,12 +165,81 @@ def test_the_landing_page_leads_to_every_pair_and_question(
     assert "MadeUp" in landing.get_text()
 
 
-def test_a_figure_has_the_alternative_text_of_its_own_output(
+def test_a_figure_has_a_number_a_caption_and_what_it_was_drawn_from(
     site: Path, soups: dict[Path, BeautifulSoup]
 ) -> None:
-    figure = soups[site / NOTEBOOK_PAGE].select_one("div.cell_output img")
+    figure = soups[site / NOTEBOOK_PAGE].select_one("div.cell_output figure")
     assert figure is not None
-    assert figure["alt"] == FIGURE
+    assert figure.find("svg")["aria-label"].startswith(FIGURE)
+    caption = " ".join(figure.find("figcaption").get_text().split())
+    assert caption == f"Figure 1. Made-up finding. {FIGURE}: n = 2 layers"
+    links = {link.get_text(): link["href"] for link in figure.select(".mechshift-tools a")}
+    assert list(links) == ["CSV", "code", "provenance"]
+    file = (site / NOTEBOOK_PAGE).parent / links["CSV"]
+    assert file.name == "tiny-llama-circuits-1.csv"
+    assert file.read_text() == "layer,share\n0,0.25\n1,0.75\n"
+
+
+def test_identifiers_are_given_once_a_page(site: Path, soups: dict[Path, BeautifulSoup]) -> None:
+    for path in (site / NOTEBOOK_PAGE, site / "book/executed/verdicts.html"):
+        ids = [tag["id"] for tag in soups[path].select("article [id]")]
+        assert len(ids) == len(set(ids)), path
+
+
+def test_pages_with_tables_alone_load_what_sorts_them(
+    site: Path, soups: dict[Path, BeautifulSoup]
+) -> None:
+    for path, soup in soups.items():
+        scripts = [Path(urlparse(s["src"]).path).name for s in soup.find_all("script", src=True)]
+        wanted = bool(soup.select("article .mechshift-table"))
+        assert ("tables.js" in scripts, "sortable.a11y.js" in scripts) == (wanted, wanted), path
+    assert soups[site / NOTEBOOK_PAGE].select("article .mechshift-table")
+    assert not soups[site / "book/index.html"].select("article .mechshift-table")
+
+
+SORT = """new Promise(done => {
+  const names = () => [...d.querySelector('table.sortable').tBodies[0].rows]
+    .map(row => row.cells[1].textContent);
+  const second = d.querySelectorAll('table.sortable th')[1];
+  second.dispatchEvent(new w.KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));
+  setTimeout(() => done([names(), second.tabIndex, second.getAttribute('aria-sort')]), 300);
+})"""
+FILTER = """(() => {
+  const field = d.querySelector('.mechshift-filter input');
+  field.value = '10.5';
+  field.dispatchEvent(new w.Event('input'));
+  const box = field.closest('.mechshift-table');
+  const left = [...box.querySelectorAll('tbody tr')].filter(row => !row.hidden).length;
+  return [left, box.querySelector('[role=status]').textContent];
+})()"""
+
+
+def test_a_table_sorts_by_its_numbers_from_the_keyboard(address: str) -> None:
+    names, stop, order = ask(address, NOTEBOOK_PAGE, SORT, width=1000)
+    assert names == [f"{k}.5 [0, 9]" for k in sorted(ROWS)]
+    assert stop == 0
+    assert order == "ascending"
+
+
+def test_a_long_table_is_searched(address: str) -> None:
+    left, told = ask(address, NOTEBOOK_PAGE, FILTER, width=1000)
+    assert left == 1
+    assert told == f"1 of {len(ROWS)} rows"
+
+
+def test_one_drawing_follows_the_pages_mode_and_fits_a_phone(address: str) -> None:
+    js = """(() => {
+      const drawing = d.querySelector('figure svg');
+      const text = drawing.querySelector('text');
+      return [getComputedStyle(text).fill, drawing.getBoundingClientRect().width,
+        parseFloat(getComputedStyle(text).fontSize) * drawing.getScreenCTM().a];
+    })()"""
+    light, wide, type_size = ask(address, NOTEBOOK_PAGE, js, width=1200)
+    dark, narrow, _ = ask(address, NOTEBOOK_PAGE, js, width=390, mode="dark")
+    assert light != dark
+    assert narrow <= 390
+    assert wide == pytest.approx(571, abs=1)
+    assert 14.5 <= type_size <= 16.5
 
 
 def raw_tables(soup: BeautifulSoup) -> list[str]:
@@ -285,6 +355,14 @@ def test_no_page_scrolls_sideways_on_a_phone(address: str, page: str) -> None:
     assert window == 390
     assert page_width <= window, f"{page} is {page_width} px wide"
     assert article <= window
+
+
+def test_nothing_of_a_notebook_stands_on_a_light_card_in_the_dark(address: str) -> None:
+    js = """[...d.querySelectorAll('.mechshift-figure, .mechshift-table')].map(
+      shown => getComputedStyle(shown.closest('.cell_output > *')).backgroundColor)"""
+    grounds = ask(address, NOTEBOOK_PAGE, js, mode="dark")
+    assert len(grounds) > 1
+    assert set(grounds) == {"rgba(0, 0, 0, 0)"}
 
 
 def test_dark_is_dark_and_readable(address: str) -> None:

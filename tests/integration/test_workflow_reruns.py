@@ -129,7 +129,7 @@ def test_nothing_is_done_twice(project: Path) -> None:
         ("data/paper/top_edges.csv", behind("paper", "overlap", "components", "neurons")),
         ("data/benchmarks/growth.json", behind("speed")),
         (f"data/pairs/{PAIR}.yaml", behind(*ANALYSES)),
-        ("mechshift_lib/circuits/graph/graph.py", behind(*NOTEBOOKS)),
+        ("mechshift_lib/circuits/graph/graph.py", using("mechshift_lib.circuits.graph.graph")),
         ("mechshift_lib/comparison/published.py", using("mechshift_lib.comparison.published")),
         ("mechshift_lib/plots/lens.py", behind("lens")),
         ("mechshift_lib/analyses/words/cues.py", behind("cues")),

@@ -11,7 +11,10 @@ from IPython import display as ipython_display
 from PIL import Image as Picture
 
 from mechshift_lib.analyses import page
+from mechshift_lib.analyses.words.formatting import Finding
 from mechshift_lib.config import ANALYSES
+from mechshift_lib.markup.figures import DPI, Drawn
+from mechshift_lib.plots.theme import WIDTH
 from mechshift_lib.workflow import book_pages
 from tests.support.claims import JUDGED, contradictions
 from tests.support.notebooks import code, parameters, read, run, said
@@ -72,9 +75,7 @@ def test_prose_has_no_results_typed_by_hand(name):
 
 
 def pictures(outputs):
-    return [
-        Picture.open(io.BytesIO(o.data)) for o in outputs if isinstance(o, ipython_display.Image)
-    ]
+    return [Picture.open(io.BytesIO(o.png)) for o in outputs if isinstance(o, Drawn)]
 
 
 @pytest.mark.parametrize(
@@ -108,13 +109,16 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
     assert "nan" not in text.lower().split()
     drawn = pictures(shown)
     assert len(drawn) == figures
-    texts = [o.metadata["alt"] for o in shown if isinstance(o, ipython_display.Image)]
+    figures_shown = [o for o in shown if isinstance(o, Drawn)]
+    texts = [o.alt for o in figures_shown]
+    assert all('class="mechshift-about"' in o.html for o in figures_shown)
+    assert all("data:text/csv" in o.html for o in figures_shown), "each can be saved as a table"
     assert len(set(texts)) == figures, "each figure has an alternative text of its own"
     assert all(len(text) > 60 for text in texts)
     if name not in JUDGED:  # what those say of claims is tested with the verdicts
         assert contradictions({name: "\n".join([text, *texts])}, [], {}) == []
     for picture in drawn:
-        assert picture.width == int(5.2 * page.DPI)
+        assert picture.width == int(WIDTH * DPI)
         assert picture.convert("RGB").getpixel((2, 2)) == (251, 251, 249)
 
 
@@ -176,10 +180,21 @@ def test_the_page_of_benchmarks_needs_no_pair(shown, monkeypatch, tmp_path):
     assert len(pictures(shown)) == 2
 
 
-def test_shown_figures_are_whole_cards(shown):
-    figure = matplotlib.figure.Figure(figsize=(2, 1), facecolor="#fbfbf9")
-    page.show(figure)
-    assert pictures(shown)[0].size == (2 * page.DPI, page.DPI)
+def test_a_finding_begins_the_caption_of_one_figure_and_stands_above_several(shown):
+    figure = matplotlib.figure.Figure(figsize=(2, 1))
+    page.tell(Finding("Found."), figure)
+    page.tell(Finding("Found."), figure, figure)
+    page.tell(Finding("Found, see [there](x.ipynb)."), figure)
+    kinds = [(type(o).__name__, o.data) for o in shown]
+    assert kinds == [
+        ("Drawn", "Found."),
+        ("Markdown", "Found."),
+        ("Drawn", ""),
+        ("Drawn", ""),
+        ("Markdown", "Found, see [there](x.ipynb)."),
+        ("Drawn", ""),
+    ]
+    assert ["Found." in o.html for o in shown if isinstance(o, Drawn)][:3] == [True, False, False]
 
 
 def test_a_pair_that_solves_nothing_is_told_so_claim_by_claim(shown, monkeypatch, least):

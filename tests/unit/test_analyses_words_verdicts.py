@@ -22,7 +22,8 @@ from mechshift_lib.comparison.verdicts import (
     judge,
     unmeasured,
 )
-from mechshift_lib.plots.theme import OUTCOME_COLORS, OUTCOME_SIGNS
+from mechshift_lib.plots.palette import OUTCOME_COLORS
+from mechshift_lib.plots.theme import OUTCOME_SIGNS
 
 
 def contrast(value, against="the ARM"):

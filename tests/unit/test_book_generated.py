@@ -7,7 +7,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mechshift_lib.book.build import unpack
 from mechshift_lib.book.generated import (
     GAPS,
     GRID,
@@ -17,6 +16,7 @@ from mechshift_lib.book.generated import (
     from_verdicts,
     overview_page,
 )
+from mechshift_lib.book.vendored import unpack
 from mechshift_lib.config import load_pair
 
 

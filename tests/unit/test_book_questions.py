@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from pathlib import Path
 
 import nbformat
@@ -25,13 +24,18 @@ def _pair(name: str, *analyses: str) -> Pair:
     )
 
 
-def _output(kind: str, data: str, alt: str = "") -> nbformat.NotebookNode:
-    about = {"image/png": {"alt": alt}} if alt else {}
-    return new_output("display_data", {kind: data, "text/plain": "-"}, metadata=about)
+def _output(kind: str, data: str) -> nbformat.NotebookNode:
+    return new_output("display_data", {kind: data, "text/plain": "-"})
+
+
+def _figure(name: str) -> nbformat.NotebookNode:
+    found = f'<span class="mechshift-found">Found in {name}.</span>'
+    html = f"<figure><svg/><figcaption>{found} Drawn of {name}.</figcaption></figure>"
+    data = {"text/html": html, "text/markdown": f"Found in {name}.", "image/png": "x"}
+    return new_output("display_data", data)
 
 
 def _chapter(name: str) -> nbformat.NotebookNode:
-    image = b64encode(f"PNG of {name}".encode()).decode()
     return new_notebook(
         cells=[
             new_markdown_cell(f"# Lenses: {name.upper()}\n\nHow it begins.", id="a"),
@@ -44,8 +48,7 @@ def _chapter(name: str) -> nbformat.NotebookNode:
             new_code_cell(
                 "tell",
                 outputs=[
-                    _output("text/markdown", f"Found in {name}."),
-                    _output("image/png", image, f"A figure\nof {name}"),
+                    _figure(name),
                     _output("text/html", f"<table><td>{name}</td></table>"),
                 ],
                 metadata={"tags": ["finding"]},
@@ -69,7 +72,7 @@ def _chapter(name: str) -> nbformat.NotebookNode:
 
 def test_one_story_with_the_findings_of_every_pair() -> None:
     having = [(_pair(name, "lens"), _chapter(name)) for name in ("one", "two")]
-    text, figures = question_page("lens", having)
+    text = question_page("lens", having)
     assert text.startswith("# Lenses\n\nHow it begins.\n")
     assert "[ONE](../../executed/one/lens.ipynb), [TWO](../../executed/two/lens.ipynb)" in text
     for once in ("## Compared", "The last word on it.", "## Both say the same", "As published."):
@@ -80,11 +83,10 @@ def test_one_story_with_the_findings_of_every_pair() -> None:
     assert "[this](patching.md), [how](../../methods/lens.md)" in text
     assert "**ONE.** Found in one.\n" in text
     assert text.index("**ONE.** Found") < text.index("**TWO.** Found") < text.index("{tab-set}")
-    assert figures == {
-        "lens-f-one-0.png": b"PNG of one",
-        "lens-f-two-0.png": b"PNG of two",
-    }
-    assert "```{image} lens-f-two-0.png\n:alt: A figure of two\n:loading: lazy\n```" in text
+    # What is found stands above the tabs already.
+    drawn = "<figure><svg/><figcaption>Drawn of two.</figcaption></figure>"
+    assert f"```{{raw}} html\n{drawn}\n```" in text
+    assert text.count("Found in two.") == 1
     assert text.count(":sync: one") == 2  # the figure's tab and the table's
     assert text.count("| a | b |") == 2
     assert "<table>" not in text  # it stands beside a figure, and in the pair's own chapter
@@ -92,7 +94,7 @@ def test_one_story_with_the_findings_of_every_pair() -> None:
 
 
 def test_a_single_pair_is_named_too() -> None:
-    text, _ = question_page("lens", [(_pair("one", "lens"), _chapter("one"))])
+    text = question_page("lens", [(_pair("one", "lens"), _chapter("one"))])
     assert "**ONE.** As published." in text
 
 
@@ -105,12 +107,12 @@ def test_pages_and_figures_are_those_of_the_pairs_there_are(tmp_path: Path) -> N
     pages = write_questions(executed, pairs, book)
     assert [page.stem for page in pages] == list(ANALYSES)
     lens = book / FOLDER / "lens.md"
-    assert (book / FOLDER / "lens-f-two-0.png").read_bytes() == b"PNG of two"
+    (book / FOLDER / "of-an-older-version.png").write_bytes(b"x")
     # Not executed yet.
     assert NOBODY in (book / FOLDER / "probes.md").read_text(encoding="utf-8")
     before = lens.stat().st_mtime_ns
     write_questions(executed, pairs, book)
     assert lens.stat().st_mtime_ns == before
     write_questions(executed, pairs[:1], book)
-    assert not (book / FOLDER / "lens-f-two-0.png").exists()
+    assert not (book / FOLDER / "of-an-older-version.png").exists()
     assert "TWO" not in lens.read_text(encoding="utf-8")

@@ -35,6 +35,7 @@ from mechshift_lib.plots.overlap import (
     plot_overlap_curves,
     plot_overlap_reference,
 )
+from mechshift_lib.plots.palette import CARD, ROLE_COLORS
 from mechshift_lib.plots.patching import (
     plot_arrival,
     plot_patch_heads,
@@ -47,7 +48,7 @@ from mechshift_lib.plots.published import plot_published_depth, plot_published_o
 from mechshift_lib.plots.robustness import plot_curve
 from mechshift_lib.plots.shift import plot_earlier, plot_likeness
 from mechshift_lib.plots.steps import plot_steps
-from mechshift_lib.plots.theme import CARD, ROLE_COLORS, count_text, present
+from mechshift_lib.plots.theme import count_text, present
 from mechshift_lib.plots.trust import ESTIMATES, plot_agreement, plot_consequences, plot_scatter
 
 TASKS = ("ioi", "countdown")
@@ -388,6 +389,8 @@ def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
     lowest = min(t.get_window_extent(renderer).y0 for t in above)
     lowest = min([lowest, *(b.get_window_extent(renderer).y0 for b in fig.legends)])
     assert all(ax.get_tightbbox(renderer).y1 <= lowest + 1 for ax in fig.axes)
+    if fig._supylabel is not None:
+        assert fig._supylabel.get_window_extent(renderer).y1 <= lowest + 1
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -18,6 +18,7 @@ ROOMS = (
     ("book",),
     ("workflow",),
     ("fork", "execution"),
+    ("markup",),
     ("plots",),
     ("semantics",),
     ("doctor",),

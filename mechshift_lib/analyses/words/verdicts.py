@@ -14,7 +14,8 @@ import pandas as pd
 from mechshift_lib.analyses.narrative import listed
 from mechshift_lib.comparison.claims import SAID
 from mechshift_lib.comparison.verdicts import OUTCOMES, Outcome, Unit, Verdict
-from mechshift_lib.plots.theme import OUTCOME_COLORS, OUTCOME_SIGNS, label
+from mechshift_lib.plots.palette import OUTCOME_COLORS
+from mechshift_lib.plots.theme import OUTCOME_SIGNS, label
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,149 @@
+"""A figure as SVG that stands in a page: its text is text, its colours follow the page's mode.
+
+matplotlib writes a file of its own. In a page it has no ground and no heading (the caption says
+it), its type and ink are the page's, its identifiers are no other figure's, and marks by the
+hundred are one picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from mechshift_lib.plots.palette import variable
+from mechshift_lib.plots.theme import HEADING
+
+#: Width on a page in CSS pixels of an inch of the figure: its 10.5-point type is 16 pixels high.
+PIXELS = 16 / 10.5 * 72
+#: Marks of one artist from which on they are drawn as one picture.
+MANY = 400
+#: Pixels of such a picture for each of the page's.
+SHARPNESS = 2
+#: Room above and below what is drawn, in inches.
+ROOM = 0.05
+#: Names of matplotlib's font, which readers needn't have: the page's own is taken.
+_FONT = re.compile(r"font-family:[^;\"]*;? ?|font: ([\d.]+px)[^;\"]*")
+_TAG = re.compile(r"<[^>]+>")
+_COLOR = re.compile(r"#[0-9a-f]{6}\b")
+_UNTURNED = re.compile(r' transform="rotate\(-?0 [^"]*"')
+_LONG = re.compile(r'\b(?:d|x|y|width|height|points)="[^"]*"')
+
+
+def svg(fig: Figure, alt: str) -> str:
+    """A figure as an ``<svg>`` element, the same bytes for the same figure.
+
+    Args:
+        fig: the figure; it is left as it was.
+        alt: its alternative text.
+    """
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mechshift"}
+    metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with mpl.rc_context(settings), _without_heading(fig), _as_pictures(fig):
+        box = _drawn(fig)
+        buffer = io.StringIO()
+        fig.savefig(
+            buffer,
+            format="svg",
+            transparent=True,
+            dpi=SHARPNESS * PIXELS,
+            bbox_inches=box,
+            metadata=metadata,
+        )
+    inner = buffer.getvalue().split("<svg", 1)[1].split(">", 1)[1].rsplit("</svg>", 1)[0]
+    width, height = 72 * box.width, 72 * box.height
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:.1f} {height:.1f}" '
+        f'stroke-linejoin="round" stroke-linecap="butt" '
+        f'style="width: 100%; max-width: {PIXELS * box.width:.0f}px; height: auto">'
+        f"{_tidied(inner)}</svg>"
+    )
+
+
+def heading(fig: Figure) -> tuple[str, str]:
+    """Title and subtitle of a figure, each on one line; empty where it has none."""
+    texts = [text.get_text() for text in fig.texts if text.get_gid() == HEADING]
+    title, subtitle = (" ".join(text.split("\n")) for text in (*texts, "", "")[:2])
+    return title, subtitle
+
+
+@contextmanager
+def _without_heading(fig: Figure) -> Iterator[None]:
+    shown = [text for text in fig.texts if text.get_gid() == HEADING and text.get_visible()]
+    for text in shown:
+        text.set_visible(False)
+    try:
+        yield
+    finally:
+        for text in shown:
+            text.set_visible(True)
+
+
+@contextmanager
+def _as_pictures(fig: Figure) -> Iterator[None]:
+    """Draw artists of very many marks as pictures: as shapes they would be most of a page."""
+    many = [one for ax in fig.axes for one in (*ax.lines, *ax.collections) if _marks(one) > MANY]
+    before = [one.get_rasterized() for one in many]
+    for one in many:
+        one.set_rasterized(True)
+    try:
+        yield
+    finally:
+        for one, was in zip(many, before, strict=True):
+            one.set_rasterized(was)
+
+
+def _marks(artist: Artist) -> int:
+    if isinstance(artist, Line2D):
+        return len(artist.get_xdata()) if artist.get_marker() not in ("", "None", None) else 0  # type: ignore[arg-type]
+    return len(artist.get_offsets()) if isinstance(artist, PathCollection) else 0  # type: ignore[arg-type]
+
+
+def _drawn(fig: Figure) -> Bbox:
+    """What is drawn, over the whole width, so that the type of all figures has one size."""
+    canvas = fig.canvas
+    agg = FigureCanvasAgg(fig)  # whose renderer measures
+    agg.draw()
+    box = fig.get_tightbbox(agg.get_renderer())
+    fig.set_canvas(canvas)
+    width, height = fig.get_size_inches()
+    return Bbox([[0, max(0, box.y0 - ROOM)], [width, min(height, box.y1 + ROOM)]])
+
+
+def _tidied(inner: str) -> str:
+    """The elements without what only a file needs, and with the page's type and colours."""
+    inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", inner, flags=re.S)
+    used = list(dict.fromkeys(re.findall(r'(?:url\(#|href="#)([\w-]+)', inner)))
+    prefix = "fig" + hashlib.sha256(inner.encode()).hexdigest()[:10]
+    names = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
+    inner = re.sub(r">\s+<", ">\n<", re.sub(r"<defs>\s*</defs>", "", inner)).strip()
+    return _TAG.sub(lambda tag: _tag(tag[0], names), inner)
+
+
+def _tag(tag: str, names: dict[str, str]) -> str:
+    """One tag on one line: short numbers, needed identifiers, no font, variable colours."""
+    if tag.startswith("<image"):  # its data would be searched through for nothing
+        return re.sub(r' id="[^"]*"', "", tag)
+    tag = _UNTURNED.sub("", " ".join(tag.split()))
+    tag = re.sub(r' id="([^"]*)"', lambda m: f' id="{names[m[1]]}"' if m[1] in names else "", tag)
+    tag = re.sub(r"(url\(#|href=\"#)([\w-]+)", lambda m: m[1] + names[m[2]], tag)
+    tag = _FONT.sub(lambda m: f"font-size: {m[1]}" if m[1] else "", tag)
+    tag = _COLOR.sub(lambda m: variable(m[0]), tag)
+    return _LONG.sub(lambda m: re.sub(r"-?\d+\.\d{3,}", _rounded, m[0]), tag)
+
+
+def _rounded(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")

@@ -1,0 +1,88 @@
+"""A table on a page: it scrolls by itself, sorts by its columns, and can be searched and saved.
+
+Sorting and searching are the page's script's (``book/static/tables.js``); without it the table is
+as it is. What a column sorts by stands in its cells, because numbers are written in many ways.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from html import escape
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mechshift_lib.markup.figures import tools
+
+#: Rows from which on a table has a field that searches it.
+MANY = 9
+#: Characters from which on a cell may take several lines.
+LONG = 32
+#: What stands for no number.
+MISSING = "–"
+_NUMBER = re.compile(r"^[^\d\w]*?([-−+]?)(\d[\d,]*\.?\d*)")
+
+
+def table_html(
+    table: pd.DataFrame,
+    formats: Mapping[str, str] | None = None,
+    *,
+    source: pd.DataFrame | None = None,
+    name: str = "table",
+    searched: bool = True,
+) -> str:
+    """A table with what can be done with it.
+
+    Args:
+        table: the table; its index isn't shown.
+        formats: column -> format of its values, such as ``{"score": "{:.2f}"}``.
+        source: what is saved, if not the table itself.
+        name: of the file that is saved, without ending.
+        searched: whether the page adds a field that searches it, where it is long.
+    """
+    heads = "".join(f"<th>{escape(str(column))}</th>" for column in table.columns)
+    lines = []
+    for row in table.itertuples(index=False, name=None):
+        cells = zip(table.columns, row, strict=True)
+        lines.append("<tr>" + "".join(_cell(v, (formats or {}).get(c)) for c, v in cells) + "</tr>")
+    long = " mechshift-long" if searched and len(table) >= MANY else ""
+    body = "\n".join(lines)
+    return (
+        '<div class="mechshift-table"><div style="overflow-x: auto">'
+        f'<table class="sortable n-last asc{long}"><thead><tr>{heads}</tr></thead>'
+        f"\n<tbody>{body}</tbody></table>"
+        f"</div>{tools({name: table if source is None else source}, name)}</div>"
+    )
+
+
+def _cell(value: Any, form: str | None) -> str:
+    """A cell, and what it sorts by where that isn't what is written in it."""
+    if pd.api.types.is_scalar(value) and pd.isna(value):
+        return f'<td data-sort="">{MISSING}</td>'
+    if isinstance(value, float) and form is None:
+        form = "{:.6f}" if abs(value) < 1 else "{:,.3f}"
+        text = form.format(value).rstrip("0").rstrip(".")
+    else:
+        text = form.format(value) if form else str(value)
+    key = sort_key(value)
+    about = f' data-sort="{key}"' if key else ""
+    about += ' class="long"' if len(text) > LONG else ""
+    return f"<td{about}>{escape(text)}</td>"
+
+
+def sort_key(value: Any) -> str:
+    """What a cell sorts by: a number itself, or the one that its text begins with; else nothing."""
+    if isinstance(value, bool | np.bool_):
+        return str(int(value))
+    if isinstance(value, Real):
+        return f"{float(value):.10g}"
+    if not isinstance(value, str):
+        return ""
+    found = _NUMBER.match(value)
+    if found is None:
+        return ""
+    sign = "-" if found[1] in ("-", "−") else ""
+    return sign + found[2].replace(",", "").rstrip(".")

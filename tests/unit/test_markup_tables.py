@@ -1,0 +1,71 @@
+"""Tables on a page: what is written, what is sorted by, what is saved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from nbformat.v4 import new_code_cell, new_output
+
+from mechshift_lib.markup.numbers import number
+from mechshift_lib.markup.tables import LONG, MANY, MISSING, sort_key, table_html
+
+
+def soup_of(html: str) -> BeautifulSoup:
+    return BeautifulSoup(html, "html.parser")
+
+
+def test_cells_are_written_in_their_format_and_escaped() -> None:
+    table = pd.DataFrame({"token <x>": ["<s>", "b"], "score": [0.5, np.nan], "n": [1000, 7]})
+    soup = soup_of(table_html(table, {"score": "{:+.2f}"}))
+    rows = [[cell.get_text() for cell in row.find_all(["th", "td"])] for row in soup("tr")]
+    assert rows == [["token <x>", "score", "n"], ["<s>", "+0.50", "1000"], ["b", MISSING, "7"]]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [
+        (0.25, "0.25"),
+        (np.int64(3), "3"),
+        (True, "1"),
+        (np.bool_(False), "0"),
+        ("0.41 [0.36, 0.47]", "0.41"),
+        ("−3.5 points", "-3.5"),
+        ("-12 %", "-12"),
+        ("1,108 edges", "1108"),
+        ("+0.5", "0.5"),
+        ("IOI", ""),
+        ("a1.h0", ""),
+    ],
+)
+def test_a_cell_sorts_by_its_number(value: object, key: str) -> None:
+    assert sort_key(value) == key
+
+
+def test_only_long_texts_may_take_several_lines() -> None:
+    [short, long] = soup_of(table_html(pd.DataFrame({"a": ["x" * LONG], "b": ["x " * LONG]})))("td")
+    assert short.get("class") is None
+    assert long["class"] == ["long"]
+
+
+def test_only_long_tables_are_searched() -> None:
+    for rows, long in ((MANY - 1, False), (MANY, True)):
+        [table] = soup_of(table_html(pd.DataFrame({"a": range(rows)})))("table")
+        assert ("mechshift-long" in table["class"]) is long
+        assert "sortable" in table["class"]
+
+
+def test_a_table_has_a_file_of_its_page_and_a_fold_keeps_its_own() -> None:
+    plain = table_html(pd.DataFrame({"a": [1]}))
+    folded = f"<details>{table_html(pd.DataFrame({'a': [1]}), name='toy-depths')}</details>"
+    outputs = [new_output("display_data", {"text/html": html}) for html in (plain, folded, "<b/>")]
+    number([new_code_cell("x", outputs=outputs)], "toy-chapter")
+    saved = [
+        [link["download"] for link in soup_of(o.data["text/html"]).select("a[download]")]
+        for o in outputs
+    ]
+    assert saved == [["toy-chapter-table-1.csv"], ["toy-depths.csv"], []]
+    links = [link["href"] for link in soup_of(outputs[0].data["text/html"]).select("a")[1:]]
+    assert links == ["#code-of-toy-chapter-table-1", "#provenance"]
+    assert outputs[2].data["text/html"] == "<b/>"
