@@ -8,7 +8,7 @@ from typing import Any
 PAGE = "book/play"
 #: What computes, in the worker too, and what is of the page.
 PARTS = ("parts", "product", "numbers", "model", "tokenizer", "asking", "serve")
-SCRIPTS = (*PARTS, "data", "state", "markup", "nodes", "panel", "play")
+SCRIPTS = (*PARTS, "data", "state", "panel", "nodes", "markup", "play")
 
 
 def add_scripts(

@@ -37,13 +37,13 @@ def prompts(pair: Pair, tokenizer: Tokenizer) -> dict[str, list[dict[str, Any]]]
 
 
 def _words(example: Example, tokenizer: Tokenizer) -> dict[str, Any]:
-    """An example as text: its prompts without what the tokenizer puts in front."""
+    """An example: prompts as text, without what the tokenizer puts in front, answers as ids."""
 
     def text(ids: Sequence[int]) -> str:
         return tokenizer.decode(list(ids), skip_special_tokens=True)
 
     return {
-        "prompt": text(example.clean),
+        "prompt": text(example.clean) if example.after else example.text,
         "corrupted": text(example.corrupted),
         "after": text(example.after),
         "corruptedAfter": text(example.corrupted_after),

@@ -23,6 +23,7 @@ QUESTION = "book/generated/questions/overlap"
 PAGES = (
     "book/index",
     "book/explore",
+    "book/play",
     "book/reproduce",
     "book/methods/circuits",
     CHAPTER,
