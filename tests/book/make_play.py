@@ -18,8 +18,15 @@ PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset=
 {scripts}</head><body><main>{content}</main></body></html>"""
 
 
-def make_play(folder: Path, pairs: Sequence[str]) -> list[Entry]:
+def make_play(
+    folder: Path, pairs: Sequence[str], seeds: Sequence[int] | None = None
+) -> list[Entry]:
     """Write ``play.html``, ``engine.html`` (what computes alone) and what they load.
+
+    Args:
+        folder: where to.
+        pairs: names of pairs.
+        seeds: trainings whose models are written; all of a pair's by default.
 
     Returns:
         What the index says of each pair.
@@ -31,18 +38,23 @@ def make_play(folder: Path, pairs: Sequence[str]) -> list[Entry]:
         content = '<div id="play"></div>' if name == "play" else ""
         page = PAGE.format(scripts=tags, content=content)
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
-    return write_models(folder, pairs)
+    return write_models(folder, pairs, seeds)
 
 
-def write_models(folder: Path, pairs: Sequence[str]) -> list[Entry]:
-    """Write ``play/index.js`` and the models of these pairs; returns what the index says of them."""
+def write_models(
+    folder: Path, pairs: Sequence[str], seeds: Sequence[int] | None = None
+) -> list[Entry]:
+    """Write ``play/index.js`` and models of these pairs; returns what the index says of them."""
 
     def write(name: str, content: str) -> None:
         path = folder / "play" / f"{name}.js"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
 
-    found = [playable(load_pair(name), write) for name in pairs]
+    found = []
+    for name in pairs:
+        pair = load_pair(name)
+        found.append(playable(pair.model_copy(update={"seeds": seeds or pair.seeds}), write))
     entries = [entry for entry in found if entry is not None]
     write("index", index(entries))
     return entries
