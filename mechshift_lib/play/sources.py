@@ -50,11 +50,13 @@ def playable(pair: Pair, write: Callable[[str, str], None], root: Path = ROOT) -
             weights = read_weights(spec, root)
             if weights is None or read_tokenizer(root / spec.source.path) != own:
                 continue
+            token = spec.mask_token
+            if token is not None and token not in own["vocabulary"]:
+                continue
             shape = {name: weights.config[name] for name in GRAPH}
             if graph and shape != graph:
                 continue
             graph = shape
-            token = spec.mask_token
             masks[role] = None if token is None else own["vocabulary"].index(token)
             name = name_of(pair.name, role, seed)
             write(name, script(name, spec, weights, masks[role]))

@@ -85,9 +85,11 @@ def read_weights(spec: ModelSpec, root: Path = ROOT) -> Weights | None:
             return None
         with safe_open(path, framework="numpy") as file:
             names = _names(set(file.keys()), found["layers"])
-            sizes = [np.prod(file.get_slice(name).get_shape()) for name in names or ()]
-            kinds = {file.get_slice(name).get_dtype() for name in names or ()}
-            if names is None or sum(sizes) > LARGEST or kinds not in ({"F16"}, {"F32"}):
+            if names is None or ("lm_head.weight" in names) == found.pop("tied"):
+                return None
+            sizes = [np.prod(file.get_slice(name).get_shape()) for name in names]
+            kinds = {file.get_slice(name).get_dtype() for name in names}
+            if sum(sizes) > LARGEST or kinds not in ({"F16"}, {"F32"}):
                 return None
             tensors = {short: file.get_tensor(name) for name, short in names.items()}
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -115,6 +117,7 @@ def _shape(config: dict[str, Any]) -> dict[str, Any] | None:
         "positions": config["max_position_embeddings"],
         "theta": rope.get("rope_theta", config.get("rope_theta", 10000.0)),
         "epsilon": config["rms_norm_eps"],
+        "tied": bool(config.get("tie_word_embeddings", False)),
     }
 
 

@@ -15,6 +15,7 @@ from bs4 import BeautifulSoup
 from mechshift_lib import __version__
 from tests.book.browser import FRAME, ask, serve
 from tests.book.make_explorer import write_circuits
+from tests.book.make_play import write_models
 from tests.book.make_site import make_site
 
 pytestmark = pytest.mark.browser
@@ -46,6 +47,7 @@ AXE = """new Promise((done, fail) => {
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pages = make_site(tmp_path_factory.mktemp("published"))
     (pages / "frame.html").write_text(FRAME)
+    write_models(pages / "_static", ["tiny-qwen"], (0,))
     write_circuits(pages / "_static", "tiny-llama", lambda one: (one.task, one.seed) == ("ioi", 0))
     return pages
 

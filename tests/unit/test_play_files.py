@@ -80,6 +80,7 @@ def test_a_models_file_has_its_weights_bit_for_bit(pair: Pair) -> None:
         ("hidden_act", "gelu"),
         ("sliding_window", 16),
         ("mlp_bias", True),
+        ("tie_word_embeddings", True),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 10000.0}),
     ],
 )

@@ -135,10 +135,10 @@ mechshiftPlay.markup = (home) => {
 
     busy(is) {
       home.setAttribute("aria-busy", is);
+      if (is) delete home.dataset.failed;
     },
 
     say(words) {
-      delete home.dataset.failed;
       find(".say").classList.remove("fail");
       find(".say").textContent = words;
     },
