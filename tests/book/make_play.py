@@ -11,9 +11,13 @@ from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.play.files import Entry, index
 from mechshift_lib.play.sources import playable
 
+#: The book's theme in the dark.
+DARK = """html[data-theme="dark"] { --pst-color-background: #14181e; --pst-color-text-base: #ced6dd;
+--pst-color-text-muted: #9ca4af; --pst-color-surface: #222832; --pst-color-border: #48566b;
+background: #14181e; }"""
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Play</title>
-<link rel="stylesheet" href="play/play.css">
+<style>{dark}</style><link rel="stylesheet" href="play/play.css">
 <script>document.documentElement.dataset.theme = localStorage.getItem("theme") || "light"</script>
 {scripts}</head><body><main>{content}</main></body></html>"""
 
@@ -36,7 +40,7 @@ def make_play(
     for name, scripts in pages.items():
         tags = "\n".join(f'<script defer src="play/{one}.js"></script>' for one in scripts)
         content = '<div id="play"></div>' if name == "play" else ""
-        page = PAGE.format(scripts=tags, content=content)
+        page = PAGE.format(scripts=tags, content=content, dark=DARK)
         (folder / f"{name}.html").write_text(page, encoding="utf-8")
     return write_models(folder, pairs, seeds)
 

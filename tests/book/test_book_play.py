@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from html import unescape
@@ -16,7 +17,7 @@ from mechshift_lib.analyses.study import EXAMPLES_SEED
 from mechshift_lib.config import load_pair
 from mechshift_lib.diffusion.samplers import denoise, generate_arm
 from mechshift_lib.tasks import pair_task
-from tests.book.browser import FRAME, ask, chromium, complaints, serve
+from tests.book.browser import AXE, FRAME, ask, chromium, complaints, serve
 from tests.book.make_play import make_play
 from tests.book.play_engine import loaded
 
@@ -193,6 +194,19 @@ def test_own_words_are_read_and_what_cannot_be_run_is_said(address: str) -> None
     assert "more than the 64 that this model reads: shorten the prompt" in long
     assert fine.startswith("ARM: ")
     assert places == 3
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_no_serious_fault_of_access_where_everything_is_open(
+    address: str, folder: Path, axe: Path, mode: str
+) -> None:
+    shutil.copy(axe, folder / "axe.min.js")
+    body = f"""await click('[name="mode"][value="edge"]'); await click('[data-node="a1.h0"]');
+    await ready(); return {AXE};"""
+    changes = {"nodes": "a0.h1,m2", "edges": "m0->a1.h0<v>,a3.h1->m4", "cue": 1, "step": 2}
+    found = visit(address, body, mode=mode, task="countdown", order="random", **changes)
+    assert found["rules"] > 15
+    assert [fault for fault in found["faults"] if fault[0] in ("serious", "critical")] == []
 
 
 def test_every_part_is_reached_and_named_by_the_keyboard(address: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from mechshift_lib import __version__
-from tests.book.browser import FRAME, ask, serve
+from tests.book.browser import AXE, FRAME, ask, serve
 from tests.book.make_explorer import write_circuits
 from tests.book.make_play import write_models
 from tests.book.make_site import make_site
@@ -31,16 +31,6 @@ PAGES = (
     QUESTION,
     "book/references",
 )
-#: Runs axe-core on a page; the pages' own content is judged, in light and in dark.
-AXE = """new Promise((done, fail) => {
-  const script = d.createElement("script");
-  script.src = "/axe.min.js";
-  script.onerror = () => fail("axe.min.js isn't there");
-  script.onload = () => w.axe.run(d, {resultTypes: ["violations"]}).then(
-    found => done({rules: found.passes.length, faults: found.violations.flatMap(v => v.nodes.map(
-      n => [v.impact, v.id, n.target.join(" "), n.failureSummary])) }), fail);
-  d.head.append(script);
-})"""
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ mechshiftPlay.markup = (home) => {
     ${select("order", "The MDM fills first")}${select("seed", "Random order")}
     <label class="choice steps">In steps<input type="number" name="steps" min="1" step="1"></label>
     ${select("left", "On the left")}
-    <label class="choice stage"><output></output>On the right, along the post-training<input type="range" name="right" min="0" step="1"></label>
+    <label class="choice stage"><b class="value" aria-hidden="true"></b>On the right, along the post-training<input type="range" name="right" min="0" step="1"></label>
   </form>
   <p class="say" role="status" aria-live="polite"></p>
   <div class="board">
     <div class="models">
-      <div class="walk"><label><output></output>Step<input type="range" name="step" min="0" step="1"></label>
+      <div class="walk"><label><b class="value" aria-hidden="true"></b>Step<input type="range" name="step" min="0" step="1"></label>
         <button type="button" data-do="play" aria-pressed="false">▶ Play</button></div>
       <div class="two">${model("left")}${model("right")}</div>
     </div>
@@ -97,11 +97,11 @@ mechshiftPlay.markup = (home) => {
       field("right").max = options.stages.length - 1;
       field("right").value = options.stages.indexOf(chosen.right);
       field("right").setAttribute("aria-valuetext", label(chosen.right));
-      find(".stage output").textContent = label(chosen.right);
+      find(".stage .value").textContent = label(chosen.right);
       field("step").max = chosen.n;
       field("step").value = chosen.step;
       field("step").setAttribute("aria-valuetext", `${chosen.step} of ${chosen.n}`);
-      find(".walk output").textContent = `${chosen.step} of ${chosen.n}`;
+      find(".walk .value").textContent = `${chosen.step} of ${chosen.n}`;
       field("cut").checked = chosen.cut;
       check("instead", chosen.instead);
     },
@@ -112,7 +112,7 @@ mechshiftPlay.markup = (home) => {
       find(".grid").innerHTML = content;
       const again = focused.edge ? `[data-edge="${CSS.escape(focused.edge)}"]` : focused.node ? `[data-node="${focused.node}"]` : null;
       if (again) find(`.grid ${again}`)?.focus();
-      find(".cuts").innerHTML = cuts.map((edge) => `<li><button type="button" data-edge="${escape(edge)}" aria-label="Mend ${escape(edge)}">${escape(mechshiftPlay.nodes.shown(edge))} ×</button></li>`).join("");
+      find(".cuts").innerHTML = cuts.map((edge) => `<li><button type="button" data-edge="${escape(edge)}"><span class="visually-hidden">Mend </span>${escape(mechshiftPlay.nodes.shown(edge))} <span aria-hidden="true">×</span></button></li>`).join("");
       check("mode", mode);
       find(".hint").textContent = hint;
     },

@@ -43,9 +43,10 @@ mechshiftPlay.nodes = (() => {
       const may = mode === "node" ? graph.ablated.has(name) : name !== "logits";
       const ports = open.filter((reader) => nodeOf(reader) === name).map((reader) => {
         const edge = `${from}->${reader}`;
-        return `<button type="button" class="port" data-edge="${escape(edge)}" aria-pressed="${edges.includes(edge)}" aria-label="${edges.includes(edge) ? "Mend" : "Cut"} ${escape(shown(edge))}">${partOf(reader)}</button>`;
+        return `<button type="button" class="port" data-edge="${escape(edge)}" aria-pressed="${edges.includes(edge)}" aria-label="${edges.includes(edge) ? "Mend" : "Cut"} ${escape(shown(edge))}, ${partOf(reader)}">${partOf(reader)}</button>`;
       });
-      const say = mode === "node" ? `Ablate ${name}` : `Begin an edge at ${name}`;
+      const said = words === "MLP" ? `MLP ${name}` : name;
+      const say = mode === "node" ? `Ablate ${said}` : `Begin an edge at ${said}`;
       return `<td data-cell="${name}"><button type="button" class="node${off ? " off" : ""}" data-node="${name}" aria-label="${say}" aria-pressed="${mode === "node" ? off : from === name}" ${may ? "" : "disabled"}>${words}</button>${ports.length ? `<span class="ports">${ports.join("")}</span>` : ""}</td>`;
     };
     const rows = [];
