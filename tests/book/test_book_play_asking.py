@@ -107,3 +107,18 @@ def test_cues_have_the_probabilities_of_the_cues_chapter(engine: Engine, role: s
         assert shares["targeted"] == pytest.approx(expected.targeted, abs=1e-5)
         asked += 1
     assert asked == len(table) > 20
+
+
+def test_where_no_worker_can_be_started_the_page_computes_itself(engine: Engine) -> None:
+    model = loaded("tiny-qwen", "mdm", 0)
+    (one,) = examples("tiny-qwen", "countdown", 1)
+    (filled,) = denoise(model, [one.clean], [len(one.answer)])
+    body = """w.Worker = undefined;
+    await play.load(asked.name);
+    found.push((await play.ask("answer", asked)).answer);
+    await play.ask("answer", {...asked, prompt: Array(99).fill(5)})
+      .catch(error => found.push(error.message));"""
+    asked = {"name": "tiny-qwen/mdm.0", "prompt": one.clean, "n": 5, "changes": {}}
+    answer, error = engine.run(asked | {"asked": {"order": "left-to-right"}}, body)
+    assert tuple(answer) == filled.tokens
+    assert error.startswith("104 tokens are more than the 64")

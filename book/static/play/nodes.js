@@ -71,7 +71,9 @@ mechshiftPlay.nodes = (() => {
     svg.innerHTML = edges.map((edge) => {
       const [source, reader] = edge.split("->");
       const [[x, y], [x2, y2]] = [middle(source), middle(nodeOf(reader))];
-      return `<path d="M${x},${y} C${x},${(y + y2) / 2} ${x2},${(y + y2) / 2} ${x2},${y2}"/>`;
+      // Within a column a line goes around the nodes between.
+      const aside = x === x2 ? -32 : 0;
+      return `<path d="M${x},${y} C${x + aside},${(y + y2) / 2} ${x2 + aside},${(y + y2) / 2} ${x2},${y2}"/>`;
     }).join("");
   }
 
