@@ -148,6 +148,7 @@ def book(
     from mechshift_lib.config import check_checkout
     from mechshift_lib.explorer.build import write_explorer
     from mechshift_lib.explorer.landing import write_landing
+    from mechshift_lib.play.build import write_play
     from mechshift_lib.workflow import book_pages, out_of_date, run_workflow
 
     check_checkout()
@@ -165,6 +166,7 @@ def book(
         )
     write_explorer()
     write_landing()
+    write_play()
     page = build_book(stale=stale)
     typer.echo(f"The book is ready: {page}")
 

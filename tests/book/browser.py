@@ -41,6 +41,18 @@ frame.onload = () => setTimeout(() => {
 }, 2500);
 </script></body>"""
 
+#: Runs axe-core on a page, whose server has it as ``axe.min.js``; the pages' own content is
+#: judged, in light and in dark.
+AXE = """new Promise((done, fail) => {
+  const script = d.createElement("script");
+  script.src = "/axe.min.js";
+  script.onerror = () => fail("axe.min.js isn't there");
+  script.onload = () => w.axe.run(d, {resultTypes: ["violations"]}).then(
+    found => done({rules: found.passes.length, faults: found.violations.flatMap(v => v.nodes.map(
+      n => [v.impact, v.id, n.target.join(" "), n.failureSummary])) }), fail);
+  d.head.append(script);
+})"""
+
 
 def chromium() -> str:
     """Path of the browser; its absence is an error, never a skip."""

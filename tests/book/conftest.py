@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mechshift_lib.config import ROOT
+from tests.book.browser import FRAME, serve
+
+if TYPE_CHECKING:
+    from tests.book.play_engine import Engine
 
 #: Where `make axe` puts it; not in git.
 AXE = ROOT / ".cache" / "axe" / "axe.min.js"
@@ -18,3 +24,17 @@ def axe() -> Path:
     if not AXE.is_file():
         raise RuntimeError("These tests need axe-core: run `make test`, or `make axe` once.")
     return AXE
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A page that runs every shipped model of the tiny pairs."""
+    # Not at the top: tests that look at pages only need no torch.
+    from tests.book.make_play import make_play
+    from tests.book.play_engine import PAIRS, Engine
+
+    folder = tmp_path_factory.mktemp("engine")
+    (folder / "frame.html").write_text(FRAME)
+    entries = make_play(folder, PAIRS)
+    with serve(folder) as address:
+        yield Engine(address, folder, entries)

@@ -16,7 +16,8 @@ import nbformat
 import pytest
 from bs4 import BeautifulSoup
 
-from book._ext.explorer import SCRIPTS
+from book._ext import play
+from book._ext.explorer import PAGE, SCRIPTS
 from mechshift_lib.book import contents
 from mechshift_lib.book.launch import FOLDER
 from mechshift_lib.comparison.claims import CLAIMS
@@ -27,6 +28,7 @@ from tests.book.browser import FRAME, ask, complaints, serve
 from tests.book.make_site import FIGURE, RARE_WORD, ROWS, make_site
 
 pytestmark = pytest.mark.browser
+PLAY = ("play", play.PAGE, play.SCRIPTS)
 NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
 
 
@@ -294,19 +296,20 @@ def test_the_grid_of_verdicts_is_a_table_wherever_it_stands(
     assert "Nobody has looked" in gaps
 
 
-def test_the_explorers_page_alone_loads_its_scripts(
-    site: Path, soups: dict[Path, BeautifulSoup]
+@pytest.mark.parametrize(("name", "page", "scripts"), [("explorer", PAGE, SCRIPTS), PLAY])
+def test_a_page_of_scripts_alone_loads_them(
+    site: Path, soups: dict[Path, BeautifulSoup], name: str, page: str, scripts: tuple[str, ...]
 ) -> None:
     own = {
         path.relative_to(site).as_posix(): [
             Path(urlparse(script["src"]).path).stem
-            for script in soup.find_all("script", src=re.compile("/explorer/"))
+            for script in soup.find_all("script", src=re.compile(f"/{name}/"))
         ]
         for path, soup in soups.items()
     }
-    assert {page for page, scripts in own.items() if scripts} == {"book/explore.html"}
-    assert own["book/explore.html"] == list(SCRIPTS)
-    assert soups[site / "book/explore.html"].find(id="explorer")
+    assert {page for page, found in own.items() if found} == {f"{page}.html"}
+    assert own[f"{page}.html"] == list(scripts)
+    assert soups[site / f"{page}.html"].find(id=name)
 
 
 def test_no_page_complains_in_the_console(address: str) -> None:

@@ -13,8 +13,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from mechshift_lib import __version__
-from tests.book.browser import FRAME, ask, serve
+from tests.book.browser import AXE, FRAME, ask, serve
 from tests.book.make_explorer import write_circuits
+from tests.book.make_play import write_models
 from tests.book.make_site import make_site
 
 pytestmark = pytest.mark.browser
@@ -23,28 +24,20 @@ QUESTION = "book/generated/questions/overlap"
 PAGES = (
     "book/index",
     "book/explore",
+    "book/play",
     "book/reproduce",
     "book/methods/circuits",
     CHAPTER,
     QUESTION,
     "book/references",
 )
-#: Runs axe-core on a page; the pages' own content is judged, in light and in dark.
-AXE = """new Promise((done, fail) => {
-  const script = d.createElement("script");
-  script.src = "/axe.min.js";
-  script.onerror = () => fail("axe.min.js isn't there");
-  script.onload = () => w.axe.run(d, {resultTypes: ["violations"]}).then(
-    found => done({rules: found.passes.length, faults: found.violations.flatMap(v => v.nodes.map(
-      n => [v.impact, v.id, n.target.join(" "), n.failureSummary])) }), fail);
-  d.head.append(script);
-})"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pages = make_site(tmp_path_factory.mktemp("published"))
     (pages / "frame.html").write_text(FRAME)
+    write_models(pages / "_static", ["tiny-qwen"], (0,))
     write_circuits(pages / "_static", "tiny-llama", lambda one: (one.task, one.seed) == ("ioi", 0))
     return pages
 

@@ -17,6 +17,7 @@ from mechshift_lib.book import build as book
 from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ConfigError, MechshiftError, ResultError
 from mechshift_lib.explorer import build as explorer
+from mechshift_lib.play import build as play
 
 COMMANDS = (
     "run",
@@ -155,6 +156,7 @@ def test_a_book_of_older_pages_says_so(
     built = []
     monkeypatch.setattr(book, "build_book", lambda stale: built.append(stale) or tmp_path)
     monkeypatch.setattr(explorer, "write_explorer", lambda: 0)
+    monkeypatch.setattr(play, "write_play", lambda: 0)
     code, out, err = call("book", "--no-execute")
     assert code == 0
     assert str(tmp_path) in out

@@ -13,7 +13,7 @@ LIBRARY = ROOT / "mechshift_lib"
 #: From the top down: a room may import the rooms below it, and none beside it.
 ROOMS = (
     ("cli",),
-    ("explorer",),
+    ("explorer", "play"),
     ("analyses",),
     ("book",),
     ("workflow",),
