@@ -36,7 +36,7 @@ class Held(NamedTuple):
         """About how many bytes its weights take.
 
         Of a quantised model: key and value projections that are repeated for every query head are
-        none of the integers, nor are embeddings, norms and the unembedding.
+        none of the integers, nor are embeddings, norms and the unembedding. MLPs count as gated.
         """
         size, each = self.size, ITEMSIZE[self.dtype]
         if self.quantization is None:
@@ -48,7 +48,7 @@ class Held(NamedTuple):
             small += 2 * heads
         else:
             repeated = 2 * (heads - shared)
-        small = min(small, size.parameters)  # an MLP may have two maps instead of three
+        small = min(small, size.parameters)
         rest = size.parameters - small + repeated
         return int(small * QUANTISED[self.quantization]) + rest * each
 

@@ -101,11 +101,10 @@ def test_memory_counts_two_models_and_one_batch() -> None:
     assert found == 4 * 10**6 + 2 * 10**6 + one
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
 @pytest.mark.parametrize("bits", ["8-bit", "4-bit"])
-def test_quantised_weights_are_counted_as_they_are_held(name, bits, tmp_path) -> None:
-    """Within a few percent: the scales of rows, and a GPT-2's MLP of two maps."""
-    hf = tiny_hf(name)
+def test_quantised_weights_are_counted_as_they_are_held(bits, tmp_path) -> None:
+    """But for the scales of rows, which count only in models as small as this."""
+    hf = tiny_hf("llama")
     numbers = sum(p.numel() for p in hf.parameters())
     hf.save_pretrained(tmp_path)
     model = load_folder(tmp_path, quantization=bits)
