@@ -58,11 +58,8 @@ def places_of(model: nn.Module) -> set[torch.device]:
 
 def numbers_of(model: nn.Module) -> int:
     """How many weights a model has, those that are packed into fewer integers counted singly."""
-    packed = {
-        id(module.weight): int(module.in_features) * int(module.out_features)
-        for module in model.modules()
-        if is_quantised(module)
-    }
+    quantised: list[Any] = [module for module in model.modules() if is_quantised(module)]
+    packed = {id(module.weight): module.in_features * module.out_features for module in quantised}
     return sum(packed.get(id(p), p.numel()) for p in model.parameters())
 
 
