@@ -275,6 +275,11 @@ def wrap_model(
             one declared, or it can't be spread as ``device_map`` says.
     """
     check_device(device)
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        raise ModelError(
+            "transformers has spread this model already: load it without device_map, and give "
+            "device_map here."
+        )
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
     place(model, "cpu" if device_map is not None else device)

@@ -35,6 +35,7 @@ from mechshift_lib.config import DeviceMap
 from mechshift_lib.errors import ModelError, listed, shown
 from mechshift_lib.models.anatomy import Anatomy
 from mechshift_lib.models.devices import check_device
+from mechshift_lib.models.sameness import differ, probe_logits
 
 DISK = "disk"
 
@@ -67,13 +68,15 @@ def spread(
         max_memory: device -> what ``"auto"`` may put there, such as ``"20GiB"``.
 
     Raises:
-        ModelError: a module or device isn't there, weights have no place, or they don't fit.
+        ModelError: a module or device isn't there, weights have no place, they don't fit, or the
+            model's code reads weights past their modules.
     """
     if device_map == "auto":
         device_map = _auto(model, anatomy, max_memory)
     places = {name: _device(place) for name, place in device_map.items()}
     _check_names(model, places)
     kept = [place for place in places.values() if place != DISK]
+    before = probe_logits(model)
     home = torch.device(next((place for place in kept if place != "cpu"), "cpu"))
     try:
         if set(places.values()) == {str(home)}:
@@ -85,6 +88,20 @@ def spread(
             "The model doesn't fit where device_map puts it: put more of it on 'cpu' or 'disk', "
             "give max_memory with device_map 'auto', or load it in bfloat16."
         ) from error
+    if not _same_logits(model, before):
+        raise ModelError(
+            f"The code of this {anatomy.model_type} model uses weights past their modules, so it "
+            "can't be spread as device_map says: leave device_map out."
+        )
+
+
+def _same_logits(model: PreTrainedModel, before: Tensor) -> bool:
+    """Whether a model that was spread runs and computes what it computed before."""
+    try:
+        after = probe_logits(model)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return after.device.type != "meta" and not differ(after.cpu(), before.cpu())
 
 
 def _auto(

@@ -33,6 +33,7 @@ from mechshift_lib.semantics.components import Unembedding, written
 from mechshift_lib.semantics.lens import lens_logits, read_answers
 from mechshift_lib.semantics.neurons import neuron_activations
 from mechshift_lib.semantics.rules import Text
+from tests.support.llada import LLaDAModelLM
 from tests.support.tiny import tiny_hf, tiny_items
 
 ITEMS = tiny_items(3)
@@ -177,6 +178,22 @@ def test_a_map_that_cannot_be_followed_is_refused(device_map: Any, said: str) ->
         device_map = {"": "cuda:99"}
     with pytest.raises(ModelError, match=said.replace("(", r"\(")):
         tiny("llama", device_map=device_map)
+
+
+def test_code_that_uses_a_weight_past_its_module_is_refused() -> None:
+    """A tied LLaDA unembeds by its embedding's weights, wherever they are."""
+    config = tiny_hf("llada").config
+    config.weight_tying = True
+    tied = LLaDAModelLM(config).eval()
+    with pytest.raises(ModelError, match="llada model uses weights past their modules"):
+        wrap_model(tied, attention="full", device_map=EVERYTHING)
+
+
+def test_a_model_that_transformers_spread_is_refused() -> None:
+    hf = tiny_hf("llama")
+    hf.hf_device_map = {"model": "cpu", "lm_head": "disk"}
+    with pytest.raises(ModelError, match="load it without device_map, and give device_map here"):
+        wrap_model(hf)
 
 
 def test_a_limit_that_is_no_size_is_refused() -> None:
