@@ -8,6 +8,7 @@ one kind.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from mechshift_lib.analyses.parts import Shard, part
 from mechshift_lib.analyses.scores import (
@@ -47,7 +48,7 @@ def run_shard(study: Study, shard: Shard) -> Iterator[tuple[str, str, int]]:
                 study.store,
                 scores_key(study, task, circuit, study.seed),
                 shard,
-                lambda task=task, circuit=circuit: measure_part(study, task, circuit, shard),
+                partial(measure_part, study, task, circuit, shard),
             )
             yield task, circuit, len(found["items"])
 
