@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,test,workflow]'
+INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,quantised,test,workflow]'
 
 # The first of these that starts and is new enough; say `make PYTHON=...` for another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \

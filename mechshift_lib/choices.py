@@ -14,6 +14,10 @@ from mechshift_lib.errors import CircuitError
 Attention = Literal["causal", "full"]
 #: Precisions in which a model runs.
 Dtype = Literal["float32", "bfloat16", "float16"]
+#: How weights are stored while a model runs, where that isn't its precision.
+Quantization = Literal["8-bit", "4-bit"]
+#: Where weights lie: ``"cuda:1"`` or just 1, ``"cpu"``, or ``"disk"``.
+Place = int | str
 #: How key and value edges are counted under grouped-query attention.
 KV = Literal["ungrouped", "grouped"]
 #: How much an analysis does.

@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mechshift_lib.choices import BUDGETS, Attention, BudgetName, Dtype, Estimator
+from mechshift_lib.choices import (
+    BUDGETS,
+    Attention,
+    BudgetName,
+    Dtype,
+    Estimator,
+    Place,
+    Quantization,
+)
 from mechshift_lib.documents.files import read_text
 from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
 from mechshift_lib.errors import ConfigError, ModelError, listed, shown
@@ -41,6 +49,8 @@ Analysis = Literal[
     "robustness",
     "errors",
 ]
+#: Where a model's modules lie: chosen by what fits, or said, module -> place.
+DeviceMap = Literal["auto"] | dict[str, Place]
 #: Analyses that a pair can have, in the order in which each builds on the ones before.
 ANALYSES: tuple[Analysis, ...] = get_args(Analysis)
 
@@ -133,6 +143,11 @@ class ModelSpec(Strict):
     Attributes:
         mask_id: id of the mask token, where a repository of the hub is known by that alone; with
             ``mask_token`` too, the token that gets this id where the tokenizer lacks one.
+        quantization: how the weights of linear modules are stored while the model runs, all but
+            the unembedding's; without it in ``dtype``.
+        device_map: spreads the model over devices
+            (:func:`mechshift_lib.models.spreading.spread`); without it all of it is on one.
+        max_memory: device -> how much ``device_map: auto`` may put there, such as ``20GiB``.
     """
 
     source: FolderSource | WheelSource | HubSource = Field(discriminator="kind")
@@ -142,6 +157,26 @@ class ModelSpec(Strict):
     mask_token: str | None = None
     mask_id: int | None = Field(default=None, ge=0)
     dtype: Dtype = "float32"
+    quantization: Quantization | None = None
+    device_map: DeviceMap | None = None
+    max_memory: dict[str, str] | None = None
+
+    @model_validator(mode="after")
+    def _placed(self) -> ModelSpec:
+        if self.max_memory is not None and self.device_map != "auto":
+            raise ValueError("max_memory limits what device_map 'auto' fills: say that, too")
+        if self.device_map == {}:
+            raise ValueError("device_map names no module: say 'auto', or '' for the whole model")
+        if self.quantization is not None and self.device_map is not None:
+            raise ValueError(
+                "quantised weights stay on one device: leave out quantization or device_map"
+            )
+        if self.quantization is not None and self.adapter is not None:
+            raise ValueError(
+                "an adapter can't be merged into quantised weights: leave out quantization, or "
+                "merge it first and name the merged folder as source"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mask_needed(self) -> ModelSpec:
@@ -180,6 +215,26 @@ class ModelSpec(Strict):
         folder = FolderSource(kind="folder", path=str(snapshot_folder(source.repo, found.revision)))
         mask = found.mask_token or self.mask_token
         return self.model_copy(update={"source": folder, "mask_token": mask, "mask_id": None})
+
+
+def placed(
+    spec: ModelSpec,
+    *,
+    quantization: Quantization | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: dict[str, str] | None = None,
+) -> ModelSpec:
+    """The same model with its weights stored otherwise.
+
+    Raises:
+        ConfigError: these don't go together.
+    """
+    given = {"quantization": quantization, "device_map": device_map, "max_memory": max_memory}
+    try:
+        return ModelSpec.model_validate(spec.model_dump() | given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"{first['msg'].removeprefix('Value error, ')}.") from error
 
 
 class Budget(Strict):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from mechshift_lib.analyses.behaviour import answers, pool
+from mechshift_lib.analyses.parts import together
 from mechshift_lib.analyses.shipped import shipped
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.circuits.attribution.edges import attribute
@@ -237,8 +238,11 @@ def clear_reads(tables: Sequence[pd.DataFrame]) -> list[int]:
 def measured(study: Study, task: str, circuit: str, seed: int) -> Measured:
     """Every score of a circuit, in units of the metric; read from data/scores where it is shipped.
 
+    Where jobs made parts of it (:mod:`mechshift_lib.analyses.shards`), these are taken together.
+
     Raises:
         ConfigError: the circuit is unknown, or no two examples are solved.
+        ResultError: some of the parts are missing, or were made of something else.
     """
     key = scores_key(study, task, circuit, seed)
 
@@ -246,7 +250,7 @@ def measured(study: Study, task: str, circuit: str, seed: int) -> Measured:
         found = shipped(study, task, circuit, seed, key)
         return measure(study, task, circuit, seed) if found is None else found
 
-    frames = study.frames("circuits", key, compute)
+    frames = study.frames("circuits", key, compute, lambda: together(study.store, key))
     return Measured(
         graph=Graph(**frames["graph"].iloc[0].to_dict()),
         items=frames["items"],
@@ -257,7 +261,28 @@ def measured(study: Study, task: str, circuit: str, seed: int) -> Measured:
 def measure(study: Study, task: str, circuit: str, seed: int) -> dict[str, pd.DataFrame]:
     """What :func:`measured` reads, computed: ``items, scores`` (a column an item), ``graph``."""
     model, items, table = questions(study, task, circuit, seed)
+    return measured_items(study, model, task, items, table)
+
+
+def measured_items(
+    study: Study, model: LoadedModel, task: str, items: Sequence[Item], table: pd.DataFrame
+) -> dict[str, pd.DataFrame]:
+    """The scores of some questions, as :func:`measure` gives them.
+
+    Args:
+        study: the study.
+        model: the circuit's model.
+        task: the task.
+        items: questions, numbered in :attr:`Item.example`; they may be none.
+        table: one row for each.
+    """
     metric, budget = study.task(task).metric, study.budget
+    if not items:
+        return {
+            "items": table.assign(effect=np.zeros(0)),
+            "scores": pd.DataFrame(index=range(len(Graph.for_model(model).names))),
+            "graph": pd.DataFrame([asdict(Graph.for_model(model))]),
+        }
     if budget.estimator == "exact":
         found = exact_scores(model, items, metric=metric)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -112,7 +112,8 @@ class Study:
     def key(self, role: str, seed: int, task: str, rooms: tuple[str, ...]) -> dict[str, Any]:
         """The part of a result's key that says model, examples and code."""
         spec = self.pair.model(role, seed)
-        return {
+        stored = {} if spec.quantization is None else {"quantization": spec.quantization}
+        return stored | {
             "pair": self.pair.name,
             "role": role,
             "task": task,
@@ -126,16 +127,32 @@ class Study:
             "code": _code("choices", "tasks", "models", "analyses/study", *rooms),
         }
 
-    def frames(self, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]) -> Frames:
+    def frames(
+        self,
+        kind: str,
+        key: Mapping[str, Any],
+        compute: Callable[[], Frames],
+        made: Callable[[], tuple[Frames, dict[str, Any]] | None] = lambda: None,
+    ) -> Frames:
         """Tables from the store, computed if they aren't there (see :class:`Store`).
 
         The first training's are computed by every book, unless the pair's file says otherwise;
         those of the others are taken from data/tables, where the repository ships them.
+
+        Args:
+            kind: what sort of result it is.
+            key: everything it depends on.
+            compute: makes the tables.
+            made: asked before: the tables and their provenance where other jobs made them.
         """
         seed, *_ = key.get("seed", [self.seed])
         path = self.tables(seed) if self.shipped and self.ships(seed) else None
-        found = partial(kept.find, path, kind, key) if path is not None else None
-        return self.store.frames(kind, key, compute, found)
+
+        def there() -> tuple[Frames, dict[str, Any]] | None:
+            found = None if path is None else kept.find(path, kind, key)
+            return made() if found is None else found
+
+        return self.store.frames(kind, key, compute, there)
 
     def ships(self, seed: int) -> bool:
         """Whether tables of this training are shipped, not computed by every book."""

@@ -83,8 +83,13 @@ def _moved(study: Study, role: Role, seed: int) -> dict[str, float]:
 
     def compute() -> dict[str, pd.DataFrame]:
         # As they are stored: grouped heads written out for each query would count several times.
+        stored = {"quantization": None, "device_map": None, "max_memory": None}
         origin, now = (
-            dict(load_model(spec, kv="grouped", root=study.root).hf.named_parameters())
+            dict(
+                load_model(
+                    spec.model_copy(update=stored), kv="grouped", root=study.root
+                ).hf.named_parameters()
+            )
             for spec in (study.pair.model("arm", seed), study.pair.model(role, seed))
         )
         same = [

@@ -10,7 +10,7 @@ import typer
 from mechshift_lib.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from mechshift_lib.choices import BudgetName, Dtype
+    from mechshift_lib.choices import BudgetName
     from mechshift_lib.config import ModelSize, ModelSpec, Pair
     from mechshift_lib.hub.planning import Plan
 
@@ -61,11 +61,11 @@ def bring(specs: Sequence[ModelSpec]) -> None:
         return
     hubs = [(spec, spec.source) for spec in specs if isinstance(spec.source, HubSource)]
     # What the pair's file says is enough to refuse a model without asking anybody.
-    _check_memory([(source.size, spec.dtype) for spec, source in hubs if source.size is not None])
+    _check_memory([(spec, source.size) for spec, source in hubs if source.size is not None])
 
     def check(plans: list[Plan]) -> None:
         found = {one.source: one.size for one in plans}
-        _check_memory([(found[x], spec.dtype) for spec, x in hubs if x in found])
+        _check_memory([(spec, found[x]) for spec, x in hubs if x in found])
         for one in plans:
             source = one.source
             licence = f", licence {source.licence}" if source.licence else ""
@@ -76,8 +76,10 @@ def bring(specs: Sequence[ModelSpec]) -> None:
     fetch_all(specs, check)
 
 
-def _check_memory(models: Sequence[tuple[ModelSize, Dtype]]) -> None:
+def _check_memory(models: Sequence[tuple[ModelSpec, ModelSize]]) -> None:
     """Refuse models that don't fit into memory, before they are fetched.
+
+    Models that are to be spread may take the memory of all devices.
 
     Raises:
         ModelError: there is too little memory.
@@ -86,14 +88,23 @@ def _check_memory(models: Sequence[tuple[ModelSize, Dtype]]) -> None:
         return
     import torch
 
-    from mechshift_lib.costs.memory import BATCH, LENGTH, chapter_bytes
+    from mechshift_lib.costs.memory import BATCH, LENGTH, Held, chapter_bytes
     from mechshift_lib.doctor.diagnosis import default_device
-    from mechshift_lib.doctor.measures import free_bytes
+    from mechshift_lib.doctor.measures import devices, free_bytes
 
     device = default_device()
-    needed, free = chapter_bytes(models), free_bytes(torch.device(device))
+    needed = chapter_bytes([Held(x, spec.dtype, spec.quantization) for spec, x in models])
+    free = free_bytes(torch.device(device))
+    if any(spec.device_map is not None for spec, _ in models):
+        found = [free_bytes(x) for x in devices()]
+        device = "all devices"
+        free = None if None in found else sum(x for x in found if x is not None)
     if free is not None and needed > free:
-        lower = " or dtype bfloat16" if any(dtype == "float32" for _, dtype in models) else ""
+        ways = [
+            ("dtype bfloat16", any(spec.dtype == "float32" for spec, _ in models)),
+            ("quantization 4-bit", all(spec.quantization is None for spec, _ in models)),
+        ]
+        lower = "".join(f" or {way}" for way, open_ in ways if open_)
         raise ModelError(
             f"Attribution takes about {needed / GIB:.1f} GiB for {BATCH} prompts of {LENGTH} "
             f"tokens, but {free / GIB:.1f} GiB are free on {device}, so nothing was fetched: take "
@@ -143,7 +154,7 @@ def foresee(pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName) -
 def _foresee_models(pair: Pair, budget: BudgetName) -> None:
     """One line a model: what it is, whether it is there; and the memory of a chapter."""
     from mechshift_lib.config import HubSource
-    from mechshift_lib.costs.memory import ITEMSIZE, chapter_bytes
+    from mechshift_lib.costs.memory import ITEMSIZE, Held, chapter_bytes
 
     typer.echo(f"{pair.name}: {pair.title}")
     models = []
@@ -157,10 +168,12 @@ def _foresee_models(pair: Pair, budget: BudgetName) -> None:
             state = "no revision pinned"
         size = ""
         if source.size is not None:
-            models.append((source.size, spec.dtype))
+            models.append(Held(source.size, spec.dtype, spec.quantization))
             stored = source.size.parameters * ITEMSIZE[source.stored]
             size = f", {stored / GIB:.1f} GiB"
-        typer.echo(f"  {role}: {source.repo}{size}, {spec.dtype}, {state}")
+        how = f"{spec.dtype}{f', weights in {spec.quantization}' if spec.quantization else ''}"
+        where = ", spread over devices" if spec.device_map else ""
+        typer.echo(f"  {role}: {source.repo}{size}, {how}{where}, {state}")
     if models:
         needed = chapter_bytes(models, pair.budget(budget).batch_size)
         typer.echo(f"  memory: about {needed / GIB:.1f} GiB, two models at a time")

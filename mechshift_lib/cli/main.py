@@ -19,6 +19,7 @@ from mechshift_lib.cli import (
     pairs,
     patching,
     results,
+    shards,
     tokens,
     trajectory,
 )
@@ -111,6 +112,15 @@ def run(
             "--compare-paper", help="Then print the paper's numbers beside those measured."
         ),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only score circuits, and of their questions those of job I of N, such as 1/8; a "
+            "run without it takes the parts together.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the analyses of pairs, only those whose inputs changed.
 
@@ -119,8 +129,17 @@ def run(
     Models of the hub are fetched before, by `mechshift fetch PAIR`. Times that `--dry-run` gives
     are carried from chapters that were measured on other sizes, as the least and the most.
 
+    With `--shard`, jobs on one machine or several divide the questions that circuits are scored on.
+    Each keeps its parts in results/circuit-parts; with all of them there, the run that follows has
+    the scores of a single job, to the bit where the machines are of one kind.
+
     Example: mechshift run tiny-qwen --analysis circuits --jobs 1
     """
+    if shard is not None:
+        if dry_run or compare_paper:
+            raise ConfigError("--shard only scores circuits: leave out the other options.")
+        shards.score_shard(pairs or [], analysis or [], budget, shard)
+        return
     if dry_run:
         hub.foresee(pairs or [], analysis or [], budget)
         return

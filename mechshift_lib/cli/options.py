@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechshift_lib.choices import KV, Attention, Dtype, Metric
+from mechshift_lib.choices import KV, Attention, Dtype, Metric, Quantization
 from mechshift_lib.config import ReadoutName
 from mechshift_lib.errors import ConfigError, shown
+
+if TYPE_CHECKING:
+    from mechshift_lib.config import DeviceMap
 
 #: What ``--model`` and MODEL take.
 MODEL_HELP = "Any Hugging Face folder, or owner/name of the hub."
@@ -84,6 +88,53 @@ DtypeOption = Annotated[
     Dtype,
     typer.Option(help="Precision in which the model runs; scores are summed in float32 always."),
 ]
+QuantizationOption = Annotated[
+    Quantization | None,
+    typer.Option(
+        help="Store the weights of linear modules in 8 or 4 bits (needs bitsandbytes); all else, "
+        "and what is computed, stays in --dtype. By default no weights.",
+        show_default=False,
+    ),
+]
+DeviceMapOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MAP",
+        help="Spread the model over devices: auto, or a YAML or JSON file {module: device}, such "
+        "as {model: 'cuda:0', model.layers.9: 'cuda:1', lm_head: disk}. By default all of it is on "
+        "--device.",
+        show_default=False,
+    ),
+]
+#: Bytes that a file with a device map may have.
+_LARGEST_MAP = 2**20
+
+
+def parse_device_map(text: str | None) -> DeviceMap | None:
+    """``"auto"``, or the map in a file: module -> device.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else.
+    """
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
+    from pydantic import TypeAdapter, ValidationError
+
+    from mechshift_lib.choices import Place
+    from mechshift_lib.documents.files import read_text
+    from mechshift_lib.documents.plain_yaml import DocumentError, load
+
+    try:
+        return TypeAdapter(dict[str, Place]).validate_python(
+            load(read_text(Path(text), "Device map", ConfigError, _LARGEST_MAP))
+        )
+    except (DocumentError, ValidationError) as error:
+        raise ConfigError(
+            f"--device-map takes 'auto' or a file that maps modules to devices, such as "
+            f"{{model: 'cuda:0', lm_head: cpu}}, but {shown(text)} holds something else."
+        ) from error
 
 
 #: Bytes that no machine has.

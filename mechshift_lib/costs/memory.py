@@ -3,16 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from mechshift_lib.choices import Dtype
+from mechshift_lib.choices import Dtype, Quantization
 from mechshift_lib.circuits.attribution.products import DEFAULT_BUDGET
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import ModelSize
 
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
+#: Bytes of a quantised weight: one; or half of one, and 4 for each block of 64.
+QUANTISED: dict[Quantization, float] = {"8-bit": 1.0, "4-bit": 0.5 + 4 / 64}
 #: Prompt that memory is estimated for: tokens, and prompts a batch.
 LENGTH, BATCH = 32, 8
 GIB = 2**30
+
+
+class Held(NamedTuple):
+    """A model as it is held in memory.
+
+    Attributes:
+        size: how large it is.
+        dtype: precision in which it runs.
+        quantization: how the weights of linear modules are stored, where that isn't it.
+    """
+
+    size: ModelSize
+    dtype: Dtype
+    quantization: Quantization | None = None
+
+    @property
+    def weights(self) -> int:
+        """About how many bytes its weights take.
+
+        Of a quantised model: key and value projections that are repeated for every query head are
+        none of the integers, nor are embeddings, norms and the unembedding. MLPs count as gated.
+        """
+        size, each = self.size, ITEMSIZE[self.dtype]
+        if self.quantization is None:
+            return size.parameters * each
+        heads = size.layers * size.width * size.heads * size.head_width
+        shared = size.layers * size.width * size.kv_heads * size.head_width
+        small, repeated = 2 * heads + 3 * size.layers * size.width * size.hidden, 0
+        if size.kv_heads == size.heads:
+            small += 2 * heads
+        else:
+            repeated = 2 * (heads - shared)
+        small = min(small, size.parameters)
+        rest = size.parameters - small + repeated
+        return int(small * QUANTISED[self.quantization]) + rest * each
 
 
 def working_bytes(size: ModelSize, dtype: Dtype, length: int = LENGTH, batch: int = BATCH) -> int:
@@ -29,13 +67,13 @@ def working_bytes(size: ModelSize, dtype: Dtype, length: int = LENGTH, batch: in
     return batch * length * (kept + nodes) * ITEMSIZE[dtype] + scores + DEFAULT_BUDGET
 
 
-def chapter_bytes(models: Sequence[tuple[ModelSize, Dtype]], batch: int = BATCH) -> int:
+def chapter_bytes(models: Sequence[Held], batch: int = BATCH) -> int:
     """About how many bytes a chapter takes, which keeps two models in memory.
 
     Args:
-        models: size and precision of each model of the pair.
+        models: each model of the pair.
         batch: prompts a batch.
     """
-    weights = sorted((size.parameters * ITEMSIZE[dtype] for size, dtype in models), reverse=True)
-    working = max(working_bytes(size, dtype, batch=batch) for size, dtype in models)
+    weights = sorted((model.weights for model in models), reverse=True)
+    working = max(working_bytes(model.size, model.dtype, batch=batch) for model in models)
     return sum(weights[:2]) + working

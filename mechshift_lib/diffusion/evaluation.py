@@ -15,6 +15,7 @@ from mechshift_lib.config import Pair
 from mechshift_lib.diffusion.objective import annealed_attention
 from mechshift_lib.diffusion.recipe import Masked
 from mechshift_lib.diffusion.samplers import Asked, Reading, denoise, generate_arm
+from mechshift_lib.models.weights import home_of
 from mechshift_lib.tasks import Example, pair_task
 from mechshift_lib.tasks.base import Tokenizer
 
@@ -47,7 +48,7 @@ class InTraining:
 
     def logits(self, ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Logits ``[batch, pos, vocabulary]``."""
-        ids = ids.to(next(self.hf.parameters()).device)
+        ids = ids.to(home_of(self.hf))
         mask = None
         if self.mask_id is not None:
             mask = annealed_attention(torch.ones_like(ids, dtype=torch.bool), self.openness)

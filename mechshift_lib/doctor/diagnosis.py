@@ -30,6 +30,7 @@ from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.loading import LoadedModel, load_model, open_spec
 from mechshift_lib.models.readout import make_readout
 from mechshift_lib.models.shape import Shape, shape_of
+from mechshift_lib.models.weights import numbers_of, places_of
 from mechshift_lib.tasks import TASKS, Example, get_task
 
 #: Examples of each task that the models are asked, and their seed.
@@ -146,7 +147,7 @@ def _open(found: Diagnosis, role: str, spec: ModelSpec, root: Path) -> _Opened |
         found.add(f"{role} loads", False, str(error))
         return None
     model = model.eval()
-    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    millions = numbers_of(model) / 1e6
     found.add(
         f"{role} loads",
         True,
@@ -338,7 +339,9 @@ def _solved(
 
 def _memory(found: Diagnosis, model: LoadedModel) -> None:
     length = min(32, model.max_positions or 32)
-    needed, free = attribution_bytes(model, length, BATCH), free_bytes(model.device)
+    needed = attribution_bytes(model, length, BATCH)
+    places = [free_bytes(device) for device in places_of(model.hf)]
+    free = None if None in places else sum(x for x in places if x is not None)
     sentence = f"About {needed / GIB:.1f} GiB for a batch of {BATCH} prompts of {length} tokens"
     if free is None:
         found.add("memory", True, f"{sentence}.", needed=False)
@@ -350,7 +353,7 @@ def _memory(found: Diagnosis, model: LoadedModel) -> None:
         f"{sentence}, {free / GIB:.1f} GiB are free."
         if enough
         else f"{sentence}, but {free / GIB:.1f} GiB are free: take a machine with more, or dtype "
-        "bfloat16.",
+        "bfloat16, or quantization 4-bit.",
         needed=False,
     )
 

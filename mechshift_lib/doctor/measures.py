@@ -16,6 +16,7 @@ from mechshift_lib.costs.memory import working_bytes
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.attention import check_attention
 from mechshift_lib.models.loading import DTYPES, LoadedModel
+from mechshift_lib.models.weights import numbers_of
 from mechshift_lib.tasks.base import Example
 
 #: Tokens that are masks in published masked diffusion models, beside the tokenizer's own.
@@ -107,10 +108,13 @@ def mask_losses(model: LoadedModel, examples: Sequence[Example], seed: int = 0) 
 
 
 def attribution_bytes(model: LoadedModel, length: int, batch: int) -> int:
-    """About how many bytes attribution of a batch takes, the model's weights included."""
+    """About how many bytes attribution of a batch takes, the model's weights included.
+
+    Weights on disk count, too: a backward pass holds on to all that the forward pass used.
+    """
     parameters = list(model.hf.parameters())
     size = ModelSize(
-        parameters=sum(p.numel() for p in parameters),
+        parameters=numbers_of(model.hf),
         layers=model.n_layers,
         heads=model.n_heads,
         kv_heads=model.n_kv_heads,
@@ -121,6 +125,12 @@ def attribution_bytes(model: LoadedModel, length: int, batch: int) -> int:
     weights = sum(p.numel() * p.element_size() for p in parameters)
     dtype = next(name for name, kind in DTYPES.items() if kind == parameters[0].dtype)
     return weights + working_bytes(size, dtype, length, batch)
+
+
+def devices() -> list[torch.device]:
+    """Every device that a model may be spread over."""
+    gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+    return [*gpus, torch.device("cpu")]
 
 
 def free_bytes(device: torch.device) -> int | None:

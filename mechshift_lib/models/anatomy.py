@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from mechshift_lib.errors import ModelError
+from mechshift_lib.models.weights import tensor_of
 
 #: Parts of attention that read the residual stream, in the order of a fused projection.
 SPLITS: tuple[Literal["q", "k", "v"], ...] = ("q", "k", "v")
@@ -132,12 +133,12 @@ def at(root: Any, path: str) -> Any:
 
 
 def rows(module: nn.Module) -> Tensor:
-    """Weight of a linear module as ``[out, in]``, whichever way the module stores it.
+    """Weight of a linear module as ``[out, in]``, whichever way and wherever the module stores it.
 
     Raises:
         ModelError: the module is not linear.
     """
-    weight = getattr(module, "weight", None)
+    weight = tensor_of(module, "weight")
     if isinstance(module, Conv1D) and isinstance(weight, Tensor):
         return weight.T
     if isinstance(module, nn.Linear) and isinstance(weight, Tensor):
@@ -201,7 +202,7 @@ def projection_bias(
 ) -> Tensor | None:
     """Bias of a layer's q, k and v projections in :func:`gather_qkv`'s order, if they have one."""
     block = anatomy.layer(model, layer)
-    biases = [getattr(at(block, path), "bias", None) for path in projections(anatomy)]
+    biases = [tensor_of(at(block, path), "bias") for path in projections(anatomy)]
     if not any(isinstance(bias, Tensor) for bias in biases):
         return None
     weights = [rows(at(block, path)) for path in projections(anatomy)]
@@ -222,7 +223,7 @@ def norm_parts(anatomy: Anatomy, module: Any) -> tuple[Tensor, float]:
     """
     named = (getattr(module, name, None) for name in ("variance_epsilon", "eps"))
     epsilon = anatomy.epsilon or next((x for x in named if isinstance(x, float)), None)
-    weight = getattr(module, "weight", None)
+    weight = tensor_of(module, "weight")
     if epsilon is not None and weight is None and anatomy.gain == "none":
         return torch.ones(()), epsilon
     if epsilon is not None and isinstance(weight, Tensor) and anatomy.gain != "none":

@@ -25,6 +25,7 @@ from mechshift_lib.models.checks import embedding_rows
 from mechshift_lib.models.inputs import arguments
 from mechshift_lib.models.sameness import WIDENING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
+from mechshift_lib.models.weights import home_of
 
 #: Multiplications that the proof may take, by which long inputs of large models are shortened.
 _WORK = {"cpu": 2 * 10**10, "cuda": 10**13}
@@ -93,7 +94,7 @@ def check_attention(model: PreTrainedModel, attention: Attention) -> None:
         ModelError: the model attends otherwise than declared.
     """
     vocabulary = embedding_rows(model)
-    ids = torch.arange(4, device=model.device)[None] % vocabulary
+    ids = torch.arange(4, device=home_of(model))[None] % vocabulary
     changed = ids.clone()
     changed[0, -1] = (ids[0, -1] + 1) % vocabulary
     first, other = (model(input_ids=x, use_cache=False).logits[0, :-1] for x in (ids, changed))
@@ -148,8 +149,8 @@ def check_layers(
     shape = shape_of(model.config, anatomy)
     length = _length(model, shape, window if attention == "full" else None)
     n_marked = min(_MARKED, shape.d_head, length)
-    marked = torch.linspace(0, length - 1, n_marked).round().long().to(model.device)
-    before = torch.arange(length, device=model.device)[:, None] < marked
+    marked = torch.linspace(0, length - 1, n_marked).round().long().to(home_of(model))
+    before = torch.arange(length, device=home_of(model))[:, None] < marked
     for index, seen in enumerate(_trace(model, lm, anatomy, shape, length, marked)):
         if attention == "full":
             wrong, verb, advice = ~seen.by_all, "doesn't see", _NOT_FULL
@@ -165,7 +166,7 @@ def check_layers(
 
 def _length(model: PreTrainedModel, shape: Shape, window: int | None) -> int:
     """Tokens of the proof's input."""
-    work = _WORK.get(model.device.type, _WORK["cpu"])
+    work = _WORK.get(home_of(model).type, _WORK["cpu"])
     length = max(_SHORTEST, isqrt(work // (4 * shape.n_heads * shape.d_head * shape.n_layers)))
     length = max(length, 0 if window is None else window + 2)
     return min(length, shape.max_positions or length)
@@ -176,13 +177,13 @@ def _trace(
 ) -> list[_Seen]:
     """Run with queries and keys 0 and the marked tokens' values 1, and nothing but attention."""
     heads, kv_heads, width = shape.n_heads, shape.n_kv_heads, shape.d_head
-    values = torch.zeros(1, length, width, dtype=model.dtype, device=model.device)
-    values[0, marked, torch.arange(len(marked), device=model.device)] = 1
+    values = torch.zeros(1, length, width, dtype=model.dtype, device=home_of(model))
+    values[0, marked, torch.arange(len(marked), device=home_of(model))] = 1
     rest = values.new_zeros(1, length, (heads + kv_heads) * width)
     qkv = torch.cat([rest, values.repeat(1, 1, kv_heads)], -1)
     parts = scatter_qkv(anatomy, qkv, split_sizes(heads, kv_heads, width), width)
     nothing = values.new_zeros(1, length, shape.d_model)
-    ids = torch.arange(length, device=model.device)[None] % embedding_rows(model)
+    ids = torch.arange(length, device=home_of(model))[None] % embedding_rows(model)
     with lm.trace(**arguments(anatomy, ids)) as tracer:
         seen: list[_Seen] = nnsight.save([])
         for index in range(shape.n_layers):

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.opening import shortened
 from mechshift_lib.models.sameness import probe_logits
+from mechshift_lib.models.weights import is_plain
 
 
 def check_device(name: str) -> None:
@@ -29,13 +30,14 @@ def check_device(name: str) -> None:
 
 
 def place(model: PreTrainedModel, device: str) -> None:
-    """Put a model where it is to run, and run it once.
+    """Put a model where it is to run, and run it once; a quantised one was read to there.
 
     Raises:
         ModelError: it doesn't fit there, or its code fails with this configuration.
     """
     try:
-        model.to(torch.device(device))  # type: ignore[arg-type]
+        if is_plain(model):
+            model.to(torch.device(device))  # type: ignore[arg-type]
         probe_logits(model)
     except torch.OutOfMemoryError as error:
         raise ModelError(

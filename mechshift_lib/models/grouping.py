@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from mechshift_lib.models.anatomy import Anatomy, at, projections
 from mechshift_lib.models.shape import Shape, shape_of
+from mechshift_lib.models.weights import tensor_of
 
 
 def ungroup(model: PreTrainedModel, anatomy: Anatomy) -> None:
@@ -45,7 +46,7 @@ def _declare(owner: Any, name: str, value: int) -> None:
 def _repeated(linear: nn.Linear, shape: Shape, anatomy: Anatomy) -> nn.Linear:
     """A projection whose output has each k and v head once for every query head of its group.
 
-    A fused projection's queries, which come first, stay as they are.
+    A fused projection's queries, which come first, stay as they are. A quantised one becomes plain.
     """
     groups = shape.n_heads // shape.n_kv_heads
     queries = shape.n_heads * shape.d_head if anatomy.fused else 0
@@ -55,10 +56,11 @@ def _repeated(linear: nn.Linear, shape: Shape, anatomy: Anatomy) -> nn.Linear:
         heads = tensor[queries:].unflatten(0, (-1, shape.d_head))
         return torch.cat([tensor[:queries], heads.repeat_interleave(groups, 0).flatten(0, 1)])
 
-    weight = nn.Parameter(repeat(linear.weight.detach()), requires_grad=False)
-    has_bias = linear.bias is not None
-    wide = nn.Linear(linear.in_features, len(weight), has_bias, device="meta")
+    own, bias = tensor_of(linear, "weight"), tensor_of(linear, "bias")
+    assert own is not None
+    weight = nn.Parameter(repeat(own.detach()), requires_grad=False)
+    wide = nn.Linear(linear.in_features, len(weight), bias is not None, device="meta")
     wide.weight = weight
-    if has_bias:
-        wide.bias = nn.Parameter(repeat(linear.bias.detach()), requires_grad=False)
+    if bias is not None:
+        wide.bias = nn.Parameter(repeat(bias.detach()), requires_grad=False)
     return wide.eval()

@@ -11,8 +11,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mechshift_lib.choices import KV
-from mechshift_lib.config import ROOT, Attention, Dtype, FolderSource, ModelSpec
+from mechshift_lib.choices import KV, Quantization
+from mechshift_lib.config import (
+    ROOT,
+    Attention,
+    DeviceMap,
+    Dtype,
+    FolderSource,
+    ModelSpec,
+    placed,
+)
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.anatomy import Anatomy, at, rows
@@ -39,12 +47,26 @@ from mechshift_lib.models.readout import Readout, make_readout
 from mechshift_lib.models.sameness import UNGROUPING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
+from mechshift_lib.models.spreading import spread
+from mechshift_lib.models.weights import home_of, is_plain
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+class Traced(nnsight.NNsight):
+    """nnsight's wrapper, which moves inputs to where the model takes them.
+
+    By itself it goes by the first weight, which may be on disk.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where inputs go."""
+        return home_of(self._module)
 
 
 @dataclass(frozen=True)
@@ -115,8 +137,13 @@ class LoadedModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
-        return self.hf.device
+        """Where it takes inputs and puts out activations; its weights may be on others, too."""
+        return home_of(self.hf)
+
+    @property
+    def plain(self) -> bool:
+        """Whether all its weights are on that device, and none is quantised."""
+        return is_plain(self.hf)
 
     def arguments(self, ids: Tensor, mask: Tensor | None = None) -> dict[str, Any]:
         """What the model is called with (see :func:`mechshift_lib.models.inputs.arguments`)."""
@@ -140,12 +167,13 @@ def load_model(
 ) -> LoadedModel:
     """Load one model of a pair; its folders are relative to ``root``.
 
-    A LoRA adapter is merged into the weights, so that tracing sees a plain model.
+    A LoRA adapter is merged into the weights, so that tracing sees a plain model. A model with a
+    ``device_map`` is read into main memory and spread from there, whatever ``device`` says.
 
     Raises:
         ModelError: files are missing, damaged or not those declared; the mask token is missing;
             the architecture is unknown; the attention isn't the one declared; there is no such
-            device.
+            device; weights can't be quantised, or spread as declared.
     """
     return _load(spec, device, kv, root, tokenizer_needed=True)
 
@@ -154,7 +182,7 @@ def _load(
     spec: ModelSpec, device: str, kv: KV, root: Path, *, tokenizer_needed: bool
 ) -> LoadedModel:
     check_device(device)  # before what takes long
-    model, tokenizer = open_spec(spec, root, tokenizer_needed=tokenizer_needed)
+    model, tokenizer = open_spec(spec, root, device, tokenizer_needed=tokenizer_needed)
     mask_id = None if spec.mask_token is None else find_mask_id(tokenizer, spec.mask_token, model)
     readout = make_readout(spec.readout, mask_id)
     return wrap_model(
@@ -165,15 +193,18 @@ def _load(
         mask_id=mask_id,
         kv=kv,
         device=device,
+        device_map=spec.device_map,
+        max_memory=spec.max_memory,
     )
 
 
 def open_spec(
-    spec: ModelSpec, root: Path = ROOT, *, tokenizer_needed: bool = True
+    spec: ModelSpec, root: Path = ROOT, device: str = "cpu", *, tokenizer_needed: bool = True
 ) -> tuple[PreTrainedModel, Any]:
     """A model as it was saved, its adapter merged, and its tokenizer, or ``None`` without one.
 
-    An adapter that was trained with new tokens has the tokenizer that knows them.
+    An adapter that was trained with new tokens has the tokenizer that knows them. A quantised model
+    is on ``device``, any other in main memory.
 
     Raises:
         ModelError: files are missing, damaged or not those declared, or tokenizer and embedding
@@ -181,7 +212,7 @@ def open_spec(
     """
     with quiet():
         located = locate(spec.source, root)
-    model = open_model(located, DTYPES[spec.dtype])
+    model = open_model(located, DTYPES[spec.dtype], spec.quantization, device)
     words = located
     if spec.adapter is not None:
         model = merge_adapter(model, root / spec.adapter)
@@ -201,10 +232,14 @@ def load_folder(
     kv: KV = "ungrouped",
     device: str = "cpu",
     dtype: Dtype = "float32",
+    quantization: Quantization | None = None,
+    device_map: DeviceMap | None = None,
+    max_memory: dict[str, str] | None = None,
 ) -> LoadedModel:
     """Load any Hugging Face folder. A tokenizer is needed only for a mask token.
 
     Raises:
+        ConfigError: ``quantization``, ``device_map`` and ``max_memory`` don't go together.
         ModelError: as in :func:`load_model`.
     """
     if readout != "next-token" and mask_token is None:
@@ -217,6 +252,7 @@ def load_folder(
         mask_token=mask_token,
         dtype=dtype,
     )
+    spec = placed(spec, quantization=quantization, device_map=device_map, max_memory=max_memory)
     return _load(spec, device, kv, ROOT, tokenizer_needed=mask_token is not None)
 
 
@@ -229,25 +265,34 @@ def wrap_model(
     mask_id: int | None = None,
     kv: KV = "ungrouped",
     device: str = "cpu",
+    device_map: DeviceMap | None = None,
+    max_memory: dict[str, str] | None = None,
 ) -> LoadedModel:
     """Freeze, check and wrap a model that is in memory already. The model is changed in place.
 
     Raises:
-        ModelError: the architecture is unknown, the anatomy doesn't fit, or the attention isn't
-            the one declared.
+        ModelError: the architecture is unknown, the anatomy doesn't fit, the attention isn't the
+            one declared, or it can't be spread as ``device_map`` says.
     """
     check_device(device)
+    if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+        raise ModelError(
+            "transformers has spread this model already: load it without device_map, and give "
+            "device_map here."
+        )
     anatomy = anatomy_of(model.config)
     model = model.eval().requires_grad_(False)
-    place(model, device)
+    place(model, "cpu" if device_map is not None else device)
     check_parts(model, anatomy)
     shape = shape_of(model.config, anatomy)
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
         with unchanged(model, UNGROUPING):
             ungroup(model, anatomy)
+    if device_map is not None:  # what changes weights is done
+        spread(model, anatomy, device_map, max_memory)
     window = sliding_window(model.config)
     set_attention(model, anatomy, attention)
-    lm = nnsight.NNsight(model)
+    lm = Traced(model)
     check_anatomy(model, lm, anatomy)
     check_attention(model, attention)
     check_layers(model, lm, anatomy, attention, window)

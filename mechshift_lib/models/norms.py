@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mechshift_lib.models.anatomy import Anatomy, norm_parts
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.weights import tensor_of
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Norm:
     def of(cls, anatomy: Anatomy, module: nn.Module, dtype: torch.dtype) -> Norm:
         """What a norm module computes, in a precision."""
         gain, epsilon = norm_parts(anatomy, module)
-        bias = getattr(module, "bias", None)
+        bias = tensor_of(module, "bias")
         centred = anatomy.norm == "layer"
         return cls(gain.to(dtype), None if bias is None else bias.to(dtype), epsilon, centred)
 

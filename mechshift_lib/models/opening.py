@@ -22,28 +22,47 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from mechshift_lib.choices import Quantization
 from mechshift_lib.errors import MechshiftError, ModelError
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import embedding_rows
+from mechshift_lib.models.quantising import keep_activations, quantisation
 from mechshift_lib.models.sources import Located, named
 
 
-def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
+def open_model(
+    located: Located,
+    dtype: torch.dtype,
+    quantization: Quantization | None = None,
+    device: str = "cpu",
+) -> PreTrainedModel:
     """Read weights in ``dtype``, from safetensors only.
 
+    Args:
+        located: where they are.
+        dtype: their precision in memory.
+        quantization: how those of linear modules are stored instead.
+        device: where a quantised model goes; any other is in main memory.
+
     Raises:
-        ModelError: the architecture is unknown, or weights are missing or damaged.
+        ModelError: the architecture is unknown, weights are missing or damaged, or can't be
+            quantised.
     """
+    options: dict[str, Any] = {}
     try:
         with quiet():
             config = AutoConfig.from_pretrained(located.name, **located.options)
-            anatomy_of(config)
+            anatomy = anatomy_of(config)
+            if quantization is not None:
+                how = quantisation(quantization, anatomy, dtype)
+                options = {"quantization_config": how, "device_map": {"": device}}
             loaded: Any = _auto_class(config).from_pretrained(
                 located.name,
                 config=config,
                 dtype=dtype,
                 output_loading_info=True,
                 use_safetensors=True,
+                **options,
                 **located.options,
             )
         model: PreTrainedModel
@@ -62,6 +81,8 @@ def open_model(located: Located, dtype: torch.dtype) -> PreTrainedModel:
             f"The model at {named(located.name)} lacks {len(lacking)} weights, such as "
             f"{lacking[0][:100]}: fetch or train it again."
         )
+    if quantization == "8-bit":
+        keep_activations(model, dtype)
     return model
 
 

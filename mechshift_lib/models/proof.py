@@ -27,6 +27,7 @@ from mechshift_lib.models.anatomy import (
 )
 from mechshift_lib.models.sameness import differ
 from mechshift_lib.models.shape import Shape, shape_of
+from mechshift_lib.models.weights import home_of, tensor_of
 
 SUM = "the sum of the node outputs before it"
 
@@ -110,7 +111,7 @@ def check_anatomy(model: PreTrainedModel, lm: Any, anatomy: Anatomy) -> None:
 def _trace(model: PreTrainedModel, lm: Any, anatomy: Anatomy, shape: Shape) -> _Run:
     """Run two inputs of one token each; modules in the order in which they run."""
     vocabulary: Any = model.get_input_embeddings()
-    ids = torch.tensor([[0], [int(vocabulary.weight.shape[0]) // 2]], device=model.device)
+    ids = torch.tensor([[0], [int(vocabulary.weight.shape[0]) // 2]], device=home_of(model))
     paths = projections(anatomy)
     with lm.trace(input_ids=ids, use_cache=False):
         layers: list[_Layer] = nnsight.save([])
@@ -186,7 +187,7 @@ def _check_layer(
 
 
 def _linear(module: Any, x: Tensor) -> Tensor:
-    bias = getattr(module, "bias", None)
+    bias = tensor_of(module, "bias")
     y = x @ rows(module).T
     return y if bias is None else y + bias
 
@@ -199,7 +200,7 @@ def _check_norm(anatomy: Anatomy, module: Any, path: str, x: Tensor, normed: Ten
     if anatomy.norm == "layer":
         x = x - x.mean(-1, keepdim=True)
     expected = gain.to(wide) * x * (x.square().mean(-1, keepdim=True) + epsilon).rsqrt()
-    bias = getattr(module, "bias", None)
+    bias = tensor_of(module, "bias")
     if bias is not None:
         expected = expected + bias.to(wide)
     kind = "a LayerNorm" if anatomy.norm == "layer" else "an RMSNorm"

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from mechshift_lib.errors import ModelError
+from mechshift_lib.models.weights import home_of
 
 #: Rows and tokens of the random input: few, so that a large model isn't slow to load.
 _ROWS, _TOKENS = 2, 6
@@ -69,7 +70,7 @@ def probe_logits(model: Any, longest: int = _TOKENS) -> Tensor:
     ids = torch.randint(
         int(vocabulary.weight.shape[0]), (_ROWS, min(longest, _TOKENS)), generator=draw
     )
-    logits: Tensor = model(input_ids=ids.to(model.device), use_cache=False).logits
+    logits: Tensor = model(input_ids=ids.to(home_of(model)), use_cache=False).logits
     return logits
 
 

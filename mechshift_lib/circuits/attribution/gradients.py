@@ -26,6 +26,7 @@ from torch import Tensor
 
 from mechshift_lib.models.anatomy import at, norm_parts, projection_bias, projection_rows
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.weights import tensor_of
 
 
 @dataclass
@@ -60,8 +61,8 @@ class SiteGradients:
         norm = at(anatomy.layer(hf, layer), anatomy.attn_norm)
         offset = projection_bias(hf, anatomy, layer, width)
         offset = None if offset is None else offset.to(dtype)
-        shift = getattr(norm, "bias", None)
-        if isinstance(shift, Tensor):
+        shift = tensor_of(norm, "bias")
+        if shift is not None:
             shifted = projection_rows(hf, anatomy, layer, width).to(dtype) @ shift.to(dtype)
             offset = shifted if offset is None else offset + shifted
         site = cls.of_norm(model, norm, dtype)

@@ -21,6 +21,7 @@ from mechshift_lib.errors import CircuitError
 from mechshift_lib.models.anatomy import at, rows
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item
+from mechshift_lib.models.weights import tensor_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Reference:
             yield stream
             projection = at(model.anatomy.layer(model.hf, index), model.anatomy.o)
             written = self.heads[index] @ rows(projection).to(stream.dtype).T
-            bias = getattr(projection, "bias", None)
+            bias = tensor_of(projection, "bias")
             after = stream + (written if bias is None else written + bias.to(stream.dtype))
             yield stream if model.anatomy.parallel else after
             stream = after + self.mlps[index]

@@ -25,6 +25,7 @@ from mechshift_lib.models.anatomy import (
 )
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.norms import normed
+from mechshift_lib.models.weights import tensor_of
 
 #: Largest tensor of readers' inputs that is formed at once, in elements.
 _CHUNK = 1 << 23
@@ -219,8 +220,9 @@ def _projected(
     weights = projection_rows(hf, anatomy, index, width).to(stream.dtype)
     shift = projection_bias(hf, anatomy, index, width)
     shift = stream.new_zeros(len(weights)) if shift is None else shift.to(stream.dtype)
-    if getattr(norm, "bias", None) is not None:
-        shift = shift + weights @ norm.bias.to(stream.dtype)
+    offset = tensor_of(norm, "bias")
+    if offset is not None:
+        shift = shift + weights @ offset.to(stream.dtype)
     weights = weights * gain.to(stream.dtype)
     by_reader = weights.unflatten(0, (-1, width))  # [n_reader, d_head, d_model]
 

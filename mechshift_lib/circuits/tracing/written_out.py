@@ -31,6 +31,7 @@ from mechshift_lib.models.anatomy import (
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.norms import Norm
 from mechshift_lib.models.sameness import differ
+from mechshift_lib.models.weights import is_plain, tensor_of
 
 #: Tokens that go through layers together on a processor, few enough for its cache.
 _TOKENS = 512
@@ -262,8 +263,8 @@ def written_out(
     """The layers written out, or ``None`` where they can't be.
 
     That is where the MLP has no module of its own, in reduced precision (whose roundings are those
-    of the model's own operations), and where the written-out layers don't make the clean and the
-    corrupted run anew.
+    of the model's own operations), where the model is spread or quantised, and where the
+    written-out layers don't make the clean and the corrupted run anew.
 
     Args:
         model: a loaded model.
@@ -274,6 +275,8 @@ def written_out(
     """
     anatomy, n_layers = model.anatomy, model.n_layers
     if anatomy.mlp == anatomy.mlp_out or clean.final_in.dtype.itemsize < 4:
+        return None
+    if not is_plain(model.hf):  # all weights at once would fill the memory that was to be spared
         return None
     turns = _turns(model, clean)
     kept = [slice(None), columns - positions.start]
@@ -334,7 +337,7 @@ def _layer(
         qkv=torch.cat(parts(rows_of)).flatten(0, 1),
         bias=None if bias is None else torch.cat(parts(bias)).flatten(),
         o=rows(output),
-        o_bias=getattr(output, "bias", None),
+        o_bias=tensor_of(output, "bias"),
         kept=kept,
         turns=None if turns is None else turns[positions],
         mask=mask,

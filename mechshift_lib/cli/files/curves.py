@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mechshift_lib.choices import KV, Ablation
+from mechshift_lib.choices import KV, Ablation, Quantization
 from mechshift_lib.circuits.evaluation.curve import AREAS, FRACTIONS, RANKING_OF, Curve
 from mechshift_lib.circuits.evaluation.faithfulness import (
     RunOptions,
@@ -31,7 +31,7 @@ from mechshift_lib.cli.files.partial import (
 from mechshift_lib.cli.files.prompts import Asking, items_of_rows
 from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
-from mechshift_lib.config import Attention, Dtype, ReadoutName
+from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.exchange.reading import check_circuit_path, read_circuit
 from mechshift_lib.models.loading import LoadedModel, load_folder
@@ -59,6 +59,8 @@ class Questions:
         memory_budget: bytes that a pass may take.
         device: ``"cpu"`` or ``"cuda"``.
         dtype: precision in which the model runs.
+        quantization: how its weights are stored, where that isn't its precision.
+        device_map: how it is spread over devices, where it isn't on ``device`` alone.
         readout: where answers to prompts as text are read.
         mask_token: mask token of an MDM's readout.
         revision: revision of a model of the hub.
@@ -76,6 +78,8 @@ class Questions:
     memory_budget: int | None = None
     device: str = "cpu"
     dtype: Dtype = "float32"
+    quantization: Quantization | None = None
+    device_map: DeviceMap | None = None
     readout: ReadoutName = "next-token"
     mask_token: str | None = None
     revision: str | None = None
@@ -123,6 +127,8 @@ class Questions:
             kv=self.kv,
             device=self.device,
             dtype=self.dtype,
+            quantization=self.quantization,
+            device_map=self.device_map,
         )
         check_items(items, model)
         check_items(reference, model)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from mechshift_lib.choices import KV
+from mechshift_lib.choices import KV, Quantization
 from mechshift_lib.circuits.attribution.edges import (
     Attribution,
     attribute,
@@ -34,7 +34,7 @@ from mechshift_lib.cli.files.partial import (
 )
 from mechshift_lib.cli.files.prompts import Asking, items_of_rows
 from mechshift_lib.cli.files.rows import read_rows
-from mechshift_lib.config import Attention, Dtype, ReadoutName
+from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
 from mechshift_lib.models.loading import load_folder
 from mechshift_lib.models.readout import Item
 
@@ -69,6 +69,8 @@ def attribute_file(
     out: str | Path | None = None,
     device: str = "cpu",
     dtype: Dtype = "float32",
+    quantization: Quantization | None = None,
+    device_map: DeviceMap | None = None,
     readout: ReadoutName = "next-token",
     mask_token: str | None = None,
     revision: str | None = None,
@@ -97,7 +99,15 @@ def attribute_file(
     if by_position:
         one_length(items, "Resolving scores by position")
     check_corrupted(items)
-    model = load_folder(folder, attention=attention, kv=kv, device=device, dtype=dtype)
+    model = load_folder(
+        folder,
+        attention=attention,
+        kv=kv,
+        device=device,
+        dtype=dtype,
+        quantization=quantization,
+        device_map=device_map,
+    )
     check_items(items, model)
     chunks = list(example_chunks(items, batch_size))
     with tqdm(total=len(items), desc=method, unit="item", disable=not progress) as bar:
