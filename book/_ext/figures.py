@@ -17,8 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 #: Folder of the pages' files below the built book.
 FILES = "_static/tables"
 STYLE = "figures.css"
-#: The library that sorts (mechshift_lib.book.vendored), and what the book adds to it.
-LIBRARY, SCRIPT = "sortable/sortable.a11y.js", "tables.js"
+#: The library that sorts (mechshift_lib.book.vendored): by the pointer, by the keyboard.
+LIBRARY = ("sortable/sortable.js", "sortable/sortable.a11y.js")
+#: What the book adds to it.
+SCRIPT = "tables.js"
 _SAVED = re.compile(r'download="([\w.-]+\.csv)" href="data:text/csv;base64,([^"]*)"')
 
 
@@ -48,9 +50,9 @@ def save(app: Any, pagename: str, _template: str, context: dict[str, Any], _tree
 
     context["body"] = _SAVED.sub(file, body)
     if 'class="mechshift-table"' in body:
-        if (ROOT / "book" / "vendor" / LIBRARY).is_file():
-            app.add_js_file(LIBRARY, loading_method="defer")
-        app.add_js_file(SCRIPT, loading_method="defer")
+        there = [name for name in LIBRARY if (ROOT / "book" / "vendor" / name).is_file()]
+        for name in (*there, SCRIPT):
+            app.add_js_file(name, loading_method="defer")
 
 
 def setup(app: Any) -> dict[str, Any]:
