@@ -165,3 +165,16 @@ def stamp(path: Path, text: str) -> Path:
     if not path.is_file() or path.read_text(encoding="utf-8") != line:
         write_atomic(path, line)
     return path
+
+
+def seal(page: Path, mark: Path) -> None:
+    """Write the mark of a page that is whole: its sha256, by which a later edit is noticed."""
+    write_atomic(mark, f"{hashlib.sha256(page.read_bytes()).hexdigest()}\n")
+
+
+def sealed(page: Path, mark: Path) -> bool:
+    """Whether a page is there, and is what its mark says."""
+    if not (page.is_file() and mark.is_file()):
+        return False
+    digest = hashlib.sha256(page.read_bytes()).hexdigest()
+    return mark.read_text(encoding="utf-8").split()[:1] == [digest]

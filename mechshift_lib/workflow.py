@@ -7,7 +7,7 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import yaml
 
 from mechshift_lib.config import ANALYSES, ROOT, Pair, check_checkout, load_pair
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.execution import NotebookError
+from mechshift_lib.execution import NotebookError, results_of
+from mechshift_lib.made_of import sealed
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
 from mechshift_lib.results.provenance import model_hash
 
@@ -43,6 +44,42 @@ def mark(page: str) -> str:
     """
     path = Path("book/executed") / page
     return path.with_name(f".{path.name}.done").as_posix()
+
+
+def page_file(page: str, root: Path = ROOT) -> Path:
+    """The executed notebook of a page, such as ``"paper"`` or ``"tiny-qwen/circuits"``."""
+    return root / "book" / "executed" / f"{page}.ipynb"
+
+
+def faults_of_pages(results: Path, root: Path = ROOT) -> Iterator[tuple[str, str]]:
+    """Every executed page with what is wrong with it; the empty text where nothing is.
+
+    A page has to be what its run wrote, and the stored results that it names have to be there,
+    whole.
+
+    Args:
+        results: the folder of stored results.
+        root: the checkout.
+    """
+    from mechshift_lib.results.archive import verify
+    from mechshift_lib.results.store import Store
+
+    whole = {f"{e.kind}/{e.name}": fault for e, fault in verify(Store(results))}
+    folder = root / "book" / "executed"
+    for path in sorted(folder.rglob("*.ipynb")):
+        page = path.relative_to(folder).with_suffix("").as_posix()
+        if not sealed(path, root / mark(page)):
+            yield page, "it isn't what its last run wrote"
+            continue
+        used = results_of(path)
+        missing = [one for one in used if one not in whole]
+        damaged = [one for one in used if whole.get(one)]
+        if missing:
+            yield page, f"{missing[0]}, which it is made of, isn't stored"
+        elif damaged:
+            yield page, f"{damaged[0]}, which it is made of, is damaged"
+        else:
+            yield page, ""
 
 
 def pages_of(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
@@ -142,15 +179,16 @@ def run_workflow(
 
 
 def out_of_date(root: Path = ROOT, *, budget: str = "book") -> list[str]:
-    """The book's pages that aren't made of what lies here now: edited since, or failed since.
+    """The book's pages that aren't made of what lies here now: what they are made of was edited
+    since, they were edited themselves, or their last run failed.
 
-    Without Snakemake only the latter are known.
+    Without Snakemake only the latter two are known.
     """
     pairs = default_pairs(root)
     pages = [f"{pair}/{name}" for pair in pairs for name in load_pair(pair, root).analyses]
     pages += book_pages(root)
     if importlib.util.find_spec("snakemake") is None:
-        return [page for page in pages if not (root / mark(page)).is_file()]
+        return [p for p in pages if not sealed(page_file(p, root), root / mark(p))]
     command = _snakemake("--summary", "--quiet", "host", root=root)
     command += ["--config", f"pairs={','.join(pairs)}", f"budget={budget}"]
     command += ["--", *map(mark, pages)]

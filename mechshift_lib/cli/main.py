@@ -300,6 +300,10 @@ def execute(
             "--set", metavar="NAME=VALUE", help=f"A parameter; give it again for more. {RULE}"
         ),
     ] = None,
+    mark: Annotated[
+        Path | None,
+        typer.Option(help="Also write a file that holds the page's hash, when the page is whole."),
+    ] = None,
 ) -> None:
     """Execute one notebook with parameters (what the workflow calls).
 
@@ -317,7 +321,13 @@ def execute(
     texts = text_parameters(read_notebook(source), notebook.name)
     parameters = read_values(given, texts)
     check_place(target, ConfigError)
+    if mark is not None:
+        check_place(real_path(mark), ConfigError)
     run_notebook(source, target, parameters, title=title)
+    if mark is not None:
+        from mechshift_lib.made_of import seal
+
+        seal(target, real_path(mark))
     typer.echo(f"Wrote {output}")
 
 

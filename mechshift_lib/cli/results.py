@@ -81,7 +81,13 @@ def show(
 
 
 @app.command()
-def verify(results: Folder = RESULTS) -> None:
+def verify(
+    results: Folder = RESULTS,
+    book: Annotated[
+        bool,
+        typer.Option("--book", help="Also every executed page, and the results that it names."),
+    ] = False,
+) -> None:
     """Hash every file again. The exit code is 2 if one isn't what the run wrote."""
     from mechshift_lib.results.archive import verify as check
 
@@ -96,6 +102,25 @@ def verify(results: Folder = RESULTS) -> None:
             f"{len(faults)} of {count} results are damaged: delete their folders and run again."
         )
     typer.echo(f"{count} results, all whole.")
+    if book:
+        _verify_pages(results)
+
+
+def _verify_pages(results: Path) -> None:
+    from mechshift_lib.workflow import faults_of_pages
+
+    count, faults = 0, 0
+    for page, fault in faults_of_pages(results):
+        count += 1
+        if fault:
+            faults += 1
+            typer.echo(f"{page}: {fault}")
+    if faults:
+        raise ResultError(
+            f"{faults} of {count} executed pages aren't what they were: say mechshift book, which "
+            "makes them anew."
+        )
+    typer.echo(f"{count} executed pages, all whole.")
 
 
 @app.command()

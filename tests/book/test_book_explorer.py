@@ -252,6 +252,16 @@ def test_the_page_fits_a_phone_and_is_dark_in_the_dark(address: str) -> None:
     assert light != dark
 
 
+def test_every_field_has_a_name(address: str) -> None:
+    js = (
+        "[...d.querySelectorAll('#explorer input, #explorer select')]"
+        ".map(field => [...field.labels].map(label => label.textContent.trim()).join(' '))"
+    )
+    names = ask(address, page(), js, width=1200)
+    assert len(names) > 8
+    assert all(names)
+
+
 def test_two_diagrams_stand_beside_each_other(address: str, circuits: list[Circuits]) -> None:
     del circuits
     js = (

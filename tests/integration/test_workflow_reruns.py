@@ -187,6 +187,23 @@ def test_a_chapter_that_was_made_anew_by_itself_makes_those_behind_it_out_of_dat
     assert out_of_date(other) == behind("circuits") - {"circuits"}
 
 
+def test_a_page_that_was_edited_by_hand_is_noticed_and_made_anew(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = shutil.copytree(project, tmp_path / "project", symlinks=True)
+    assert all(fault == "" for _, fault in workflow.faults_of_pages(other / "results", other))
+    page = other / "book" / "executed" / "speed.ipynb"
+    page.write_text(page.read_text(encoding="utf-8").replace("# speed", "# faster"))
+    faults = dict(workflow.faults_of_pages(other / "results", other))
+    assert {name for name, fault in faults.items() if fault} == {"speed"}
+    with monkeypatch.context() as without:
+        without.setattr(workflow.importlib.util, "find_spec", lambda _: None)
+        assert "speed" in workflow.out_of_date(other)
+    assert snakemake(other, workflow.mark("speed")).returncode == 0
+    assert "# speed" in page.read_text(encoding="utf-8")
+    assert dict(workflow.faults_of_pages(other / "results", other))["speed"] == ""
+
+
 def test_pages_that_are_not_fresh_are_known(project: Path, tmp_path: Path) -> None:
     """Those of an edited notebook, of a run that failed, and all that build on them."""
     other = shutil.copytree(project, tmp_path / "project", symlinks=True)

@@ -12,7 +12,7 @@ import pytest
 
 from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.made_of import NEVER, made_of, modules, stamp
+from mechshift_lib.made_of import NEVER, made_of, modules, seal, sealed, stamp
 
 
 @pytest.fixture
@@ -145,6 +145,18 @@ def test_a_stamp_is_left_alone_where_it_says_the_same(tmp_path: Path) -> None:
     os.utime(path, ns=(1, 1))
     assert stamp(path, "abc").stat().st_mtime_ns == 1
     assert stamp(path, "abd").stat().st_mtime_ns > 1
+
+
+def test_a_seal_is_broken_by_any_edit(tmp_path: Path) -> None:
+    page, mark = tmp_path / "page.ipynb", tmp_path / ".page.done"
+    page.write_text("{}")
+    assert not sealed(page, mark)
+    seal(page, mark)
+    assert sealed(page, mark)
+    page.write_text("{ }")
+    assert not sealed(page, mark)
+    page.unlink()
+    assert not sealed(page, mark)
 
 
 def test_what_is_no_notebook_is_said(root: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mechshift_lib.book.build import unpack
+from mechshift_lib.book.vendored import unpack
 from mechshift_lib.config import ROOT
 
 #: Loads a shipped model, attributes, stores a table and reads it, with no pickle to be had.

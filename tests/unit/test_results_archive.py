@@ -8,13 +8,16 @@ import json
 import zipfile
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from mechshift_lib import workflow
 from mechshift_lib.cli.main import app
 from mechshift_lib.errors import ResultError
+from mechshift_lib.made_of import seal
 from mechshift_lib.results import Store
 from mechshift_lib.results.archive import dictionary, entries, export, find, listing, verify
 
@@ -141,3 +144,39 @@ def test_no_results_and_a_wrong_name_are_one_sentence(tmp_path: Path, store: Sto
     assert "run mechshift run first" in err
     with pytest.raises(ResultError, match=r"must end in \.zip"):
         export(store, tmp_path / "all.tar")
+
+
+def test_pages_are_held_against_the_results_they_name(store: Store, tmp_path: Path) -> None:
+    """Whole, edited, made of what isn't there, and made of what is damaged."""
+    folder = tmp_path / "book" / "executed" / "p"
+    folder.mkdir(parents=True)
+    names = {Path(entry.folder): f"{entry.kind}/{entry.name}" for entry in entries(store)}
+    there = next(iter(names.values()))
+    for page, used in (("whole", there), ("edited", there), ("gone", "depth/0000")):
+        cell = nbformat.v4.new_markdown_cell("", metadata={"results": [used]})
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), folder / f"{page}.ipynb")
+        seal(folder / f"{page}.ipynb", folder / f".{page}.done")
+    with (folder / "edited.ipynb").open("a") as file:
+        file.write(" ")
+    found = dict(workflow.faults_of_pages(store.root, tmp_path))
+    assert found["p/whole"] == ""
+    assert "isn't what its last run wrote" in found["p/edited"]
+    assert "depth/0000, which it is made of, isn't stored" in found["p/gone"]
+    damaged = next(path for path, name in names.items() if name == there)
+    next(damaged.glob("*.parquet")).write_bytes(b"x")
+    assert "is damaged" in dict(workflow.faults_of_pages(store.root, tmp_path))["p/whole"]
+
+
+def test_verifying_the_book_is_a_sentence_and_an_exit_code(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults = {"paper": ""}
+    monkeypatch.setattr(workflow, "faults_of_pages", lambda _: iter(faults.items()))
+    code, out, _ = call("verify", "--book", "--results", str(store.root))
+    assert code == 0
+    assert "1 executed pages, all whole" in out
+    faults["speed"] = "it isn't what its last run wrote"
+    code, out, err = call("verify", "--book", "--results", str(store.root))
+    assert code == 2
+    assert "speed: it isn't what its last run wrote" in out
+    assert "1 of 2 executed pages" in err

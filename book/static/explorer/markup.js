@@ -10,8 +10,8 @@ mechshiftExplorer.markup = (home) => {
     <fieldset class="choice view"><legend>Drawn</legend>
       <label><input type="radio" name="view" value="over"><span>over each other</span></label>
       <label><input type="radio" name="view" value="beside"><span>side by side</span></label></fieldset>
-    <label class="choice budget"><output></output>Edges in each circuit<input type="range" name="stop" min="0" step="1"></label>
-    <div class="choice steps"><label><output></output>Step of the post-training<input type="range" name="step" min="0" step="1"></label>
+    <div class="choice budget"><output></output><label for="explorer-stop">Edges in each circuit</label><input type="range" id="explorer-stop" name="stop" min="0" step="1"></div>
+    <div class="choice steps"><div><output></output><label for="explorer-step">Step of the post-training</label><input type="range" id="explorer-step" name="step" min="0" step="1"></div>
       <button type="button" data-do="play" aria-pressed="false">▶ Play</button></div>
   </form>
   <div class="tip" aria-hidden="true" hidden></div>
