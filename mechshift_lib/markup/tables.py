@@ -43,7 +43,7 @@ def table_html(
         name: of the file that is saved, without ending.
         searched: whether the page adds a field that searches it, where it is long.
     """
-    heads = "".join(f"<th>{escape(str(column))}</th>" for column in table.columns)
+    heads = "".join(f"<th>{escape(str(column), quote=False)}</th>" for column in table.columns)
     lines = []
     for row in table.itertuples(index=False, name=None):
         cells = zip(table.columns, row, strict=True)
@@ -70,7 +70,7 @@ def _cell(value: Any, form: str | None) -> str:
     key = sort_key(value)
     about = f' data-sort="{key}"' if key else ""
     about += ' class="long"' if len(text) > LONG else ""
-    return f"<td{about}>{escape(text)}</td>"
+    return f"<td{about}>{escape(text, quote=False)}</td>"
 
 
 def sort_key(value: Any) -> str:
