@@ -99,7 +99,7 @@ def book_of(monkeypatch, root, outputs, folder):
         pages[f"{inside}{name}"] = said(outputs)
         outputs.clear()
         if inside:
-            question, _ = question_page(name, [(pair, notebook)])
+            question = question_page(name, [(pair, notebook)])
             # Sentences stand behind the name of the pair that they are about.
             pages[f"toy/question-{name}"] = question.replace(f"**{pair.title}.** ", "")
     pages["toy/overview"] = overview_page(folder, pair, root)
