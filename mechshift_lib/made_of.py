@@ -143,12 +143,13 @@ def made_of(notebook: Path, files: Iterable[Path], root: Path) -> str:
     """sha256 over a notebook, the code that it reaches, and the content of files.
 
     Args:
-        notebook: the notebook.
+        notebook: the notebook; one that is missing counts as such, and is said when it is executed.
         files: what else the page is made of; a file that is missing counts as such.
         root: the checkout.
     """
     digest = hashlib.sha256()
-    for name, meaning in modules(notebook, root).items():
+    reached = modules(notebook, root) if notebook.is_file() else {}
+    for name, meaning in reached.items():
         digest.update(f"{name}\0{meaning}\n".encode())
     for path in [notebook, *sorted(files)]:
         shown = path.relative_to(root) if path.is_relative_to(root) else path

@@ -64,7 +64,8 @@ def faults_of_pages(results: Path, root: Path = ROOT) -> Iterator[tuple[str, str
     from mechshift_lib.results.archive import verify
     from mechshift_lib.results.store import Store
 
-    whole = {f"{e.kind}/{e.name}": fault for e, fault in verify(Store(results))}
+    kept = verify(Store(results)) if results.is_dir() else ()
+    whole = {f"{e.kind}/{e.name}": fault for e, fault in kept}
     folder = root / "book" / "executed"
     for path in sorted(folder.rglob("*.ipynb")):
         page = path.relative_to(folder).with_suffix("").as_posix()

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.overlap import SPLITS
 from mechshift_lib.analyses.scores import (
     CIRCUITS,
@@ -180,6 +181,8 @@ def _measured(study: Study, task: str, circuit: str, seed: int) -> Measured | No
         values = frames["scores"].to_numpy(dtype=np.float32).T
         return Measured(graph, frames["items"], np.ascontiguousarray(values))
     try:
+        if len(pool(study, task, seed)) < 2:  # nothing can be measured over one example
+            return None
         return measured(study, task, circuit, seed)
     except (NotStoredError, ModelError):
         return None

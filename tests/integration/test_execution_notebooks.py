@@ -55,8 +55,8 @@ def test_the_page_is_titled_after_the_pair(executed: tuple) -> None:
 
 def test_the_page_ends_with_its_provenance(executed: tuple) -> None:
     text = executed[1].cells[-1].source
-    assert text.startswith("````{admonition}")
-    assert ":class: dropdown" in text
+    assert text.startswith('```{raw} html\n<span id="provenance"></span>')
+    assert "\n````{admonition} Where this page's numbers come from\n:class: dropdown" in text
     for word in (
         "`pair = 'mine'`",
         "behaviour.ipynb",
