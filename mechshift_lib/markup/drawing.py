@@ -28,6 +28,8 @@ from mechshift_lib.plots.theme import HEADING
 
 #: Width on a page in CSS pixels of an inch of the figure: its 10.5-point type is 16 pixels high.
 PIXELS = 16 / 10.5 * 72
+#: Least width on a page: on a phone a wide figure scrolls inside itself, and its type stays legible.
+LEAST = "36rem"
 #: Marks of one artist from which on they are drawn as one picture.
 MANY = 400
 #: Pixels of such a picture for each of the page's.
@@ -63,12 +65,13 @@ def svg(fig: Figure, alt: str) -> str:
             metadata=metadata,
         )
     inner = buffer.getvalue().split("<svg", 1)[1].split(">", 1)[1].rsplit("</svg>", 1)[0]
-    width, height = 72 * box.width, 72 * box.height
+    width, height, shown = 72 * box.width, 72 * box.height, round(PIXELS * box.width)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:.1f} {height:.1f}" '
         f'stroke-linejoin="round" stroke-linecap="butt" '
-        f'style="width: 100%; max-width: {PIXELS * box.width:.0f}px; height: auto">'
+        f'style="width: 100%; min-width: min({LEAST}, {shown}px); max-width: {shown}px; '
+        f'height: auto">'
         f"{_tidied(inner)}</svg>"
     )
 

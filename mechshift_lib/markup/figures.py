@@ -73,7 +73,8 @@ def figure_html(figure: Figure, alt: str, said: str = "") -> str:
     about = f'<span class="mechshift-about">{about}</span>' if about else ""
     tables = tables_of(figure)
     return (
-        f'<figure class="mechshift-figure" style="margin: 0">{svg(figure, alt)}'
+        '<figure class="mechshift-figure" style="margin: 0">'
+        f'<div style="overflow-x: auto">{svg(figure, alt)}</div>'
         f"<figcaption>{NUMBER} {found} {about}</figcaption>{tools(tables, 'figure')}</figure>"
     )
 

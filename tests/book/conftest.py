@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 
 from mechshift_lib.config import ROOT
 from tests.book.browser import FRAME, serve
@@ -24,6 +26,29 @@ def axe() -> Path:
     if not AXE.is_file():
         raise RuntimeError("These tests need axe-core: run `make test`, or `make axe` once.")
     return AXE
+
+
+@pytest.fixture(scope="session")
+def copy_of_site(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Makes a copy of the made-up book, which is built once for all processes of the tests."""
+    from tests.book.make_site import make_site
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if base.name.startswith("popen-") else base
+    original, whole = shared / "site", shared / "site.whole"
+    with FileLock(shared / "site.lock"):
+        if not whole.exists():
+            original.mkdir()
+            make_site(original)
+            whole.touch()
+
+    def copied(name: str) -> Path:
+        folder = shutil.copytree(original, tmp_path_factory.mktemp(name) / "book", symlinks=True)
+        pages = folder / "_build" / "html"
+        (pages / "frame.html").write_text(FRAME)
+        return pages
+
+    return copied
 
 
 @pytest.fixture(scope="session")

@@ -109,6 +109,12 @@ def verdicts_cells(pairs: dict[str, str]) -> list[nbformat.NotebookNode]:
 
 def make_site(folder: Path) -> Path:
     """Build the book in ``folder`` and return the folder of its pages."""
+    make_sources(folder)
+    return build_book(folder).parent
+
+
+def make_sources(folder: Path) -> None:
+    """Write into ``folder`` what the book is built from."""
     for name in ("_config.yml", "_toc.yml", "CITATION.cff"):
         shutil.copy(ROOT / name, folder)
     without = shutil.ignore_patterns("executed", "generated", "__pycache__", ".*")
@@ -160,4 +166,3 @@ def make_site(folder: Path) -> Path:
         page.removeprefix("book/executed/") for page in pages
     }, "a pair of workflow/config.yaml has no part in _toc.yml"
     write_landing(ROOT, results="nowhere", out=folder)
-    return build_book(folder).parent

@@ -16,15 +16,15 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from mechshift_lib.config import ROOT
 from mechshift_lib.fork import PAIRS_PART, add_pair, remove_pair
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
-from tests.book.make_site import make_site
+from tests.book.make_site import make_sources
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project with its book, and two GPT-2-shaped models beside it."""
+    """A copy of the project with executed chapters, and two GPT-2-shaped models beside it."""
     folder = tmp_path_factory.mktemp("fork") / "project"
     folder.mkdir()
-    make_site(folder)
+    make_sources(folder)
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", dirs_exist_ok=True)
     shutil.copy(ROOT / "workflow" / "Snakefile", folder / "workflow")
     tokenizer = build_word_tokenizer()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -24,8 +24,8 @@ from mechshift_lib.comparison.claims import CLAIMS
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
-from tests.book.browser import FRAME, ask, complaints, serve
-from tests.book.make_site import FIGURE, RARE_WORD, ROWS, make_site
+from tests.book.browser import ask, complaints, serve
+from tests.book.make_site import FIGURE, RARE_WORD, ROWS
 
 pytestmark = pytest.mark.browser
 PLAY = ("play", play.PAGE, play.SCRIPTS)
@@ -33,10 +33,8 @@ NOTEBOOK_PAGE = "book/executed/tiny-llama/circuits.html"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pages = make_site(tmp_path_factory.mktemp("site"))
-    (pages / "frame.html").write_text(FRAME)
-    return pages
+def site(copy_of_site: Callable[[str], Path]) -> Path:
+    return copy_of_site("site")
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlparse
 from xml.etree import ElementTree
@@ -13,10 +13,9 @@ import pytest
 from bs4 import BeautifulSoup
 
 from mechshift_lib import __version__
-from tests.book.browser import AXE, FRAME, ask, serve
+from tests.book.browser import AXE, ask, serve
 from tests.book.make_explorer import write_circuits
 from tests.book.make_play import write_models
-from tests.book.make_site import make_site
 
 pytestmark = pytest.mark.browser
 CHAPTER = "book/executed/tiny-llama/circuits"
@@ -34,9 +33,8 @@ PAGES = (
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pages = make_site(tmp_path_factory.mktemp("published"))
-    (pages / "frame.html").write_text(FRAME)
+def site(copy_of_site: Callable[[str], Path]) -> Path:
+    pages = copy_of_site("published")
     write_models(pages / "_static", ["tiny-qwen"], (0,))
     write_circuits(pages / "_static", "tiny-llama", lambda one: (one.task, one.seed) == ("ioi", 0))
     return pages
