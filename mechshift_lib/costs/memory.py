@@ -57,7 +57,7 @@ class Held(NamedTuple):
 def edge_sides(size: ModelSize) -> tuple[int, int]:
     """Sources and readers of a model's graph, as :class:`mechshift_lib.circuits.graph.Graph`."""
     sources = 1 + size.layers * (size.heads + 1)
-    return sources, size.layers * (size.heads + 2 * size.kv_heads + 1) + 1
+    return sources, size.layers * (3 * size.heads + 1) + 1
 
 
 def working_bytes(size: ModelSize, dtype: Dtype, length: int = LENGTH, batch: int = BATCH) -> int:
