@@ -29,7 +29,9 @@ def dry_run(folder: Path, *options: str) -> str:
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--snakefile", "workflow/Snakefile"]
     command += [*options, "--config", "pairs=toy", "--"]
     command += [f"book/executed/toy/.{name}.done" for name in ("behaviour", "probes")]
-    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    # Where Slurm is installed and not set up, its commands would look for it for a minute.
+    nowhere = {"SLURM_CONF": os.devnull}
+    environment = {**os.environ, **nowhere, "PYTHONPATH": str(folder)}
     done = subprocess.run(
         command, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )

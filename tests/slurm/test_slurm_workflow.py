@@ -254,10 +254,8 @@ def test_a_partition_that_there_is_not(project: Path) -> None:
     assert "main, other" in sentence
 
 
-def test_a_slurm_that_does_not_answer(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SLURM_CONF", str(tmp_path / "none.conf"))
+def test_a_slurm_that_does_not_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CONF", os.devnull)
     code, output = toy.run(project, *ON_SLURM)
     assert code == 2
     (sentence,) = toy.sentences(output)
