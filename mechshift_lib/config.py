@@ -17,6 +17,7 @@ from mechshift_lib.choices import (
     Place,
     Quantization,
 )
+from mechshift_lib.cluster import Cluster
 from mechshift_lib.documents.files import read_text
 from mechshift_lib.documents.plain_yaml import DocumentError, load, reads_as_text
 from mechshift_lib.errors import ConfigError, ModelError, listed, shown
@@ -303,6 +304,7 @@ class Pair(Strict):
             which has no chapters.
         tables: trainings whose tables the repository ships. ``later``: all but the first, which
             every book computes; ``all``: the first, too, where a book would take too long.
+        cluster: what its jobs ask of a cluster.
     """
 
     model_config = ConfigDict(
@@ -323,6 +325,7 @@ class Pair(Strict):
     tables: Literal["later", "all"] = "later"
     budgets: dict[BudgetName, Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
+    cluster: Cluster = Field(default_factory=Cluster)
 
     @field_validator("name")
     @classmethod
@@ -335,6 +338,14 @@ class Pair(Strict):
     @classmethod
     def _in_order(cls, analyses: tuple[Analysis, ...]) -> tuple[Analysis, ...]:
         return tuple(name for name in ANALYSES if name in analyses)
+
+    @field_validator("cluster")
+    @classmethod
+    def _of_chapters(cls, cluster: Cluster) -> Cluster:
+        unknown = sorted(set(cluster.chapters) - set(ANALYSES))
+        if unknown:
+            raise ValueError(f"there is no chapter {shown(unknown[0])}")
+        return cluster
 
     @model_validator(mode="after")
     def _parent(self) -> Pair:

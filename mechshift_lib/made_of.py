@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import CodeType
 
+from mechshift_lib.cluster import without_cluster
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.results.atomic import write_atomic
 
@@ -136,6 +137,8 @@ def modules(notebook: Path, root: Path) -> dict[str, str]:
 @lru_cache(maxsize=8192)
 def _content(path: Path, _time: int, _size: int) -> bytes:
     with path.open("rb") as handle:
+        if path.parent.name == "pairs" and path.suffix == ".yaml":
+            return hashlib.sha256(without_cluster(handle.read())).digest()
         return hashlib.file_digest(handle, "sha256").digest()
 
 

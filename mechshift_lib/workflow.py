@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import importlib.util
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from mechshift_lib import slurm
+from mechshift_lib.choices import BudgetName
 from mechshift_lib.config import ANALYSES, ROOT, Pair, check_checkout, load_pair
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.costs.jobs import asked
+from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
 from mechshift_lib.execution import NotebookError, results_of
 from mechshift_lib.made_of import sealed
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
@@ -131,9 +136,10 @@ def run_workflow(
     pairs: Sequence[str] = (),
     analyses: Sequence[str] = (),
     *,
-    budget: str = "book",
-    jobs: int = 2,
+    budget: BudgetName = "book",
+    jobs: int | None = None,
     pages: Sequence[str] = (),
+    profile: str | None = None,
 ) -> None:
     """Execute every notebook that is missing or out of date, and what it depends on.
 
@@ -144,11 +150,13 @@ def run_workflow(
         pairs: names of pairs; none means those of the book.
         analyses: some of :data:`ANALYSES`; none means all that a pair has.
         budget: ``"book"`` or ``"full"``.
-        jobs: notebooks at once, one thread each.
+        jobs: notebooks at once, one thread each; by default two, or what the profile says.
         pages: also these pages of the whole book, some of :func:`book_pages`.
+        profile: a folder of workflow/profiles: where the jobs run; by default on this machine.
 
     Raises:
-        ConfigError: an argument is unknown, a pair lacks an analysis, or Snakemake isn't installed.
+        ConfigError: an argument is unknown, a pair lacks an analysis, Snakemake isn't installed,
+            or the cluster isn't there.
         NotebookError: a notebook failed; its own sentence was printed before.
         StoppedError: a signal asked the run to end.
     """
@@ -157,7 +165,12 @@ def run_workflow(
         raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
     chosen = list(pairs) or default_pairs()
     wanted = [*pages_of(chosen, list(analyses)), *pages]
-    command = _snakemake("--cores", str(jobs), "--quiet", "rules", "host")
+    here = profile is None
+    command = _snakemake("--quiet", "rules", "host", *_where(profile, jobs))
+    on_slurm = not here and executor_of(str(profile)) == "slurm"
+    if on_slurm:
+        slurm.check(_partitions(wanted, budget))
+        command += slurm.options(ROOT)
     first = [
         page for page in wanted if Path(page).parent.name in workflow_config().get("first", [])
     ]
@@ -166,17 +179,91 @@ def run_workflow(
     command += ["--", *map(mark, wanted)]
     waiting = "another run is at work in this folder: this one waits until it has ended."
     with interruptible(), alone(ROOT / ".snakemake" / "mechshift.lock", waiting) as lock:
-        done = run_child(command, cwd=ROOT, environment=_environment(), inherit=lock)
+        began = time.time()
+        with _jobs_of_slurm() if on_slurm else contextlib.nullcontext():
+            done = run_child(command, cwd=ROOT, environment=_environment(), inherit=lock)
     if done.returncode < 0:
         raise NotebookError(
             f"The workflow was killed by {signal.Signals(-done.returncode).name}, perhaps for want "
             "of memory: the same command goes on from there, and needs less with --jobs 1."
         )
+    if done.returncode and on_slurm:
+        raise _failure_on_slurm(list(slurm.failures(ROOT, began)))
     if done.returncode:
         raise NotebookError(
             "Not every notebook ran: the sentences above say which and why. Pages of earlier "
             "successes are kept."
         )
+
+
+def profiles(root: Path = ROOT) -> list[str]:
+    """Names of the folders that say where jobs run, beside this machine."""
+    found = (path.parent.name for path in (root / "workflow/profiles").glob("*/config.yaml"))
+    return sorted(set(found) - {"default"})
+
+
+def executor_of(profile: str, root: Path = ROOT) -> str:
+    """What runs the jobs of a profile, such as ``"slurm"``.
+
+    Raises:
+        ConfigError: there is no such profile, or its file isn't YAML.
+    """
+    if profile not in profiles(root):
+        raise ConfigError(
+            f"There is no profile {shown(profile)}: choose from {listed(profiles(root))}, or add a "
+            "folder to workflow/profiles."
+        )
+    path = root / "workflow/profiles" / profile / "config.yaml"
+    try:
+        said = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The profile {profile} is not valid YAML: mend its config.yaml.") from (
+            error
+        )
+    return str(said.get("executor", "local")) if isinstance(said, dict) else "local"
+
+
+def _where(profile: str | None, jobs: int | None) -> list[str]:
+    """Snakemake's options for where, and how many at once."""
+    if profile is None:
+        return ["--cores", str(jobs or 2)]
+    executor_of(profile)
+    chosen = ["--workflow-profile", f"workflow/profiles/{profile}"]
+    return chosen if jobs is None else [*chosen, "--jobs", str(jobs)]
+
+
+def _partitions(pages: Sequence[str], budget: BudgetName) -> dict[str, str | None]:
+    """Page -> the partition that its job asks for. Pages of the whole book ask for none."""
+    found: dict[str, str | None] = {}
+    for page in pages:
+        pair, _, chapter = page.rpartition("/")
+        found[page] = asked(pair, chapter, budget)["slurm_partition"] if pair else None
+    return found
+
+
+@contextlib.contextmanager
+def _jobs_of_slurm() -> Iterator[None]:
+    """No job of this checkout outlives the run: one that was killed left its own to the next."""
+    if left := slurm.cancel(ROOT):
+        print(f"mechshift: cancelled {left} jobs that an earlier run left.", file=sys.stderr)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(MechshiftError):  # Slurm has gone, and so may its jobs
+            slurm.cancel(ROOT)
+
+
+def _failure_on_slurm(sentences: Sequence[str]) -> NotebookError:
+    """One sentence where one job failed, else one for each below the first."""
+    kept = "pages of earlier successes are kept, and the same command goes on from there"
+    if not sentences:
+        return NotebookError(f"Not every job could be submitted: {kept}.")
+    if len(sentences) == 1:
+        return NotebookError(f"{sentences[0]}; {kept}.")
+    error = NotebookError(f"{len(sentences)} jobs failed; {kept}.")
+    for sentence in sentences:
+        error.add_note(f"{sentence}.")
+    return error
 
 
 def out_of_date(root: Path = ROOT, *, budget: str = "book") -> list[str]:

@@ -82,6 +82,23 @@ app = typer.Typer(
 
 Seed = Annotated[int, typer.Option(help="Training seed of the models.", min=0)]
 Jobs = Annotated[int, typer.Option(help="Notebooks at once, one thread each.", min=1)]
+JobsOrProfile = Annotated[
+    int | None,
+    typer.Option(
+        help="Notebooks at once, one thread each; by default 2, or what the profile says.",
+        min=1,
+        show_default=False,
+    ),
+]
+Profile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Where the notebooks run: a folder of workflow/profiles, such as slurm. By default "
+        "on this machine.",
+        show_default=False,
+    ),
+]
 HowMuch = Annotated[
     BudgetName,
     typer.Option(
@@ -101,7 +118,8 @@ def run(
         typer.Option(help="A chapter, such as circuits; give it again for more; none: all."),
     ] = None,
     budget: HowMuch = "book",
-    jobs: Jobs = 2,
+    jobs: JobsOrProfile = None,
+    profile: Profile = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say which notebooks, how much memory and how long."),
@@ -136,7 +154,7 @@ def run(
     Example: mechshift run tiny-qwen --analysis circuits --jobs 1
     """
     if shard is not None:
-        if dry_run or compare_paper:
+        if dry_run or compare_paper or profile is not None:
             raise ConfigError("--shard only scores circuits: leave out the other options.")
         shards.score_shard(pairs or [], analysis or [], budget, shard)
         return
@@ -145,7 +163,7 @@ def run(
         return
     from mechshift_lib.workflow import run_workflow
 
-    run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs)
+    run_workflow(pairs or [], analysis or [], budget=budget, jobs=jobs, profile=profile)
     if compare_paper:
         hub.compare_paper(pairs or [], budget)
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mechshift_lib.choices import Dtype, Quantization
-from mechshift_lib.circuits.attribution.products import DEFAULT_BUDGET
-from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import ModelSize
 
 ITEMSIZE: dict[Dtype, int] = {"float32": 4, "bfloat16": 2, "float16": 2}
 #: Bytes of a quantised weight: one; or half of one, and 4 for each block of 64.
 QUANTISED: dict[Quantization, float] = {"8-bit": 1.0, "4-bit": 0.5 + 4 / 64}
+#: DEFAULT_BUDGET of circuits.attribution.products. It and the graph's counts are written out here
+#: as importing them takes seconds, for which every job of a cluster would wait.
+CHUNKS = 64 * 2**20
 #: Prompt that memory is estimated for: tokens, and prompts a batch.
 LENGTH, BATCH = 32, 8
 GIB = 2**30
@@ -53,6 +54,12 @@ class Held(NamedTuple):
         return int(small * QUANTISED[self.quantization]) + rest * each
 
 
+def edge_sides(size: ModelSize) -> tuple[int, int]:
+    """Sources and readers of a model's graph, as :class:`mechshift_lib.circuits.graph.Graph`."""
+    sources = 1 + size.layers * (size.heads + 1)
+    return sources, size.layers * (3 * size.heads + 1) + 1
+
+
 def working_bytes(size: ModelSize, dtype: Dtype, length: int = LENGTH, batch: int = BATCH) -> int:
     """About how many bytes attribution of a batch takes beside the weights.
 
@@ -60,11 +67,11 @@ def working_bytes(size: ModelSize, dtype: Dtype, length: int = LENGTH, batch: in
     residual stream's width and four of the MLP's, a layer and token), the scores and the chunks
     of their products.
     """
-    graph = Graph(size.layers, size.heads, size.kv_heads)
+    sources, readers = edge_sides(size)
     kept = size.layers * (20 * size.width + 4 * size.hidden)
     nodes = 2 * size.layers * (size.heads * size.head_width + size.width)
-    scores = batch * graph.n_sources * graph.n_readers * 4
-    return batch * length * (kept + nodes) * ITEMSIZE[dtype] + scores + DEFAULT_BUDGET
+    scores = batch * sources * readers * 4
+    return batch * length * (kept + nodes) * ITEMSIZE[dtype] + scores + CHUNKS
 
 
 def chapter_bytes(models: Sequence[Held], batch: int = BATCH) -> int:

@@ -1,4 +1,4 @@
-"""A copy of the project whose one pair has one chapter that takes no time, and runs of it."""
+"""A copy of the project whose one pair has a chapter or more that take no time, and runs of it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import psutil
@@ -23,12 +24,12 @@ MARKER = "MECHSHIFT_TEST_RUN"
 ENDLESS = "import time\nopen('started', 'w').close()\ntime.sleep(600)"
 
 
-def make_toy(folder: Path) -> Path:
-    """A pair ``toy`` with the chapter behaviour, which says ``first``."""
+def make_toy(folder: Path, chapters: Sequence[str] = ("behaviour",)) -> Path:
+    """A pair ``toy`` with these chapters, each of which says ``first``."""
     for part in ("mechshift_lib", "workflow"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     described = yaml.safe_load((ROOT / "data/pairs/tiny-qwen.yaml").read_text(encoding="utf-8"))
-    described |= {"name": "toy", "seeds": [0], "analyses": ["behaviour"]}
+    described |= {"name": "toy", "seeds": [0], "analyses": list(chapters)}
     (folder / "data" / "pairs").mkdir(parents=True)
     text = yaml.safe_dump(described)
     (folder / "data" / "pairs" / "toy.yaml").write_text(text, encoding="utf-8")
@@ -36,25 +37,37 @@ def make_toy(folder: Path) -> Path:
         model = folder / described[role]["source"]["path"].replace("{seed}", "0")
         model.mkdir(parents=True)
         (model / "model.safetensors").write_bytes(b"weights")
-    write_chapter(folder, "print('first')")
+    config = folder / "workflow" / "config.yaml"
+    chosen = yaml.safe_load(config.read_text(encoding="utf-8")) | {"pages": {}}
+    config.write_text(yaml.safe_dump(chosen, sort_keys=False), encoding="utf-8")
+    for chapter in chapters:
+        write_chapter(folder, "print('first')", chapter)
     return folder
 
 
-def write_chapter(folder: Path, code: str) -> None:
-    """Let the chapter run this code."""
+def ask_of_cluster(folder: Path, asked: dict[str, Any]) -> None:
+    """Let the pair's file say this under ``cluster``."""
+    path = folder / "data" / "pairs" / "toy.yaml"
+    described = yaml.safe_load(path.read_text(encoding="utf-8")) | {"cluster": asked}
+    path.write_text(yaml.safe_dump(described), encoding="utf-8")
+
+
+def write_chapter(folder: Path, code: str, chapter: str = "behaviour") -> None:
+    """Let a chapter run this code."""
     defaults = 'pair = "p"\nbudget = "b"\nresults = "r"'
     cells = [
-        nbformat.v4.new_markdown_cell("# Behaviour"),
+        nbformat.v4.new_markdown_cell(f"# {chapter.capitalize()}"),
         nbformat.v4.new_code_cell(defaults, metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell(code),
     ]
     (folder / "notebooks").mkdir(exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "notebooks/behaviour.ipynb")
+    path = folder / "notebooks" / f"{chapter}.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
 
 
-def page(folder: Path) -> Path:
-    """Where the chapter's page lies."""
-    return folder / "book" / "executed" / "toy" / "behaviour.ipynb"
+def page(folder: Path, chapter: str = "behaviour") -> Path:
+    """Where a chapter's page lies."""
+    return folder / "book" / "executed" / "toy" / f"{chapter}.ipynb"
 
 
 def heed_signals() -> None:
@@ -63,11 +76,11 @@ def heed_signals() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
-def start(folder: Path, marker: str = "") -> subprocess.Popen[str]:
+def start(folder: Path, marker: str = "", *options: str) -> subprocess.Popen[str]:
     """``mechshift run toy``, in a process group of its own."""
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "mechshift_lib.cli", "run", "toy", "--jobs", "1"],
+        [sys.executable, "-m", "mechshift_lib.cli", "run", "toy", *(options or ("--jobs", "1"))],
         cwd=folder,
         env=environment | {MARKER: marker},
         stdout=subprocess.PIPE,
@@ -78,10 +91,10 @@ def start(folder: Path, marker: str = "") -> subprocess.Popen[str]:
     )
 
 
-def run(folder: Path) -> tuple[int, str]:
+def run(folder: Path, *options: str, seconds: float = 120) -> tuple[int, str]:
     """Exit code and output of ``mechshift run toy``."""
-    process = start(folder)
-    output, _ = process.communicate(timeout=120)
+    process = start(folder, "", *options)
+    output, _ = process.communicate(timeout=seconds)
     return process.returncode, output
 
 
