@@ -28,7 +28,7 @@ from mechshift_lib.plots.theme import HEADING
 
 #: Width on a page in CSS pixels of an inch of the figure: its 10.5-point type is 16 pixels high.
 PIXELS = 16 / 10.5 * 72
-#: Least width on a page: on a phone a wide figure scrolls inside itself, and its type stays legible.
+#: Least width on a page: on a phone a wide figure scrolls inside itself, its type still legible.
 LEAST = "36rem"
 #: Marks of one artist from which on they are drawn as one picture.
 MANY = 400
