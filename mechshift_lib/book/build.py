@@ -15,6 +15,7 @@ from mechshift_lib.book.generated import (
     GAPS,
     GRID,
     BookError,
+    claims_page,
     findings_page,
     from_verdicts,
     overview_page,
@@ -45,6 +46,7 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     generated = root / "book" / "generated"
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     _write_if_changed(generated / "legend.md", legend_page())
+    _write_if_changed(generated / "claims.md", claims_page() + "\n")
     executed = root / "book" / "executed"
     _write_if_changed(generated / "findings.md", findings_page(executed, pairs) + "\n")
     for name, tag in (("answer", ANSWER), ("verdicts", GRID), ("gaps", GAPS)):

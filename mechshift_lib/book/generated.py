@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 
 from mechshift_lib.book.models import pairs_table
+from mechshift_lib.comparison.claims import SAID
 from mechshift_lib.config import ROOT, Pair
 from mechshift_lib.errors import MechshiftError
 
@@ -94,6 +95,12 @@ def from_verdicts(executed: Path, tag: str) -> str:
     if not texts:
         raise BookError("The page of verdicts is not executed yet: say mechshift book.")
     return "\n\n".join(texts)
+
+
+def claims_page() -> str:
+    """Markdown of the paper's claims, and of nothing that was found of them."""
+    rows = [f"| {claim} | {said[:1].upper()}{said[1:]} |" for claim, said in SAID.items()]
+    return "\n".join(["| Claim | What it says |", "|---|---|", *rows])
 
 
 def findings_page(executed: Path, pairs: Sequence[Pair]) -> str:

@@ -20,7 +20,7 @@ from book._ext import play
 from book._ext.explorer import PAGE, SCRIPTS
 from mechshift_lib.book import contents
 from mechshift_lib.book.launch import FOLDER
-from mechshift_lib.comparison.claims import CLAIMS
+from mechshift_lib.comparison.claims import CLAIMS, SAID
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.workflow import default_pairs
@@ -138,6 +138,10 @@ def test_published_numbers_are_the_tables_of_the_data_folder(
     text = soups[site / "book/paper.html"].get_text(" ")
     for value in pd.read_csv(ROOT / "data/paper/overlap.csv", dtype=str).edge_jaccard_top1000:
         assert value in text
+    rows = [row.get_text(" ") for row in soups[site / "book/paper.html"].select("tbody tr")]
+    for claim, said in SAID.items():
+        assert any(claim in row and said[1:] in row for row in rows)
+    assert not any(outcome in text for outcome in OUTCOMES), "what was found stands elsewhere"
     source = (ROOT / "book/paper.md").read_text(encoding="utf-8")
     assert not re.findall(r"\b0\.\d+", source), "a published number is typed by hand"
 
