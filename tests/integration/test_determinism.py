@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +72,21 @@ def test_two_threads_give_the_same_numbers_within_rounding(first: Path, tmp_path
         np.testing.assert_allclose(others, values, rtol=0, atol=THREADS * largest)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As all that the book computes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def wanted() -> dict[str, dict[str, float]]:
     return json.loads(golden.PATH.read_text(encoding="utf-8"))
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("pair", golden.PAIRS)
 def test_the_tiny_pairs_have_their_golden_numbers(
     pair: str, wanted: dict[str, dict[str, float]], tmp_path: Path

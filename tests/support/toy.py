@@ -24,7 +24,7 @@ ENDLESS = "import time\nopen('started', 'w').close()\ntime.sleep(600)"
 
 
 def make_toy(folder: Path) -> Path:
-    """A pair ``toy`` with the chapter behaviour, which says ``first``."""
+    """A pair ``toy`` with the chapter behaviour, which says ``first``; the book has no more."""
     for part in ("mechshift_lib", "workflow"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     described = yaml.safe_load((ROOT / "data/pairs/tiny-qwen.yaml").read_text(encoding="utf-8"))
@@ -36,6 +36,9 @@ def make_toy(folder: Path) -> Path:
         model = folder / described[role]["source"]["path"].replace("{seed}", "0")
         model.mkdir(parents=True)
         (model / "model.safetensors").write_bytes(b"weights")
+    config = folder / "workflow" / "config.yaml"
+    without_pages = yaml.safe_load(config.read_text(encoding="utf-8")) | {"pages": {}}
+    config.write_text(yaml.safe_dump(without_pages), encoding="utf-8")
     write_chapter(folder, "print('first')")
     return folder
 
