@@ -36,6 +36,29 @@ class ResultError(MechshiftError):
     """A stored result is missing, damaged or of another schema."""
 
 
+#: What torch says where main memory ran out; it raises a plain RuntimeError then.
+_NO_MEMORY = ("DefaultCPUAllocator", "not enough memory", "can't allocate memory")
+
+
+def out_of_memory(error: BaseException) -> str | None:
+    """The sentence for an error that says that memory ran out, or ``None`` for any other.
+
+    Torch isn't imported to be asked: its error for a GPU's memory is known by its name.
+    """
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "The GPU's memory ran out: free some of it, use a smaller batch size or bfloat16, or "
+            "use device 'cpu'."
+        )
+    text = str(error) if isinstance(error, RuntimeError) else ""
+    if isinstance(error, MemoryError) or any(word in text for word in _NO_MEMORY):
+        return (
+            "The memory ran out: close other programs, use a smaller batch size, shorter examples "
+            "or bfloat16, or use a larger machine."
+        )
+    return None
+
+
 #: Characters that a message has at most.
 LONGEST = 400
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import os
+import time
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +27,8 @@ PACKAGE = "mechshift_lib"
 ALWAYS = ("mechshift_lib.execution",)
 #: What can have a docstring.
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+#: Nanoseconds that tell two times apart on every file system.
+MOMENT = 2 * 10**9
 #: Code that does nothing where a page is made.
 NEVER = {"mechshift_lib.colab"}
 
@@ -169,6 +173,24 @@ def stamp(path: Path, text: str) -> Path:
     if not path.is_file() or path.read_text(encoding="utf-8") != line:
         write_atomic(path, line)
     return path
+
+
+def heed_clock(files: Iterable[Path]) -> None:
+    """Move times that lie ahead into the past, all by as much: the clock was set back since.
+
+    What is edited from now on would else count as older than what was made of it, and a page that
+    isn't fresh would pass for fresh.
+
+    Args:
+        files: marks and stamps; those that there aren't don't count.
+    """
+    times = {path: path.stat() for path in files if path.is_file()}
+    ahead = max((state.st_mtime_ns for state in times.values()), default=0) - time.time_ns()
+    if ahead <= 0:
+        return
+    for path, state in times.items():
+        earlier = ahead + MOMENT
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns - earlier))
 
 
 def seal(page: Path, mark: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +26,14 @@ from mechshift_lib.cli import (
 )
 from mechshift_lib.cli.parameters import RULE, parse_parameters, read_values, split_settings
 from mechshift_lib.documents.files import check_place, real_path, sentence_of
-from mechshift_lib.errors import ConfigError, MechshiftError, in_one_line, listed, shown
+from mechshift_lib.errors import (
+    ConfigError,
+    MechshiftError,
+    in_one_line,
+    listed,
+    out_of_memory,
+    shown,
+)
 
 __all__ = ["app", "main", "parse_parameters"]
 
@@ -47,16 +55,16 @@ class _Group(TyperGroup):
         except typer.BadParameter as error:  # an option's value
             _say(f"{error.format_message().rstrip('.')}.")
             raise typer.Exit(MechshiftError.exit_code) from error
-        except OSError as error:  # no permission, no room: nothing that the library can know before
-            sentence = sentence_of(error)
-            if sentence is None:
-                raise
-            _say(sentence)
-            raise typer.Exit(MechshiftError.exit_code) from error
         except KeyboardInterrupt as error:  # what was finished may be kept somewhere
-            for note in getattr(error, "__notes__", ()):
-                _say(note)
-            raise
+            notes = getattr(error, "__notes__", ())
+            _say(" ".join(["Interrupted by SIGINT.", *notes]))
+            raise typer.Exit(128 + signal.SIGINT) from error
+        except Exception as error:  # no room, permission or memory: nobody can know that before
+            said = sentence_of(error) if isinstance(error, OSError) else out_of_memory(error)
+            if said is None:
+                raise
+            _say(" ".join([said, *getattr(error, "__notes__", ())]))
+            raise typer.Exit(MechshiftError.exit_code) from error
 
 
 def _say(message: object) -> None:

@@ -27,6 +27,7 @@ MENDS = {
     errno.EROFS: "the disk is read-only: name another place",
     errno.ENOSPC: "the disk is full: make room or name another place",
     errno.EDQUOT: "the disk's quota is used up: make room or name another place",
+    errno.EFBIG: "a file may not be that large: raise the limit (ulimit -f) or name another disk",
     errno.ENAMETOOLONG: "the name is too long: give a shorter one",
     errno.EISDIR: "it is a folder: name a file",
     errno.ENOTDIR: "a part of its path is a file, not a folder: correct the path",

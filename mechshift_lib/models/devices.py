@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from mechshift_lib.errors import ModelError
+from mechshift_lib.errors import ModelError, out_of_memory
 from mechshift_lib.models.opening import shortened
 from mechshift_lib.models.sameness import probe_logits
 from mechshift_lib.models.weights import is_plain
@@ -45,6 +45,8 @@ def place(model: PreTrainedModel, device: str) -> None:
             "device 'cpu'."
         ) from error
     except Exception as error:
+        if said := out_of_memory(error):
+            raise ModelError(said) from error
         raise ModelError(
             f"This {model.config.model_type} model fails on a short random input, so correct its "
             f"config.json, or fetch it again: {shortened(error)}."

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from mechshift_lib.choices import Quantization
-from mechshift_lib.errors import MechshiftError, ModelError
+from mechshift_lib.errors import MechshiftError, ModelError, out_of_memory
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.checks import embedding_rows
 from mechshift_lib.models.quantising import keep_activations, quantisation
@@ -45,8 +45,8 @@ def open_model(
         device: where a quantised model goes; any other is in main memory.
 
     Raises:
-        ModelError: the architecture is unknown, weights are missing or damaged, or can't be
-            quantised.
+        ModelError: the architecture is unknown, weights are missing or damaged, can't be
+            quantised, or don't fit into the memory.
     """
     options: dict[str, Any] = {}
     try:
@@ -71,9 +71,11 @@ def open_model(
     except MechshiftError:
         raise
     except Exception as error:
+        if said := out_of_memory(error):
+            raise ModelError(said) from error
         raise ModelError(
-            f"The model at {named(located.name)} can't be read, so fetch or train it again: "
-            f"{shortened(error)}"
+            f"The model at {named(located.name)} can't be read, so fetch or train it again "
+            f"({shortened(error)})."
         ) from error
     lacking = sorted(info["missing_keys"]) + sorted(map(str, info["mismatched_keys"]))
     if lacking:

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from mechshift_lib.config import ROOT
+from mechshift_lib.documents.files import speaking
 from mechshift_lib.errors import ResultError
 from mechshift_lib.results.atomic import sync_file, sync_folder
 from mechshift_lib.results.provenance import SCHEMA, provenance
@@ -92,7 +93,8 @@ class Store:
                 computed elsewhere (:mod:`mechshift_lib.results.kept`), or None.
 
         Raises:
-            ResultError: the key isn't JSON, ``compute`` gave no table, or a stored file is damaged.
+            ResultError: the key isn't JSON, ``compute`` gave no table, a stored file is damaged, or
+                nothing can be written.
         """
         folder = self.folder(kind, key)
         if not folder.exists():
@@ -126,37 +128,26 @@ class Store:
         frames: Frames,
         made: Mapping[str, Any],
     ) -> None:
-        """Write a result; ``made`` is what its provenance says of how the tables were made."""
+        """Write a result; ``made`` is what its provenance says of how the tables were made.
+
+        Raises:
+            ResultError: there is no table, or the disk is full, read-only and the like.
+        """
         if not frames:
             raise ResultError(f"The computation of {kind!r} gave no table to store.")
         temporary = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-        temporary.mkdir(parents=True)
-        try:
-            for name, frame in frames.items():
-                frame.reset_index(drop=True).to_parquet(temporary / f"{name}.parquet")
-                sync_file(temporary / f"{name}.parquet")
-            lifted = {
-                field: key[field]
-                for field in ("seed", "device", "dtype", "models", "dataset")
-                if field in key
-            }
-            record = provenance() | dict(made)
-            record |= lifted | {"kind": kind, "key": json.loads(canonical(key))}
-            record["files"] = {
-                f"{name}.parquet": _file_hash(temporary / f"{name}.parquet") for name in frames
-            }
-            path = temporary / "provenance.json"
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            sync_file(path)
-            sync_folder(temporary)
+        with speaking(ResultError, folder):
+            temporary.mkdir(parents=True)
             try:
-                temporary.rename(folder)
-            except OSError:
-                if not folder.exists():  # else another process stored the same result first
-                    raise
-            sync_folder(folder.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+                _fill(temporary, kind, key, frames, made)
+                try:
+                    temporary.rename(folder)
+                except OSError:
+                    if not folder.exists():  # else another process stored the same result first
+                        raise
+                sync_folder(folder.parent)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
 
     @staticmethod
     def _read(folder: Path) -> Frames:
@@ -170,6 +161,29 @@ class Store:
                 )
             frames[path.stem] = pd.read_parquet(path)
         return frames
+
+
+def _fill(
+    folder: Path, kind: str, key: Mapping[str, Any], frames: Frames, made: Mapping[str, Any]
+) -> None:
+    """Write the files of a result and sync them, its provenance last."""
+    for name, frame in frames.items():
+        frame.reset_index(drop=True).to_parquet(folder / f"{name}.parquet")
+        sync_file(folder / f"{name}.parquet")
+    lifted = {
+        field: key[field]
+        for field in ("seed", "device", "dtype", "models", "dataset")
+        if field in key
+    }
+    record = provenance() | dict(made)
+    record |= lifted | {"kind": kind, "key": json.loads(canonical(key))}
+    record["files"] = {
+        f"{name}.parquet": _file_hash(folder / f"{name}.parquet") for name in frames
+    }
+    path = folder / "provenance.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    sync_file(path)
+    sync_folder(folder)
 
 
 def read_provenance(folder: Path) -> dict[str, Any]:

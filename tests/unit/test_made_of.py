@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -12,7 +13,7 @@ import pytest
 
 from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.made_of import NEVER, made_of, modules, seal, sealed, stamp
+from mechshift_lib.made_of import NEVER, heed_clock, made_of, modules, seal, sealed, stamp
 
 
 @pytest.fixture
@@ -183,3 +184,20 @@ def test_nothing_is_imported_that_was_not_foreseen(name: str) -> None:
     loaded = set(done.stdout.split()) - NEVER
     assert len(loaded) > 5
     assert loaded <= set(modules(ROOT / "notebooks" / f"{name}.ipynb", ROOT))
+
+
+def test_times_that_lie_ahead_become_past_in_their_order(tmp_path: Path) -> None:
+    """A clock that was set back: what is written now has to be newer than what was written then."""
+    day, now = 86_400 * 10**9, time.time_ns()
+    times = {"stamp": now + day, "mark": now + day + 10**9, "old": now - day}
+    for name, at in times.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, ns=(at, at))
+    files = [tmp_path / name for name in (*times, "absent")]
+    heed_clock(files)
+    found = [(tmp_path / name).stat().st_mtime_ns for name in times]
+    stamp(tmp_path / "new", "text")
+    assert found[1] < (tmp_path / "new").stat().st_mtime_ns
+    assert [at - found[0] for at in found] == [at - times["stamp"] for at in times.values()]
+    heed_clock(files)  # nothing lies ahead any more
+    assert [(tmp_path / name).stat().st_mtime_ns for name in times] == found
