@@ -93,7 +93,7 @@ def test_a_killed_run_keeps_the_page_and_leaves_no_process(
     before = page.read_bytes()
     toy.write_chapter(project, toy.ENDLESS)
     process = toy.start(project, marker)
-    assert toy.wait_for((project / "started").exists, 60)
+    assert toy.wait_for((project / "started").exists, 120)
     assert len(toy.running(marker)) >= 4  # mechshift, Snakemake, the job and its kernel
     kill(process)
     output, _ = process.communicate(timeout=SOON)
@@ -117,7 +117,7 @@ def test_of_two_runs_at_once_the_second_waits_and_finds_all_done(project: Path) 
     )
     toy.write_chapter(project, count)
     first = toy.start(project)
-    assert toy.wait_for((project / "started").exists, 60)
+    assert toy.wait_for((project / "started").exists, 120)
     second = toy.start(project)
     assert second.stdout is not None
     said = second.stdout.readline()  # it says so before the first ends, however slow it starts
