@@ -106,6 +106,8 @@ def test_a_sentence_for_each_part_over_the_trainings(table: pd.DataFrame) -> Non
     last = dial.last(table)
     told = words.finding(dial.turned(last), last, 40)
     assert told.said.startswith("After 20 of 40 steps, the cosine")
+    whole = words.finding(dial.turned(last), last, 20)
+    assert whole.said.startswith("At the end of the post-training (20 steps), the cosine")
     assert "with the masked objective, attention still causal, by -0.11" in told.said
     assert "when attention opens, by another -0.18" in told.said
     assert "3 trainings" in told.said

@@ -15,9 +15,11 @@ NOTHING = (
     "the circuit can't be told apart here; `mechshift trajectory --dial` measures them."
 )
 SAID = (
-    "After {step} of {steps} steps, the cosine with the ARM's circuit changes, from the control "
+    "{when}, the cosine with the ARM's circuit changes, from the control "
     "on, {each} (means over {trainings}, 95 % over trainings in brackets)."
 )
+#: How a sentence begins where the variants stopped on the way, and where all were trained whole.
+PART, WHOLE = "After {step} of {steps} steps", "At the end of the post-training ({steps} steps)"
 CUE = (
     " The probability of the number that is left, where the target asks for another, changes by "
     "{each} points."
@@ -55,9 +57,9 @@ def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Findin
             clear = int(((rows.low * rows.high).gt(0)).sum())
             said = CHANGES[part].format(each=listed(values))
             each.append(f"{said} (clear of 0 at {clear} of {len(rows)} reads)")
+    step = int(table.step.max())
     said = SAID.format(
-        step=int(table.step.max()),
-        steps=steps,
+        when=(PART if step < steps else WHOLE).format(step=step, steps=steps),
         each="; ".join(each),
         trainings=fmt.trainings(table.seed.nunique()),
     )
