@@ -1,78 +1,41 @@
-"""Post-training of a pre-trained ARM by LoRA adapters: one makes it an MDM, one is the control.
+"""Post-training of a published model by LoRA adapters: one makes it an MDM, one is the control.
 
-No corpus of general text ships: it is sampled from the ARM itself, which also keeps the adapter
-from drifting away from what the ARM knew.
+Where the recipe has a stage ``arm``, an adapter teaches the published model first what it can't do.
+The pair's ARM is then the two together, and the other adapters go on from that one's weights: each
+of them holds the teaching, too, and is added to the published model alone.
 """
 
 from __future__ import annotations
 
-import json
+import copy
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from safetensors.torch import save_file
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource
 from mechshift_lib.diffusion.corpus import draws_of
 from mechshift_lib.diffusion.loop import Run, train_stage
 from mechshift_lib.diffusion.recipe import STAGES, Adapter, Stage
+from mechshift_lib.diffusion.scratch import kept
+from mechshift_lib.diffusion.texts import corpus_texts, cut, sampled_texts
 from mechshift_lib.errors import ConfigError
+from mechshift_lib.models.adapters import WEIGHTS
 from mechshift_lib.models.sources import locate
 
-#: How sampled texts begin; the ARM writes the rest.
-OPENINGS = (
-    "The city of", "In the morning", "When she was", "After the war", "My friend and",
-    "Many people think", "One day a", "The best way", "It was a", "There was once",
-    "They wanted to", "He looked at", "For many years", "The children were", "At the end",
-)  # fmt: skip
 
-
-def sample_texts(
-    model: PreTrainedModel, tokenizer: Any, n: int, length: int, seed: int
-) -> list[str]:
-    """``n`` texts of up to ``length`` tokens sampled from an ARM (temperature 0.8, top-p 0.95)."""
-    torch.manual_seed(seed)
-    openings = [OPENINGS[i % len(OPENINGS)] for i in range(n)]
-    texts: list[str] = []
-    by_length: dict[int, list[list[int]]] = {}
-    for ids in tokenizer(openings)["input_ids"]:
-        by_length.setdefault(len(ids), []).append(ids)
-    for n_start, starts in sorted(by_length.items()):
-        ids = torch.tensor(starts, device=model.device)
-        generate: Any = model.generate
-        out = generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=0.8,
-            top_p=0.95,
-            top_k=0,
-            max_new_tokens=length - n_start,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-        texts += tokenizer.batch_decode(out, skip_special_tokens=True)
-    return [" ".join(text.split()) for text in texts]
-
-
-def _general_texts(
-    model: PreTrainedModel, tokenizer: Any, recipe: Adapter, seed: int, work: Path
-) -> list[str]:
-    path = work / f"general-{recipe.general_texts}x{recipe.general_length}.json"
-    if not path.exists():
-        texts = sample_texts(model, tokenizer, recipe.general_texts, recipe.general_length, seed)
-        new = path.with_suffix(".writing")
-        new.write_text(json.dumps(texts, indent=1), encoding="utf-8")
-        new.replace(path)
-    texts = json.loads(path.read_text(encoding="utf-8"))
-    return [text for text in texts if len(tokenizer(text)["input_ids"]) > 1]
-
-
-def save_adapter(model: PeftModel, base: str, folder: Path, log: Path) -> None:
+def save_adapter(model: PeftModel, base: str, folder: Path, log: Path | None = None) -> None:
     """Write the adapter (float16 safetensors) and its log, whole or not at all.
 
     ``base`` names what it adapts, in place of a path of this machine.
@@ -81,12 +44,14 @@ def save_adapter(model: PeftModel, base: str, folder: Path, log: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     state = {k: v.detach().half().contiguous() for k, v in get_peft_model_state_dict(model).items()}
-    save_file(state, temporary / "adapter_model.safetensors", {"format": "pt"})
-    config = model.peft_config["default"]
+    save_file(state, temporary / WEIGHTS, {"format": "pt"})
+    # A copy: the model goes on training where this is a checkpoint of it.
+    config = copy.copy(model.peft_config["default"])
     config.base_model_name_or_path = base
     config.inference_mode = True
     config.save_pretrained(str(temporary))
-    shutil.copyfile(log, temporary / "training.jsonl")
+    if log is not None:
+        shutil.copyfile(log, temporary / "training.jsonl")
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
 
@@ -102,12 +67,15 @@ def train_adapters(
     device: str = "cpu",
     progress: bool = True,
 ) -> dict[Stage, Path]:
-    """Train the adapters of ``mdm`` and ``continued``; the stage ``arm`` has nothing to do.
+    """Train the adapters of ``arm``, where the recipe has that stage, ``continued`` and ``mdm``.
+
+    A stage whose folder exists is not trained again; an interrupted one goes on from its last
+    checkpoint, and the sampling of texts from its last batch.
 
     Args:
-        pair: its ARM is the base of both adapters.
+        pair: its ARM's source is the published model that all adapters are added to.
         recipe: what is trained.
-        seed: decides the adapters' first weights, the sampled texts, batches and masks.
+        seed: decides the adapters' first weights, batches and masks; sampled texts are all seeds'.
         stages: which adapters to make.
         root: folder that the pair's paths are relative to.
         work: where checkpoints, logs and sampled texts lie.
@@ -118,53 +86,119 @@ def train_adapters(
         The folder of each adapter.
 
     Raises:
-        ConfigError: the pair names no adapter for a stage, or no mask token that the tokenizer
-            has.
-        ModelError: the ARM isn't there.
+        ConfigError: the pair names no adapter for a stage, no mask token that the tokenizer has,
+            or the adapter of ``arm`` isn't trained yet.
+        ModelError: the published model or the corpus isn't there.
     """
-    place = work / pair.name / f"seed{seed}"
     folders: dict[Stage, Path] = {}
-    for stage in [stage for stage in stages if stage != "arm"]:
+    for stage in stages:
+        if stage == "arm" and recipe.arm is None:
+            continue
         adapter = pair.model(stage, seed).adapter
         if adapter is None:
             raise ConfigError(f"Pair {pair.name!r} names no adapter for {stage!r}: add one.")
         folders[stage] = folder = root / adapter
         if folder.exists():
             continue
-        located = locate(pair.arm.source, root)
-        tokenizer = AutoTokenizer.from_pretrained(located.name, **located.options)
-        base = AutoModelForCausalLM.from_pretrained(
-            located.name, dtype=torch.float32, **located.options
-        )
-        torch.nn.Module.to(base, device)
-        (place / stage).mkdir(parents=True, exist_ok=True)
-        general: list[str] = []
-        if "general" in recipe.mix:
-            general = _general_texts(base.eval(), tokenizer, recipe, seed, place)
-        torch.manual_seed(seed)
-        config = LoraConfig(
-            r=recipe.rank,
-            lora_alpha=recipe.alpha,
-            lora_dropout=0.0,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-        # Adapters are put into ``base`` itself, which is what is trained and asked.
-        peft = get_peft_model(base, config)
+        base, tokenizer = _published(pair, root, device)
+        place = work / pair.name / f"seed{seed}" / stage
+        place.mkdir(parents=True, exist_ok=True)
+        texts = _texts(base, tokenizer, recipe, stage, work / pair.name / "texts", progress)
+        held_out = texts.get("general", [])[: recipe.general_held_out]
+        if held_out:
+            texts["general"] = texts["general"][len(held_out) :]
+        peft = _adapted(base, recipe, seed, None if stage == "arm" else _taught(pair, seed, root))
         run = Run(
             pair=pair,
             recipe=recipe,
             stage=stage,
-            optimisation=recipe.post,
+            optimisation=recipe.arm if stage == "arm" and recipe.arm else recipe.post,
             seed=seed,
+            # Adapters were put into ``base`` itself, which is what is trained and asked.
             model=base,
             tokenizer=tokenizer,
-            draws=draws_of(pair, recipe.mix, general),
+            draws=draws_of(pair, recipe.mix_of(stage), texts),
             mask_id=_mask_id(pair, tokenizer),
+            held_out=tokenizer(held_out)["input_ids"] if held_out else (),
         )
-        log = train_stage(run, place / stage, progress=progress)
+
+        def save(_: Run, where: Path, peft: PeftModel = peft) -> None:
+            save_adapter(peft, _base_name(pair), where)
+
+        keep = {} if stage == "arm" else kept(pair, recipe, seed, stage, work)
+        log = train_stage(run, place, keep=keep, save=save, progress=progress)
         save_adapter(peft, _base_name(pair), folder, log)
     return folders
+
+
+def _published(pair: Pair, root: Path, device: str) -> tuple[PreTrainedModel, Any]:
+    """The model that adapters are added to, in evaluation mode, and its tokenizer."""
+    located = locate(pair.arm.source, root)
+    tokenizer = AutoTokenizer.from_pretrained(located.name, **located.options)
+    base = AutoModelForCausalLM.from_pretrained(
+        located.name, dtype=torch.float32, **located.options
+    )
+    torch.nn.Module.to(base, device)
+    return base.eval(), tokenizer
+
+
+def _texts(
+    base: PreTrainedModel,
+    tokenizer: Any,
+    recipe: Adapter,
+    stage: Stage,
+    folder: Path,
+    progress: bool,
+) -> dict[str, list[str]]:
+    """Texts of those kinds of the stage's mix that are lists of texts."""
+    texts: dict[str, list[str]] = {}
+    kinds = recipe.mix_of(stage)
+    if "general" in kinds or recipe.general_held_out:
+        texts["general"] = sampled_texts(base, tokenizer, recipe, folder, progress)
+    if "corpus" in kinds and recipe.corpus is not None:
+        texts["corpus"] = cut(corpus_texts(recipe.corpus), tokenizer, recipe.general_length)
+    return texts
+
+
+def _adapted(base: PreTrainedModel, recipe: Adapter, seed: int, start: Path | None) -> PeftModel:
+    """Put an adapter into a model: the seed's first weights, or those of the adapter ``start``.
+
+    Raises:
+        ConfigError: ``start`` is of another shape than the recipe's adapters.
+    """
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    peft = get_peft_model(base, config)
+    if start is not None:
+        saved = load_file(start / WEIGHTS)
+        own = {name: value.shape for name, value in get_peft_model_state_dict(peft).items()}
+        if own != {name: value.shape for name, value in saved.items()}:
+            raise ConfigError(
+                f"The adapter {start} isn't of rank {recipe.rank} on all linear layers: later "
+                "adapters go on from it, so train it again with this recipe."
+            )
+        set_peft_model_state_dict(peft, {name: value.float() for name, value in saved.items()})
+    return peft  # type: ignore[return-value]
+
+
+def _taught(pair: Pair, seed: int, root: Path) -> Path | None:
+    """The folder of the ARM's own adapter; None where the ARM is the published model.
+
+    Raises:
+        ConfigError: it isn't there yet.
+    """
+    adapter = pair.model("arm", seed).adapter
+    if adapter is None:
+        return None
+    if not (root / adapter / WEIGHTS).is_file():
+        raise ConfigError("The other adapters go on from the ARM's: train stage 'arm' first.")
+    return root / adapter
 
 
 def _base_name(pair: Pair) -> str:

@@ -7,7 +7,7 @@ uninterrupted one.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -61,20 +61,23 @@ class Batch:
         return [(slice(a, b), int(lengths[a:b].max())) for a, b in pairwise(edges) if b > a]
 
 
-def draws_of(pair: Pair, mix: Mapping[str, float], general: Sequence[str] = ()) -> dict[str, Draw]:
-    """How to draw a text of each kind in the mix."""
+def draws_of(
+    pair: Pair, kinds: Iterable[str], texts: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, Draw]:
+    """How to draw a text of each kind; ``texts`` has those of the kinds that are lists of texts."""
+    lists = texts or {}
 
     def of(name: str) -> Draw:
         if name == "filler":
             return lambda rng: ("", filler_text(rng))
-        if name == "general":
-            return lambda rng: ("", rng.choice(general))
+        if name in lists:
+            return lambda rng: ("", rng.choice(lists[name]))
         if name == NATIVE:
             task = pair_task(pair, "infilling")
             return lambda rng: ("", task.sentence(rng))  # type: ignore[attr-defined]
         return pair_task(pair, name).training_text  # type: ignore[attr-defined,no-any-return]
 
-    return {name: of(name) for name in mix}
+    return {name: of(name) for name in kinds}
 
 
 def draw_batch(

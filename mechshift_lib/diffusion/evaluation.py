@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mechshift_lib.config import Pair
@@ -21,6 +23,10 @@ from mechshift_lib.tasks.base import Tokenizer
 
 #: Seed of the held-out examples that training logs are evaluated on.
 EVAL_SEED = 90_001
+#: Tokens of each held-out general text that are blanked, one at a time.
+BLANKS = 4
+#: Rows that general texts are asked in at once.
+ROWS = 32
 #: Edges of the bins of the mask ratio in which the mask-prediction loss is logged.
 RATIO_BINS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
@@ -113,3 +119,70 @@ def mask_losses(
                 total, count = total + float(ce), count + int(masked.sum())
         losses.append(total / count if count else None)
     return losses
+
+
+def general_text(model: Asked, texts: Sequence[Sequence[int]]) -> dict[str, Any]:
+    """How well a model predicts tokens of general texts that it wasn't trained on.
+
+    Args:
+        model: an ARM or an MDM.
+        texts: ids of each text, of at least two tokens.
+
+    Returns:
+        Nothing without texts. Of an ARM ``general_next``, the mean cross-entropy of the next
+        token. Of an MDM, by bin of the mask ratio, ``general_loss``, the mean cross-entropy of
+        masked tokens, and ``general_right``, the share of them whose likeliest token is right; and
+        ``general_infilling``, that share where a single token is blanked.
+    """
+    if not texts:
+        return {}
+    if model.mask_id is None:
+        later = [np.arange(len(ids)) > 0 for ids in texts]
+        return {"general_next": _predicted(model, texts, later, hide=False)[0]}
+    losses, shares = [], []
+    for low, high in pairwise(RATIO_BINS):
+        rng = np.random.default_rng([EVAL_SEED, int(100 * low)])
+        masked = [_masked(rng, len(ids), low, high) for ids in texts]
+        loss, right = _predicted(model, texts, masked)
+        losses.append(loss)
+        shares.append(right)
+    rng = np.random.default_rng(EVAL_SEED)
+    repeated = [ids for ids in texts for _ in range(BLANKS)]
+    single = [np.arange(len(ids)) == rng.integers(1, len(ids)) for ids in repeated]
+    infilling = _predicted(model, repeated, single)[1]
+    return {"general_loss": losses, "general_right": shares, "general_infilling": infilling}
+
+
+def _masked(rng: np.random.Generator, n: int, low: float, high: float) -> NDArray[np.bool_]:
+    """Where a text of ``n`` tokens is masked at a ratio drawn from a bin; never at its first."""
+    ratio = low + (high - low) * rng.random()
+    return np.asarray((rng.random(n) < ratio) & (np.arange(n) > 0))
+
+
+def _predicted(
+    model: Asked,
+    texts: Sequence[Sequence[int]],
+    asked: Sequence[NDArray[np.bool_]],
+    hide: bool = True,
+) -> tuple[float | None, float | None]:
+    """Mean cross-entropy and share of right tokens where ``asked``, masked there if ``hide``.
+
+    Texts of one length are asked together: none is padded. None where nothing is asked.
+    """
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    total, right, count = 0.0, 0, 0
+    for _, group in groupby(order, key=lambda i: len(texts[i])):
+        alike = list(group)
+        for members in (alike[i : i + ROWS] for i in range(0, len(alike), ROWS)):
+            ids = torch.tensor([list(texts[i]) for i in members])
+            where = torch.from_numpy(np.stack([asked[i] for i in members]))
+            noised = ids.clone()
+            if hide:
+                assert model.mask_id is not None
+                noised[where] = model.mask_id
+            logits = model.logits(noised)[:, :-1].cpu()[where[:, 1:]].float()
+            wanted = ids[:, 1:][where[:, 1:]]
+            total += float(F.cross_entropy(logits, wanted, reduction="sum"))
+            right += int((logits.argmax(-1) == wanted).sum())
+            count += len(wanted)
+    return (total / count, right / count) if count else (None, None)

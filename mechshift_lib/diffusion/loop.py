@@ -22,15 +22,11 @@ from mechshift_lib.diffusion.corpus import Batch, Draw, draw_batch
 from mechshift_lib.diffusion.evaluation import (
     InTraining,
     accuracies,
+    general_text,
     held_out_examples,
     mask_losses,
 )
-from mechshift_lib.diffusion.matmul import (
-    Matmul,
-    faster_products,
-    measured_products,
-    products_in,
-)
+from mechshift_lib.diffusion.matmul import Matmul, kept_choice, products_in
 from mechshift_lib.diffusion.objective import (
     annealed_attention,
     cart_weights,
@@ -47,7 +43,8 @@ from mechshift_lib.tasks import Example
 class Run:
     """One stage of one pair and seed: everything a training step needs.
 
-    ``body`` is the model without its head, compiled; None where it runs as it is.
+    ``body`` is the model without its head, compiled; None where it runs as it is. ``held_out`` are
+    the ids of general texts that training never sees and its log is evaluated on.
     """
 
     pair: Pair
@@ -60,6 +57,7 @@ class Run:
     draws: Mapping[str, Draw]
     mask_id: int
     body: Callable[..., Any] | None = None
+    held_out: Sequence[Sequence[int]] = ()
 
     @property
     def diffusion(self) -> Diffusion | None:
@@ -83,7 +81,8 @@ class Run:
         """The texts of a step; MDM and continued share theirs, the ARM has its own."""
         phase = "arm" if self.stage == "arm" else "post"
         key = (self.seed, phase, step)
-        return draw_batch(self.draws, self.recipe.mix, self.tokenizer, self.optimisation.batch, key)
+        mix = self.recipe.mix_of(self.stage)
+        return draw_batch(self.draws, mix, self.tokenizer, self.optimisation.batch, key)
 
     def losses(self, batch: Batch, step: int) -> Iterator[tuple[Tensor, float, Tensor]]:
         """Each part of the batch: weighted sum of losses, sum of weights, plain token losses."""
@@ -175,20 +174,14 @@ def chosen_products(run: Run, kept: Path) -> tuple[Matmul, dict[str, float]]:
     """
     if run.recipe.matmul != "auto":
         return run.recipe.matmul, {}
-    if not kept.is_file():
-        batch = run.batch(0)
+    batch = run.batch(0)
 
-        def once() -> None:
-            for loss, _, _ in run.losses(batch, 0):
-                loss.backward()  # type: ignore[no-untyped-call]
+    def once() -> None:
+        for loss, _, _ in run.losses(batch, 0):
+            loss.backward()  # type: ignore[no-untyped-call]
 
-        run.model.train()
-        seconds = measured_products(run.model, once)
-        rounded = {name: round(value, 4) for name, value in seconds.items()}
-        chosen = {"matmul": faster_products(seconds), "matmul_seconds": rounded}
-        write_atomic(kept, json.dumps(chosen) + "\n")
-    record = json.loads(kept.read_text(encoding="utf-8"))
-    return record["matmul"], record["matmul_seconds"]
+    run.model.train()
+    return kept_choice(run.model, once, kept)
 
 
 def train_stage(
@@ -277,7 +270,11 @@ def displacement(now: Sequence[Tensor], origin: Sequence[Tensor]) -> float:
 
 
 def evaluate(run: Run, examples: Mapping[str, Sequence[Example]]) -> dict[str, Any]:
-    """Accuracies on held-out examples and, for an MDM, mask-prediction losses by mask ratio."""
+    """Accuracies on held-out examples and, for an MDM, mask-prediction losses by mask ratio.
+
+    Where general text was held out, also how well its tokens are predicted
+    (:func:`mechshift_lib.diffusion.evaluation.general_text`).
+    """
     run.model.eval()
     diffusion = run.diffusion
     mask_id = None if diffusion is None else run.mask_id
@@ -287,4 +284,4 @@ def evaluate(run: Run, examples: Mapping[str, Sequence[Example]]) -> dict[str, A
     if diffusion is not None:
         found["mask_loss"] = mask_losses(asked, examples, "answers")
         found["text_loss"] = mask_losses(asked, examples, "text")
-    return found
+    return found | general_text(asked, run.held_out)

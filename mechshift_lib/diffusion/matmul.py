@@ -10,13 +10,17 @@ without them seven times as much. So a training measures one step of each
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+
+from mechshift_lib.results.atomic import write_atomic
 
 #: Precision of the factors of matrix products.
 Matmul = Literal["float32", "bfloat16"]
@@ -128,3 +132,18 @@ def faster_products(seconds: dict[Matmul, float]) -> Matmul:
     """float32, unless bfloat16 is clearly faster (:data:`CLEARLY_FASTER`)."""
     clearly = seconds["bfloat16"] <= CLEARLY_FASTER * seconds["float32"]
     return "bfloat16" if clearly else "float32"
+
+
+def kept_choice(
+    model: nn.Module, once: Callable[[], None], kept: Path
+) -> tuple[Matmul, dict[str, float]]:
+    """The faster products and the seconds that were measured, measured once: the file ``kept``
+    remembers them, so that what was interrupted goes on as it began.
+    """
+    if not kept.is_file():
+        seconds = measured_products(model, once)
+        rounded = {name: round(value, 4) for name, value in seconds.items()}
+        chosen = {"matmul": faster_products(seconds), "matmul_seconds": rounded}
+        write_atomic(kept, json.dumps(chosen) + "\n")
+    record = json.loads(kept.read_text(encoding="utf-8"))
+    return record["matmul"], record["matmul_seconds"]

