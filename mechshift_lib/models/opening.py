@@ -83,7 +83,7 @@ def open_model(
             f"The model at {named(located.name)} lacks {len(lacking)} weights, such as "
             f"{lacking[0][:100]}: fetch or train it again."
         )
-    if quantization == "8-bit":
+    if quantization is not None:
         keep_activations(model, dtype)
     return model
 

@@ -17,11 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from mechshift_lib.choices import Quantization
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import Anatomy
+from mechshift_lib.models.weights import tensor_of
 
 
 def quantisation(kind: Quantization, anatomy: Anatomy, dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -54,13 +56,16 @@ def quantisation(kind: Quantization, anatomy: Anatomy, dtype: torch.dtype) -> Bi
 
 
 def keep_activations(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Make 8-bit modules compute with activations as they are, in place.
+    """Make quantised modules compute with activations as they are, in place.
+
+    Else 8-bit modules round them to integers, and 4-bit ones to bfloat16, with the blocks' scales,
+    on processors with instructions for that: the same file would be another model there.
 
     Args:
         model: the model, as transformers quantised it.
         dtype: precision in which it computes.
     """
-    from bitsandbytes.nn import Linear8bitLt
+    from bitsandbytes.nn import Linear4bit, Linear8bitLt
 
     class Linear8bitWeights(Linear8bitLt):
         """An 8-bit module that rounds no activation."""
@@ -73,7 +78,23 @@ def keep_activations(model: PreTrainedModel, dtype: torch.dtype) -> None:
             output: Tensor = MatMul8bitFp.apply(x, self.weight, None, self.bias, self.state)
             return output
 
+    class Linear4bitWeights(Linear4bit):
+        """A 4-bit module whose rows end within a block, which bitsandbytes can compute wrongly."""
+
+        compute_dtype: torch.dtype
+
+        def forward(self, x: Tensor) -> Tensor:
+            weight = tensor_of(self, "weight")
+            assert weight is not None
+            return linear(x.to(weight.dtype), weight, self.bias).to(x.dtype)
+
     for module in model.modules():
+        if type(module) is Linear4bit:
+            four: Any = module
+            four.support_avx512bf16_for_cpu = False
+            if four.in_features % four.weight.quant_state.blocksize:
+                four.__class__ = Linear4bitWeights
+                four.compute_dtype = dtype
         if type(module) is Linear8bitLt:
             eight: Any = module
             if eight.weight.CB is not None:

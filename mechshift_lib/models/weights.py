@@ -7,6 +7,7 @@ computes with weights outside of the modules takes them from here.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import torch
@@ -75,7 +76,15 @@ def _hook(module: Any) -> Any:
 
 
 def _dequantised(module: Any) -> Tensor:
+    from bitsandbytes.functional import dequantize_4bit
     from transformers.integrations.bitsandbytes import dequantize_bnb_weight
 
-    found: Tensor = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
-    return found.to(module.compute_dtype)
+    state = getattr(module.weight, "quant_state", None)
+    if state is None:
+        found: Tensor = dequantize_bnb_weight(module.weight, module.state)
+        return found.to(module.compute_dtype)
+    # As one row: bitsandbytes' code for AVX-512 takes wrong scales where a row ends within a block.
+    flat = copy(state)
+    flat.shape = torch.Size([1, state.shape.numel()])
+    found = dequantize_4bit(module.weight.data.reshape(-1, 1), flat)
+    return found.reshape(state.shape).to(module.compute_dtype)

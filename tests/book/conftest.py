@@ -38,6 +38,7 @@ def copy_of_site(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     original, whole = shared / "site", shared / "site.whole"
     with FileLock(shared / "site.lock"):
         if not whole.exists():
+            shutil.rmtree(original, ignore_errors=True)  # of a build that failed
             original.mkdir()
             make_site(original)
             whole.touch()

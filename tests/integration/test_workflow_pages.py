@@ -93,7 +93,7 @@ def test_a_killed_run_keeps_the_page_and_leaves_no_process(
     before = page.read_bytes()
     toy.write_chapter(project, toy.ENDLESS)
     process = toy.start(project, marker)
-    assert toy.wait_for((project / "started").exists, 60)
+    assert toy.wait_for((project / "started").exists, 120)
     assert len(toy.running(marker)) >= 4  # mechshift, Snakemake, the job and its kernel
     kill(process)
     output, _ = process.communicate(timeout=SOON)
@@ -112,14 +112,19 @@ def test_a_killed_run_keeps_the_page_and_leaves_no_process(
 
 def test_of_two_runs_at_once_the_second_waits_and_finds_all_done(project: Path) -> None:
     count = (
-        "import time\nopen('count', 'a').write('x')\nopen('started', 'w').close()\ntime.sleep(3)"
+        "import os, time\nopen('count', 'a').write('x')\nopen('started', 'w').close()\n"
+        "while not os.path.exists('go on'):\n    time.sleep(0.05)"
     )
     toy.write_chapter(project, count)
     first = toy.start(project)
-    assert toy.wait_for((project / "started").exists, 60)
-    code, output = toy.run(project)
+    assert toy.wait_for((project / "started").exists, 120)
+    second = toy.start(project)
+    assert second.stdout is not None
+    said = second.stdout.readline()  # it says so before the first ends, however slow it starts
+    (project / "go on").touch()
+    rest, _ = second.communicate(timeout=120)
     first.communicate(timeout=60)
-    assert (first.returncode, code) == (0, 0)
-    (sentence,) = toy.sentences(output)
+    assert (first.returncode, second.returncode) == (0, 0)
+    (sentence,) = toy.sentences(said + rest)
     assert "another run is at work in this folder" in sentence
     assert (project / "count").read_text() == "x"
