@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from mechshift_lib.analyses import Study, training
 from mechshift_lib.analyses import trajectory_files as files
@@ -70,9 +72,13 @@ def test_every_point_is_measured_and_written(study: Study) -> None:
 
 def test_the_distance_is_that_of_the_merged_weights(study: Study) -> None:
     arm, *_, last = measuring.points(study, 0)
-    one, other = (
-        dict(measuring.loaded(study, 0, point).hf.named_parameters()) for point in (arm, last)
-    )
+
+    def merged(point: measuring.Point) -> dict[str, torch.Tensor]:
+        base = AutoModelForCausalLM.from_pretrained(study.root / "data/models/toy/seed0/base")
+        whole = PeftModel.from_pretrained(base, str(point.folder)).merge_and_unload()
+        return dict(whole.named_parameters())
+
+    one, other = merged(arm), merged(last)
     squares = sum(float((other[k].double() - one[k].double()).square().sum()) for k in one)
     assert measuring.moved(arm.folder, last.folder) == pytest.approx(squares**0.5, rel=1e-4)
 
@@ -93,7 +99,8 @@ class Letters:
 
 def test_countdown_is_read_at_its_numbers_wherever_they_stand() -> None:
     def example(text: str) -> SimpleNamespace:
-        return SimpleNamespace(answer=tuple(map(ord, text)))
+        ids = tuple(map(ord, text))
+        return SimpleNamespace(answer=ids, distractor=ids, info={"numbers": (3, 5, 1), "target": 7})
 
     one, other, long = map(example, (" 3+ 5- 1", " 9+ 2- 7", " 1+ 12- 7"))
     assert measuring.places("countdown", Letters(), [one, other]) == (1, 4, 7)  # type: ignore[arg-type]
