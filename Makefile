@@ -50,7 +50,8 @@ full: $(READY) ## the same at full size: all examples, integration steps and boo
 	$(BIN)/mechshift book --budget full --jobs $(JOBS)
 
 test: $(READY) browser axe ## all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	@# In their order: files of slow tests stand first, so that no process ends on one alone.
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations 30 --durations-min 10
 
 test-faults: $(READY) ## kill runs again and again, for minutes: do they end like undisturbed ones?
 	$(BIN)/python -m pytest -m faults tests/faults

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mechshift_lib.analyses.words.formatting import Finding
 from mechshift_lib.markup.figures import Drawn, fits_a_caption
-from mechshift_lib.markup.tables import table_html
+from mechshift_lib.markup.tables import MOST, table_html
 
 
 def say(markdown: str) -> None:
@@ -62,7 +62,8 @@ _SEARCH = (
 
 
 def fold(table: pd.DataFrame, title: str, name: str) -> None:
-    """Show a table folded up, which can be searched, with a link that saves it as CSV.
+    """Show a table folded up, which can be searched unless it is too long to be shown whole, with a
+    link that saves it as CSV.
 
     Args:
         table: the table, as numbers.
@@ -72,11 +73,14 @@ def fold(table: pd.DataFrame, title: str, name: str) -> None:
     numbers = table.select_dtypes("number").columns
     formats = {str(c): "{:.3f}" for c in numbers if table[c].dtype.kind == "f"}
     shown = table_html(table, formats, name=name, searched=False)
+    search = (
+        f'<input type="search" placeholder="Search" aria-label="Search: {escape(title)}" '
+        f'oninput="{_SEARCH}">'
+    )
     display(
         HTML(
             f"<details><summary>{escape(title)} ({len(table)} rows)</summary>"
-            f'<input type="search" placeholder="Search" aria-label="Search: {escape(title)}" '
-            f'oninput="{_SEARCH}">'
+            f"{search if len(table) <= MOST else ''}"
             f"<div class='mechshift-folded'>{shown}</div></details>"
         )
     )

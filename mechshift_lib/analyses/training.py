@@ -12,7 +12,7 @@ import pandas as pd
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.config import FolderSource, Role
 from mechshift_lib.diffusion.loop import displacement
-from mechshift_lib.diffusion.recipe import Scratch, recipe_of
+from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.models.loading import load_model
 
 LOG = "training.jsonl"
@@ -70,7 +70,7 @@ def _peak(study: Study, role: Role) -> float:
         return np.nan
     recipe = recipe_of(study.pair)
     if role == "arm":
-        return recipe.arm.lr if isinstance(recipe, Scratch) else np.nan
+        return np.nan if recipe.arm is None else recipe.arm.lr
     return recipe.post.lr
 
 

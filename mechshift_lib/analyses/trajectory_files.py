@@ -30,7 +30,6 @@ from mechshift_lib.analyses.trajectory_points import (
     Amount,
     Measured,
     folder_of,
-    read_names,
     weights_hash,
 )
 from mechshift_lib.circuits.graph.graph import Graph
@@ -102,7 +101,7 @@ def write(
         "seed": [seed, EXAMPLES_SEED],
         "recipe": study.pair.training,
         "amount": asdict(amount),
-        "reads": read_names(study.pair.tasks),
+        "reads": [x.removeprefix("effect/") for x in table.columns if x.startswith("effect/")],
         "graph": asdict(measured[0].graph),
         "code": code_hash(*ROOMS, *OWN),
         "points": _points(table),

@@ -14,10 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
-from torch import Tensor
 from tqdm import tqdm
 
 from mechshift_lib.analyses.behaviour import DEFAULT_ORDER
@@ -27,21 +24,22 @@ from mechshift_lib.analyses.study import EXAMPLES_SEED, RESAMPLING_SEED, Study
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.config import FolderSource, ModelSpec
-from mechshift_lib.diffusion.loop import displacement
+from mechshift_lib.diffusion.distance import moved
 from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.diffusion.samplers import denoise, generate_arm
 from mechshift_lib.diffusion.scratch import FOLLOWED, WORK, kept
-from mechshift_lib.errors import ConfigError, ModelError
+from mechshift_lib.errors import ConfigError, ModelError, TaskError
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.results import code_hash, data_hash
-from mechshift_lib.tasks import Example, Task
+from mechshift_lib.tasks import Example, Task, Tokenizer
 from mechshift_lib.tasks.countdown import Countdown
 from mechshift_lib.tasks.cues import Conflict, conflicts
 
 #: Parts of the library that decide what is measured.
 ROOMS = ("choices", "tasks", "models", "circuits", "diffusion/samplers", "analyses/cues")
 OWN = ("analyses/scores", "analyses/trajectory_points")
-#: Task -> answer positions whose scores are kept: the name of IOI, the numbers of Countdown.
+#: Task -> answer positions whose scores are kept where every number is one token: the name of IOI,
+#: the numbers of Countdown. For other tokenizers see :func:`places`.
 READS: dict[str, tuple[int, ...]] = {"ioi": (0,), "countdown": (0, 2, 4)}
 
 
@@ -107,11 +105,6 @@ class Asked:
     amount: Amount
 
 
-def read_names(tasks: Sequence[str]) -> list[str]:
-    """Reads that are kept of a pair with these tasks, such as ``countdown/4``, in order."""
-    return [f"{task}/{at}" for task, places in READS.items() if task in tasks for at in places]
-
-
 def points(study: Study, seed: int) -> list[Point]:
     """The points of a training: the ARM, the MDM from the ARM's weights on, and the control.
 
@@ -134,15 +127,17 @@ def points(study: Study, seed: int) -> list[Point]:
 
 
 def folder_of(study: Study, spec: ModelSpec) -> Path:
-    """The folder of a model.
+    """The folder of what training makes of a model: its weights, or its adapter.
 
     Raises:
-        ConfigError: it is somewhere else, or an adapter.
+        ConfigError: training makes nothing of it: it is a published model as it is.
     """
-    if not isinstance(spec.source, FolderSource) or spec.adapter is not None:
+    if spec.adapter is not None:
+        return study.root / spec.adapter
+    if not isinstance(spec.source, FolderSource):
         raise ConfigError(
-            f"Pair {study.pair.name!r} has no checkpoints in folders of their own: only pairs that "
-            "are trained from scratch are followed."
+            f"Pair {study.pair.name!r} has no checkpoints in folders of their own: only pairs are "
+            "followed whose ARM is trained here, too, be it by an adapter."
         )
     return study.root / spec.source.path
 
@@ -212,13 +207,13 @@ def questions(study: Study, seed: int, arm: Point, amount: Amount) -> Asked:
     }
     reads: dict[tuple[str, int], list[int]] = {}
     cues: list[Conflict] = []
-    for name, places in READS.items():
+    for name in READS:
         if name not in examples:
             continue
         task = study.task(name)
         right = right_answers(task, model, examples[name], amount.batch)
         solved = [i for i, ok in enumerate(right) if ok or study.pool == "all"]
-        for at in places:
+        for at in places(name, model.tokenizer, examples[name]):
             chosen = [i for i in solved if at in examples[name][i].scored][: amount.circuit]
             if len(chosen) < amount.groups:
                 raise ConfigError(
@@ -228,9 +223,37 @@ def questions(study: Study, seed: int, arm: Point, amount: Amount) -> Asked:
             reads[name, at] = chosen
         if isinstance(task, Countdown):
             for i in solved:
-                made = conflicts(task, model.tokenizer, examples[name][i], i, RESAMPLING_SEED)
-                cues += [one for one in made if (one.kind, one.at) == DECISIVE]
+                cues += _decisive(task, model.tokenizer, examples[name][i], i)
     return Asked(examples, reads, cues, amount)
+
+
+def places(name: str, tokenizer: Tokenizer, examples: Sequence[Example]) -> tuple[int, ...]:
+    """Answer positions of a task whose scores are kept: of Countdown those of the numbers.
+
+    Raises:
+        ConfigError: the tokenizer puts the numbers at other places in other examples.
+    """
+    if name != Countdown.name:
+        return READS[name]
+    found = {
+        tuple(i for i, t in enumerate(e.answer) if tokenizer.decode([t]).strip().isdigit())
+        for e in examples
+    }
+    if len(found) != 1:
+        raise ConfigError(
+            "This tokenizer puts Countdown's numbers at different places of different equations: "
+            "give the task numbers of one digit, by task_options.countdown.largest."
+        )
+    return found.pop()
+
+
+def _decisive(task: Countdown, tokenizer: Tokenizer, example: Example, i: int) -> list[Conflict]:
+    """An example's conflicts that decide; none where the tokenizer splits equations otherwise."""
+    try:
+        made = conflicts(task, tokenizer, example, i, RESAMPLING_SEED)
+    except TaskError:
+        return []
+    return [one for one in made if (one.kind, one.at) == DECISIVE]
 
 
 def right_answers(
@@ -250,9 +273,12 @@ def right_answers(
 
 def loaded(study: Study, seed: int, point: Point) -> LoadedModel:
     """A point's model, asked as its role is."""
-    source = FolderSource(kind="folder", path=str(point.folder.absolute()))
-    spec = study.pair.model(point.model, seed).model_copy(update={"source": source})
-    return load_model(spec, device=study.device)
+    spec, place = study.pair.model(point.model, seed), str(point.folder.absolute())
+    if spec.adapter is not None:
+        own: dict[str, Any] = {"adapter": place}
+    else:
+        own = {"source": FolderSource(kind="folder", path=place)}
+    return load_model(spec.model_copy(update=own), device=study.device, root=study.root)
 
 
 def _stored(study: Study, seed: int, point: Point, arm: Point, asked: Asked) -> Measured:
@@ -330,17 +356,3 @@ def measure(study: Study, seed: int, point: Point, arm: Path, asked: Asked) -> M
         scores.append(np.stack([group.mean(0) for group in groups]))
     row["weights"] = weights_hash(point.folder)
     return Measured(row, np.stack(scores), Graph.for_model(model))
-
-
-def moved(arm: Path, folder: Path) -> float:
-    """Euclidean norm of the change of all weights from one folder to another."""
-    before, after = _tensors(arm), _tensors(folder)
-    return displacement([after[name] for name in before], list(before.values()))
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    return {
-        name: tensor.to(torch.float32)
-        for file in sorted(folder.glob("*.safetensors"))
-        for name, tensor in load_file(file).items()
-    }

@@ -31,6 +31,21 @@ from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
 
+#: Bytes of a page, its figures and tables included, above which the build says so.
+HEAVY = 1_000_000
+
+
+def heavy_pages(html: Path) -> list[tuple[str, int]]:
+    """Pages of a built book that are heavier than :data:`HEAVY`: path and bytes, heaviest first.
+
+    Args:
+        html: the folder of the built book.
+    """
+    sizes = [
+        (path.relative_to(html).as_posix(), path.stat().st_size) for path in html.rglob("*.html")
+    ]
+    return sorted((one for one in sizes if one[1] > HEAVY), key=lambda one: -one[1])
+
 
 def _write_if_changed(path: Path, text: str) -> None:
     """Leave an unchanged file alone, so that Sphinx doesn't read its page again."""
@@ -105,4 +120,6 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
         print(done.stdout[-4000:], done.stderr[-4000:], sep="\n", file=sys.stderr)
         raise BookError("The book has a warning or an error: it stands above.")
     write_launchers(page.parent / FOLDER, root)
+    for name, size in heavy_pages(page.parent):
+        print(f"{name} weighs {size / 1e6:.1f} MB: fold or shorten its tables.", file=sys.stderr)
     return page

@@ -1,6 +1,6 @@
 """A training step compiled by TorchInductor, where the machine has a C++ compiler.
 
-Small models spend half of an eager step between their matrix products, moving activations through
+Models spend half of an eager step between their matrix products, moving activations through
 memory; compiled, these passes are fused. The sums are the same up to rounding. Compiling costs
 about a minute for each shape of a batch, so it pays for long stages only, and batches are padded
 to few widths.
@@ -34,9 +34,29 @@ def padded_width(width: int, longest: int) -> int:
     return min(-(-width // WIDTH_STEP) * WIDTH_STEP, longest)
 
 
-def compiled_body(model: PreTrainedModel) -> Callable[..., Any]:
-    """The model without its head, compiled for each shape of its inputs that it meets."""
+def compiled_body(model: PreTrainedModel, by_layer: bool = False) -> Callable[..., Any]:
+    """The model without its head, compiled for the shapes of inputs that it meets.
+
+    Args:
+        model: whose :attr:`model` is compiled; it runs as it is when it is called by itself.
+        by_layer: compile one layer that all share in place of the whole, which takes a deep model
+            seconds and not minutes, but lets passes be fused within layers only.
+    """
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = 64
-    return torch.compile(model.model, dynamic=False)
+    if not by_layer:
+        return torch.compile(model.model, dynamic=False)
+    layers = list(model.model.layers)
+    fast = [torch.compile(layer.forward) for layer in layers]
+
+    def body(**inputs: Any) -> Any:
+        for layer, forward in zip(layers, fast, strict=True):
+            layer.forward = forward
+        try:
+            return model.model(**inputs)
+        finally:
+            for layer in layers:
+                del layer.forward
+
+    return body

@@ -33,7 +33,7 @@ from mechshift_lib.diffusion.objective import (
     inverse_time_weights,
     token_losses,
 )
-from mechshift_lib.diffusion.recipe import Diffusion, Optimisation, Recipe, Stage
+from mechshift_lib.diffusion.recipe import Adapter, Diffusion, Optimisation, Recipe, Stage
 from mechshift_lib.diffusion.schedule import apply_masks, draw_masks
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.tasks import Example
@@ -206,7 +206,7 @@ def train_stage(
     """
     recipe, model, steps = run.recipe, run.model, run.optimisation.steps
     if recipe.compile and compiles_here(model.device, steps):
-        run = replace(run, body=compiled_body(model))
+        run = replace(run, body=compiled_body(model, by_layer=isinstance(recipe, Adapter)))
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(
         trained,

@@ -41,6 +41,11 @@ _FONT = re.compile(r"font-family:[^;\"]*;? ?|font: ([\d.]+px)[^;\"]*")
 _TAG = re.compile(r"<[^>]+>")
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 _UNTURNED = re.compile(r' transform="rotate\(-?0 [^"]*"')
+#: A group of marks that all look alike.
+_ALIKE = re.compile(
+    r'<g((?: clip-path="[^"]*")?)>\n((?:<use [^>]*style="([^"]*)"/>\n)'
+    r'(?:<use [^>]*style="\3"/>\n)+)</g>'
+)
 _LONG = re.compile(r'\b(?:d|x|y|width|height|points)="[^"]*"')
 
 
@@ -133,7 +138,14 @@ def _tidied(inner: str) -> str:
     prefix = "fig" + hashlib.sha256(inner.encode()).hexdigest()[:10]
     names = {name: f"{prefix}-{i}" for i, name in enumerate(used)}
     inner = re.sub(r">\s+<", ">\n<", re.sub(r"<defs>\s*</defs>", "", inner)).strip()
-    return _TAG.sub(lambda tag: _tag(tag[0], names), inner)
+    return _ALIKE.sub(_styled_once, _TAG.sub(lambda tag: _tag(tag[0], names), inner))
+
+
+def _styled_once(group: re.Match[str]) -> str:
+    """The group with the style that its marks have, and which then need none of their own."""
+    clip, marks, style = group.groups()
+    plain = marks.replace(f' style="{style}"', "")
+    return f'<g{clip} style="{style}">\n{plain}</g>'
 
 
 def _tag(tag: str, names: dict[str, str]) -> str:

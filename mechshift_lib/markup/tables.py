@@ -19,6 +19,8 @@ from mechshift_lib.markup.figures import tools
 
 #: Rows from which on a table has a field that searches it.
 MANY = 9
+#: Rows that a page shows at most: who wants more sorts and searches in the file that is saved.
+MOST = 250
 #: Characters from which on a cell may take several lines.
 LONG = 32
 #: What stands for no number.
@@ -34,7 +36,7 @@ def table_html(
     name: str = "table",
     searched: bool = True,
 ) -> str:
-    """A table with what can be done with it.
+    """A table with what can be done with it; of a very long one, its beginning and all in a file.
 
     Args:
         table: the table; its index isn't shown.
@@ -45,14 +47,17 @@ def table_html(
     """
     heads = "".join(f"<th>{escape(str(column), quote=False)}</th>" for column in table.columns)
     lines = []
-    for row in table.itertuples(index=False, name=None):
+    for row in table.head(MOST).itertuples(index=False, name=None):
         cells = zip(table.columns, row, strict=True)
         lines.append("<tr>" + "".join(_cell(v, (formats or {}).get(c)) for c, v in cells) + "</tr>")
-    long = " mechshift-long" if searched and len(table) >= MANY else ""
+    kinds = "sortable n-last asc" if len(table) <= MOST else "mechshift-part"
+    kinds += " mechshift-long" if searched and MANY <= len(table) <= MOST else ""
     body = "\n".join(lines)
+    rest = f"<p>The first {MOST} of {len(table):,} rows; the file has all.</p>"
     return (
-        '<div class="mechshift-table"><div style="overflow-x: auto">'
-        f'<table class="sortable n-last asc{long}"><thead><tr>{heads}</tr></thead>'
+        f'<div class="mechshift-table">{rest if len(table) > MOST else ""}'
+        '<div style="overflow-x: auto">'
+        f'<table class="{kinds}"><thead><tr>{heads}</tr></thead>'
         f"\n<tbody>{body}</tbody></table>"
         f"</div>{tools({name: table if source is None else source}, name)}</div>"
     )

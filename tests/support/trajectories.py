@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,10 @@ from mechshift_lib.analyses import Study
 from mechshift_lib.analyses.scores import edges_of
 from mechshift_lib.analyses.trajectory_files import DIAL, write
 from mechshift_lib.analyses.trajectory_points import (
+    READS,
     Amount,
     Measured,
     folder_of,
-    read_names,
     weights_hash,
 )
 from mechshift_lib.circuits.graph.graph import Graph
@@ -21,6 +22,11 @@ from mechshift_lib.circuits.graph.graph import Graph
 #: Steps of the checkpoints, and how far each stands between start and end.
 STEPS = (0, 10, 20, 40)
 WAYS = (0.0, 0.25, 0.5, 1.0)
+
+
+def read_names(tasks: Sequence[str]) -> list[str]:
+    """Reads that are kept of a pair with these tasks, such as ``countdown/4``, in order."""
+    return [f"{task}/{at}" for task, places in READS.items() if task in tasks for at in places]
 
 
 def circuit_between(start: np.ndarray, end: np.ndarray, way: float) -> np.ndarray:

@@ -274,6 +274,25 @@ def test_a_sentence_is_filled_from_its_rows_and_a_dash_where_there_are_none():
     assert found.said == "0.50 [0.40, 0.60] on IOI and – (n = 16)"
 
 
+def test_of_many_values_a_sentence_says_the_least_and_the_most():
+    many = [("0.62 [0.55, 0.70]", "IOI"), ("-0.10", "Countdown"), ("1,234.50", "Infilling")]
+    assert formatting.between(many[:2]) == "0.62 [0.55, 0.70] on IOI and -0.10 on Countdown"
+    assert formatting.between(many, " %") == "-0.10 % on Countdown to 1,234.50 % on Infilling"
+    assert formatting.between([("1.00", "a"), ("1.00 [0.9, 1.0]", "b"), ("1.00", "c")]) == (
+        "1.00 on each"
+    )
+    words = [("layer 3", "a"), ("0.1", "b"), ("0.2", "c")]  # what isn't a number has no order
+    assert formatting.between(words) == "layer 3 on a, 0.1 on b and 0.2 on c"
+    rows = pd.DataFrame(
+        [
+            around("x", v, task=t, model="mdm")
+            for v, t in zip((0.5, 0.2, 0.9), ("ioi", "countdown", "infilling"), strict=True)
+        ]
+    )
+    found = formatting.told("{mdm} ({n})", rows, ["model"], formatting.value("x", ".0f", 100))
+    assert found.said == "20 on Countdown to 90 on Infilling (n = 16)"
+
+
 def test_heads_that_are_taken_away_are_named():
     found, left, _ = ablated(lost=0.25)
     assert "loses 2 heads at once; 6 random sets" in found.said

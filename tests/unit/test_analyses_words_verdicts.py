@@ -122,10 +122,10 @@ def test_the_answer_is_three_sentences_over_all_verdicts():
     text = answers(found, {"p": "One", "q": "Two"})
     holds, fails, open_ = text.split("\n\n")
     assert holds.startswith("**Reproduced here:** On global tasks the MDM's circuit lies earlier")
-    assert "(**C2**; One, Countdown: +30.0 % of depth [+20.0, +40.0], n = 20 examples)" in holds
-    assert "(**C1**; Two: +20.0 /100 [+10.0, +30.0], n = 20 examples)" in holds
+    assert "(**C2**; One: Countdown +30.0 % of depth, n = 20 examples)" in holds
+    assert "(**C1**; Two: +20.0 /100, n = 20 examples)" in holds
     assert "One" not in fails
-    assert "(**C2**; Two, Countdown: reversed: −30.0 % of depth" in fails
+    assert "(**C2**; Two: Countdown reversed, −30.0 % of depth" in fails
     assert open_.startswith("**Undecided:**")
     assert "C7" in open_
     assert "C6" not in text

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from mechshift_lib.book.build import HEAVY, heavy_pages
 from mechshift_lib.book.generated import (
     GAPS,
     GRID,
@@ -100,3 +101,10 @@ def test_only_plain_files_inside_of_the_folder_are_unpacked(tmp_path):
     ]
     assert (folder / "package/es5/a.js").read_bytes() == b"ok"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tgz", "folder"]
+
+
+def test_heavy_pages_are_named_the_heaviest_first(tmp_path):
+    for name, size in (("a/x.html", HEAVY + 1), ("y.html", HEAVY + 2), ("z.html", HEAVY)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b" " * size)
+    assert heavy_pages(tmp_path) == [("y.html", HEAVY + 2), ("a/x.html", HEAVY + 1)]

@@ -45,6 +45,16 @@ def page_of(*figures: Figure, said: str = "") -> list[BeautifulSoup]:
     return [BeautifulSoup(output.data["text/html"], "html.parser") for output in outputs]
 
 
+def test_marks_that_look_alike_share_one_style_and_are_drawn_as_before() -> None:
+    drawing = svg(plot_toy(TABLE, marks=60), "alt")
+    marks = BeautifulSoup(drawing, "html.parser").find_all("use")
+    groups = [m.parent for m in marks if m.parent is not None and m.parent.get("style")]
+    assert len(groups) >= 60
+    assert len({id(group) for group in groups}) == 1
+    assert variable(BLUE) in groups[0]["style"]
+    assert not any(mark.get("style") for mark in groups[0].find_all("use"))
+
+
 def test_the_drawing_has_the_figures_text_but_its_heading_and_the_pages_colours() -> None:
     drawing = svg(plot_toy(TABLE), 'a "text" & more')
     soup = BeautifulSoup(drawing, "html.parser")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from bs4 import BeautifulSoup
 from nbformat.v4 import new_code_cell, new_output
 
 from mechshift_lib.markup.numbers import number
-from mechshift_lib.markup.tables import LONG, MANY, MISSING, sort_key, table_html
+from mechshift_lib.markup.tables import LONG, MANY, MISSING, MOST, sort_key, table_html
 
 
 def soup_of(html: str) -> BeautifulSoup:
@@ -54,6 +56,19 @@ def test_only_long_tables_are_searched() -> None:
         [table] = soup_of(table_html(pd.DataFrame({"a": range(rows)})))("table")
         assert ("mechshift-long" in table["class"]) is long
         assert "sortable" in table["class"]
+
+
+def test_a_very_long_table_is_shown_in_part_and_saved_whole() -> None:
+    for rows, shown in ((MOST, MOST), (MOST + 1, MOST)):
+        soup = soup_of(table_html(pd.DataFrame({"a": range(rows)})))
+        assert len(soup("td")) == shown
+        whole = rows == shown
+        assert ("sortable" in soup.table["class"]) is whole  # a part would sort wrongly
+        said = [] if whole else [f"The first {MOST} of {rows} rows; the file has all."]
+        assert [p.get_text() for p in soup("p", class_=False)] == said
+        kind, content = soup.select("a[download]")[0]["href"].split(",")
+        assert kind == "data:text/csv;base64"
+        assert base64.b64decode(content).decode().splitlines() == ["a", *map(str, range(rows))]
 
 
 def test_a_table_has_a_file_of_its_page_and_a_fold_keeps_its_own() -> None:

@@ -53,9 +53,9 @@ def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Findin
     for part, *_ in TURNS:
         rows = circuit[circuit.part == part]
         if len(rows):
-            values = [f"{text(row)} on {read_label(row['read'])}" for _, row in rows.iterrows()]
+            values = [(text(row), read_label(row["read"])) for _, row in rows.iterrows()]
             clear = int(((rows.low * rows.high).gt(0)).sum())
-            said = CHANGES[part].format(each=listed(values))
+            said = CHANGES[part].format(each=fmt.between(values))
             each.append(f"{said} (clear of 0 at {clear} of {len(rows)} reads)")
     step = int(table.step.max())
     said = SAID.format(

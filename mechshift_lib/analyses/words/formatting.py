@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,9 @@ import pandas as pd
 from mechshift_lib.analyses.narrative import listed
 from mechshift_lib.plots.theme import count_text, label
 
+#: A sentence lists so many values of one kind; of more it says the least and the most, and the
+#: table has them all.
+LISTED = 2
 #: What stands where there is no number.
 MISSING = "–"
 #: Columns -> what heads them.
@@ -59,6 +63,30 @@ def span(name: str, form: str = ".2f", scale: float = 1, prefix: str = "") -> Te
     return text
 
 
+def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
+    """``0.62 on IOI and 0.40 on Countdown``; of more than :data:`LISTED` the least and the most.
+
+    Args:
+        values: each as it is written, such as ``0.62 [0.55, 0.70]``, and what it is of.
+        unit: what stands after a value, before its interval.
+    """
+
+    def said(value: str, of: str) -> str:
+        shown, *ends = value.partition(" [")
+        return f"{shown}{unit}{''.join(ends)} on {of}"
+
+    sizes = {}
+    for value, of in values:
+        with contextlib.suppress(ValueError):
+            sizes[value, of] = float(value.partition(" [")[0].replace(",", ""))
+    if not values[LISTED:] or len(sizes) != len(values):  # few, or not all of them numbers
+        return listed([said(*one) for one in values])
+    least, most = (pick(sizes, key=lambda one: sizes[one]) for pick in (min, max))
+    if sizes[least] == sizes[most]:
+        return f"{least[0].partition(' [')[0]}{unit} on each"
+    return f"{said(*least)} to {said(*most)}"
+
+
 def told(
     template: str,
     rows: pd.DataFrame,
@@ -72,7 +100,8 @@ def told(
 
     Args:
         template: the sentence. ``{mdm/arm}`` becomes ``0.62 on IOI and 0.40 on Countdown``, of the
-            rows that have mdm and arm in the columns ``by`` (:data:`MISSING` where there are none);
+            rows that have mdm and arm in the columns ``by`` (:data:`MISSING` where there are none;
+            see :func:`between` for more than two);
             ``{n}`` becomes ``n = 16``.
         rows: rows with ``task`` and ``n``.
         by: columns that say where in the sentence a row stands.
@@ -83,11 +112,8 @@ def told(
     """
     found = _Parts({"n": f"n = {count_text(rows.n)}" if len(rows) else MISSING})
     for names, part in rows.groupby(list(by), sort=False):
-        each = []
-        for _, row in part.iterrows():
-            shown, *ends = text(row).partition(" [")
-            each.append(f"{shown}{unit}{''.join(ends)} on {label(row.task)}")
-        found["/".join(map(str, names))] = listed(each)
+        each = [(text(row), label(row.task)) for _, row in part.iterrows()]
+        found["/".join(map(str, names))] = between(each, unit)
     found |= {name: str(part) for name, part in parts.items()}
     return Finding(template.format_map(found), table)
 

@@ -34,9 +34,12 @@ def shown(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def moved(table: pd.DataFrame) -> str:
-    """How far MDM and control are from the ARM, seed by seed."""
-    known = table[table.moved.notna()]
-    parts = [f"{label(row.role)} {row.moved:.1f} (seed {row.seed})" for row in known.itertuples()]
+    """How far MDM and control are from the ARM, from the nearest training to the furthest."""
+    known = table[table.moved.notna()].sort_values("moved").groupby("role", sort=False).moved
+    parts = [
+        f"{label(str(role))} {' to '.join(dict.fromkeys(f'{x:.1f}' for x in moved.iloc[[0, -1]]))}"
+        for role, moved in known
+    ]
     if not parts:
         return "How far these models lie from their ARM isn't known: they have other tensors."
     return (

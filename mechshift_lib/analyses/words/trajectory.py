@@ -27,7 +27,7 @@ NOT_LEARNT = "No accuracy changes on the way, so nothing can be before or after 
 NO_CONTROL_END = "not known, as there is no control"
 DISTANCE = (
     "As far from the ARM as its control ends, the MDM's circuit has a cosine with the ARM's of "
-    "{each} (means over trainings, n = {n})."
+    "{mdm}; the control's has {continued} (means over trainings, n = {n})."
 )
 NO_DISTANCE = fmt.Finding("No MDM here gets as far as its control ends, so there is no such point.")
 CUE = (
@@ -90,8 +90,8 @@ def _ends(rows: pd.DataFrame) -> str:
     if rows.empty:
         return NO_CONTROL_END
     means = rows.groupby("task", sort=False).accuracy.mean()
-    each = [f"{_percent(x)} % on {label(str(task))}" for task, x in means.items()]
-    return f"{listed(each)} at its end"
+    each = [(_percent(x), label(str(task))) for task, x in means.items()]
+    return f"{fmt.between(each, ' %')} at its end"
 
 
 def _percent(share: float) -> str:
@@ -107,10 +107,12 @@ def similarity(table: pd.DataFrame) -> fmt.Finding:
     known = table[table.mdm.notna()]
     if known.empty:
         return NO_DISTANCE
-    each = [
-        f"{fmt.number(row.mdm)} on {read_label(row.read)} (control {fmt.number(row.continued)})"
-        for row in known.itertuples()
-    ]
+    each = {
+        model: fmt.between(
+            [(fmt.number(row[model]), read_label(row["read"])) for _, row in known.iterrows()]
+        )
+        for model in ("mdm", "continued")
+    }
     texts = {
         "MDM": fmt.value("mdm"),
         "continued ARM": fmt.value("continued"),
@@ -118,7 +120,7 @@ def similarity(table: pd.DataFrame) -> fmt.Finding:
         "trainings": lambda row: str(row.n),
     }
     shown = fmt.lines(known.assign(read=known["read"].map(read_label)), ["read"], texts)
-    return fmt.Finding(DISTANCE.format(each=listed(each), n=count_text(known.n)), shown)
+    return fmt.Finding(DISTANCE.format(n=count_text(known.n), **each), shown)
 
 
 def signals(table: pd.DataFrame) -> fmt.Finding:

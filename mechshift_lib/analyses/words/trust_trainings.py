@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mechshift_lib.analyses.narrative import listed
 from mechshift_lib.analyses.trust import EXACT
 from mechshift_lib.analyses.trust_trainings import BEYOND, CONTRAST, ESTIMATED, same_side
 from mechshift_lib.analyses.words import formatting as fmt
@@ -46,7 +45,7 @@ def finding(readings: pd.DataFrame, over: pd.DataFrame, used: str) -> fmt.Findin
     cosines = over[over.reading == "cosine"]
     by_task = cosines[cosines.task != CONTRAST]
     said = {
-        str(circuit): listed([f"{_error(row)} on {label(row.task)}" for _, row in part.iterrows()])
+        str(circuit): fmt.between([(_error(row), label(row.task)) for _, row in part.iterrows()])
         for circuit, part in by_task.groupby("circuit", sort=False)
     }
     template = FOUND + (AGAINST if BEYOND in said else "") + "."

@@ -148,15 +148,23 @@ def answers(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
 def _answer(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
     parts = []
     for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
+        about = [verdict for verdict in verdicts if verdict.claim == claim]
         each = []
-        for verdict in verdicts:
-            if verdict.claim == claim:
-                where = titles[verdict.pair] + (f", {label(verdict.task)}" if verdict.task else "")
-                turned = f"{verdict.outcome}: " if verdict.outcome == "reversed" else ""
-                size = effect(verdict, short=True) or verdict.missing
-                each.append(f"{where}: {turned}{size}, n = {verdict.n} {verdict.of}")
+        for pair, title in titles.items():
+            own = [verdict for verdict in about if verdict.pair == pair]
+            units = dict.fromkeys(f"{verdict.n} {verdict.of}" for verdict in own)
+            if own:
+                each.append(f"{title}: {', '.join(map(_size, own))}, n = {listed([*units])}")
         parts.append(f"{SAID[claim]} (**{claim}**; {'; '.join(each)})")
     return f"{_capital(listed(parts))}." if parts else _NOTHING
+
+
+def _size(verdict: Verdict) -> str:
+    """Task, and effect without its interval, which the grid has."""
+    where = f"{label(verdict.task)} " if verdict.task else ""
+    turned = f"{verdict.outcome}, " if verdict.outcome == "reversed" else ""
+    size = effect(verdict, short=True).partition(" [")[0] or verdict.missing
+    return f"{where}{turned}{size}"
 
 
 def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
