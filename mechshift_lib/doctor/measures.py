@@ -94,12 +94,13 @@ def mask_losses(model: LoadedModel, examples: Sequence[Example], seed: int = 0) 
         hidden[:, 0] = False  # nothing stands before the first token
         if not hidden.any():
             continue
-        logits = model.logits(ids.masked_fill(hidden, model.mask_id)).float().cpu()
-        logits[..., model.mask_id] = -torch.inf
-        loss = -logits.log_softmax(-1)[0]
+        logits = model.logits(ids.masked_fill(hidden, model.mask_id))[0]
         where = hidden[0].nonzero()[:, 0]
-        for row, shift in enumerate((0, 1)):
-            sums[row] += loss[where - shift, ids[0, where]].double().sum()
+        for row, shift in enumerate((0, 1)):  # of these positions alone: vocabularies are large
+            said = logits[(where - shift).to(logits.device)].float().cpu()
+            said[:, model.mask_id] = -torch.inf
+            loss = torch.nn.functional.cross_entropy(said, ids[0, where], reduction="none")
+            sums[row] += loss.double().sum()
         n += len(where)
     if not n:
         raise ModelError("No token could be masked: the examples are too short.")
