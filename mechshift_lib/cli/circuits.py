@@ -25,6 +25,7 @@ from mechshift_lib.cli.options import (
     MetricOption,
     QuantizationOption,
     ReadoutOption,
+    RemoteOption,
     RevisionOption,
     parse_device_map,
     parse_fractions,
@@ -84,6 +85,7 @@ def attribute(
     readout: ReadoutOption = "next-token",
     mask_token: MaskTokenOption = None,
     revision: RevisionOption = None,
+    remote: RemoteOption = None,
 ) -> None:
     """Score every edge of any model on any prompts.
 
@@ -128,6 +130,7 @@ def attribute(
         readout=readout,
         mask_token=mask_token,
         revision=revision,
+        remote=remote,
         progress=sys.stderr.isatty(),
     )
     typer.echo(f"Wrote {out}")
@@ -202,6 +205,7 @@ def evaluate(
     readout: ReadoutOption = "next-token",
     mask_token: MaskTokenOption = None,
     revision: RevisionOption = None,
+    remote: RemoteOption = None,
 ) -> None:
     """Run a model with only a circuit's edges intact: how much of the behaviour is left?
 
@@ -245,6 +249,7 @@ def evaluate(
         readout=readout,
         mask_token=mask_token,
         revision=revision,
+        remote=remote,
         progress=sys.stderr.isatty(),
     )
     if given:

@@ -106,6 +106,16 @@ DeviceMapOption = Annotated[
         show_default=False,
     ),
 ]
+RemoteOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHERE",
+        help="Run the model's passes where it is served: ndif (needs a key in the variable "
+        "NDIF_API_KEY), the address of another host, or local, which only rehearses it here. The "
+        "model is one of the hub, as it is published. By default all runs here.",
+        show_default=False,
+    ),
+]
 #: Bytes that a file with a device map may have.
 _LARGEST_MAP = 2**20
 

@@ -22,6 +22,7 @@ from mechshift_lib.cli.options import (
     MetricOption,
     QuantizationOption,
     ReadoutOption,
+    RemoteOption,
     RevisionOption,
     parse_device_map,
     parse_names,
@@ -112,6 +113,7 @@ def patch(
     readout: ReadoutOption = "next-token",
     mask_token: MaskTokenOption = None,
     revision: RevisionOption = None,
+    remote: RemoteOption = None,
 ) -> None:
     """Replace activations of one run by those of the other: which of them carry the answer?
 
@@ -165,6 +167,8 @@ def patch(
         readout=readout,
         mask_token=mask_token,
         revision=revision,
+        remote=remote,
+        call="patch" if senders is None else "patch --senders",
         progress=sys.stderr.isatty(),
     )
     if senders is not None and readers is not None:

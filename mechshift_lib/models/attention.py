@@ -20,9 +20,10 @@ from transformers import PreTrainedModel
 
 from mechshift_lib.config import Attention
 from mechshift_lib.errors import ModelError
-from mechshift_lib.models.anatomy import Anatomy, at, projections, scatter_qkv, split_sizes
+from mechshift_lib.models.anatomy import Anatomy, at, scatter_qkv, split_sizes
 from mechshift_lib.models.checks import embedding_rows
 from mechshift_lib.models.inputs import arguments
+from mechshift_lib.models.parts import parts_of
 from mechshift_lib.models.sameness import WIDENING, unchanged
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.weights import home_of
@@ -181,19 +182,20 @@ def _trace(
     values[0, marked, torch.arange(len(marked), device=home_of(model))] = 1
     rest = values.new_zeros(1, length, (heads + kv_heads) * width)
     qkv = torch.cat([rest, values.repeat(1, 1, kv_heads)], -1)
-    parts = scatter_qkv(anatomy, qkv, split_sizes(heads, kv_heads, width), width)
+    projected = scatter_qkv(anatomy, qkv, split_sizes(heads, kv_heads, width), width)
     nothing = values.new_zeros(1, length, shape.d_model)
     ids = torch.arange(length, device=home_of(model))[None] % embedding_rows(model)
+    parts, n_marked, last = parts_of(lm, anatomy, shape.n_layers), len(marked), shape.n_layers - 1
     with lm.trace(**arguments(anatomy, ids)) as tracer:
-        seen: list[_Seen] = nnsight.save([])
-        for index in range(shape.n_layers):
-            layer = anatomy.layer(lm, index)
-            for path, part in zip(projections(anatomy), parts, strict=True):
-                at(layer, path).skip(part)
-            mixed = at(layer, anatomy.o).input[0].unflatten(-1, (heads, width))
-            shows = mixed[..., : len(marked)] > 0
-            seen.append(_Seen(by_any=shows.any(1), by_all=shows.all(1)))
-            if index + 1 < shape.n_layers:
-                at(layer, anatomy.mlp).skip(nothing)
+        seen: list[tuple[Tensor, Tensor]] = nnsight.save([])
+        home = parts.embed.output.device
+        for index, layer in enumerate(parts.layers):
+            for part, value in zip(layer.qkv, projected, strict=True):
+                part.skip(value.to(home))
+            mixed = layer.o.input[0].unflatten(-1, (heads, width))
+            shows = mixed[..., :n_marked] > 0
+            seen.append((shows.any(1), shows.all(1)))
+            if index < last:
+                layer.mlp.skip(nothing.to(home))
         tracer.stop()
-    return list(seen)
+    return [_Seen(by_any, by_all) for by_any, by_all in seen]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import nnsight
@@ -42,6 +44,7 @@ from mechshift_lib.models.opening import (
     open_tokenizer,
     quiet,
 )
+from mechshift_lib.models.parts import parts_of
 from mechshift_lib.models.proof import check_anatomy
 from mechshift_lib.models.readout import Readout, make_readout
 from mechshift_lib.models.sameness import UNGROUPING, unchanged
@@ -49,6 +52,7 @@ from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.sources import check_is_no_hub_name, locate, tokenizer_at
 from mechshift_lib.models.spreading import spread
 from mechshift_lib.models.weights import home_of, is_plain
+from mechshift_lib.remote import Remote, refused
 
 DTYPES: dict[Dtype, torch.dtype] = {
     "float32": torch.float32,
@@ -100,6 +104,11 @@ class LoadedModel:
         """The model's numbers, after any ungrouping."""
         return shape_of(self.hf.config, self.anatomy)
 
+    @cached_property
+    def parts(self) -> SimpleNamespace:
+        """What traces read and write (:func:`mechshift_lib.models.parts.parts_of`)."""
+        return parts_of(self.lm, self.anatomy, self.n_layers)
+
     @property
     def n_layers(self) -> int:
         """Number of layers."""
@@ -141,6 +150,11 @@ class LoadedModel:
         return home_of(self.hf)
 
     @property
+    def remote(self) -> bool:
+        """Whether its passes run elsewhere."""
+        return not isinstance(self.lm, Traced)
+
+    @property
     def plain(self) -> bool:
         """Whether all its weights are on that device, and none is quantised."""
         return is_plain(self.hf)
@@ -179,7 +193,13 @@ def load_model(
 
 
 def _load(
-    spec: ModelSpec, device: str, kv: KV, root: Path, *, tokenizer_needed: bool
+    spec: ModelSpec,
+    device: str,
+    kv: KV,
+    root: Path,
+    *,
+    tokenizer_needed: bool,
+    remote: Remote | None = None,
 ) -> LoadedModel:
     check_device(device)  # before what takes long
     model, tokenizer = open_spec(spec, root, device, tokenizer_needed=tokenizer_needed)
@@ -195,6 +215,7 @@ def _load(
         device=device,
         device_map=spec.device_map,
         max_memory=spec.max_memory,
+        remote=remote,
     )
 
 
@@ -235,11 +256,15 @@ def load_folder(
     quantization: Quantization | None = None,
     device_map: DeviceMap | None = None,
     max_memory: dict[str, str] | None = None,
+    remote: Remote | None = None,
 ) -> LoadedModel:
     """Load any Hugging Face folder. A tokenizer is needed only for a mask token.
 
+    With ``remote`` its passes run where it is served; the folder has the same model's weights.
+
     Raises:
-        ConfigError: ``quantization``, ``device_map`` and ``max_memory`` don't go together.
+        ConfigError: ``quantization``, ``device_map`` and ``max_memory`` don't go together, or the
+            model isn't one that can run remotely (:data:`mechshift_lib.remote.MODELS`).
         ModelError: as in :func:`load_model`.
     """
     if readout != "next-token" and mask_token is None:
@@ -253,7 +278,8 @@ def load_folder(
         dtype=dtype,
     )
     spec = placed(spec, quantization=quantization, device_map=device_map, max_memory=max_memory)
-    return _load(spec, device, kv, ROOT, tokenizer_needed=mask_token is not None)
+    needed = mask_token is not None
+    return _load(spec, device, kv, ROOT, tokenizer_needed=needed, remote=remote)
 
 
 def wrap_model(
@@ -267,10 +293,12 @@ def wrap_model(
     device: str = "cpu",
     device_map: DeviceMap | None = None,
     max_memory: dict[str, str] | None = None,
+    remote: Remote | None = None,
 ) -> LoadedModel:
     """Freeze, check and wrap a model that is in memory already. The model is changed in place.
 
     Raises:
+        ConfigError: it is to run remotely, but isn't as it is published.
         ModelError: the architecture is unknown, the anatomy doesn't fit, the attention isn't the
             one declared, or it can't be spread as ``device_map`` says.
     """
@@ -285,6 +313,8 @@ def wrap_model(
     place(model, "cpu" if device_map is not None else device)
     check_parts(model, anatomy)
     shape = shape_of(model.config, anatomy)
+    if remote is not None:
+        _check_as_published(model, shape, attention, kv)
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
         with unchanged(model, UNGROUPING):
             ungroup(model, anatomy)
@@ -292,7 +322,7 @@ def wrap_model(
         spread(model, anatomy, device_map, max_memory)
     window = sliding_window(model.config)
     set_attention(model, anatomy, attention)
-    lm = Traced(model)
+    lm = Traced(model) if remote is None else _served(model, remote, anatomy)
     check_anatomy(model, lm, anatomy)
     check_attention(model, attention)
     check_layers(model, lm, anatomy, attention, window)
@@ -307,3 +337,22 @@ def wrap_model(
         kv=kv,
         n_kv_heads=shape.n_kv_heads,
     )
+
+
+def _check_as_published(model: PreTrainedModel, shape: Shape, attention: Attention, kv: KV) -> None:
+    """Refuse to run remotely what is changed here."""
+    if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
+        raise refused("kv")
+    if attention == "full":
+        raise refused("attention")
+    if not is_plain(model):
+        raise refused("quantization")
+
+
+def _served(model: PreTrainedModel, remote: Remote, anatomy: Anatomy) -> Any:
+    """The wrapper of a model whose passes run elsewhere, in the precision that is declared."""
+    from mechshift_lib.models.serving import Served, check_precision
+
+    lm = Served(model, remote)
+    check_precision(lm, at(lm, anatomy.embed), model.dtype)
+    return lm

@@ -25,6 +25,7 @@ from mechshift_lib.models.anatomy import (
     rows,
     split_sizes,
 )
+from mechshift_lib.models.parts import parts_of
 from mechshift_lib.models.sameness import differ
 from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.weights import home_of, tensor_of
@@ -79,6 +80,8 @@ def check_anatomy(model: PreTrainedModel, lm: Any, anatomy: Anatomy) -> None:
     shape = shape_of(model.config, anatomy)
     try:
         run = _trace(model, lm, anatomy, shape)
+    except ModelError:  # a pass elsewhere that wasn't run
+        raise
     except Exception as error:
         raise ModelError(
             f"The {anatomy.model_type} anatomy doesn't fit this model, which doesn't run through "
@@ -112,42 +115,31 @@ def _trace(model: PreTrainedModel, lm: Any, anatomy: Anatomy, shape: Shape) -> _
     """Run two inputs of one token each; modules in the order in which they run."""
     vocabulary: Any = model.get_input_embeddings()
     ids = torch.tensor([[0], [int(vocabulary.weight.shape[0]) // 2]], device=home_of(model))
-    paths = projections(anatomy)
+    parts = parts_of(lm, anatomy, shape.n_layers)
     with lm.trace(input_ids=ids, use_cache=False):
-        layers: list[_Layer] = nnsight.save([])
-        embed = at(lm, anatomy.embed).output.save()
-        for index in range(shape.n_layers):
-            layer = anatomy.layer(lm, index)
-            attn_in = at(layer, anatomy.attn_norm).input
-            attn_normed = at(layer, anatomy.attn_norm).output
-            projected_in, projected = [], []
-            for path in paths:
-                projected_in.append(at(layer, path).input)
-                projected.append(at(layer, path).output)
-            heads = at(layer, anatomy.o).input
-            attended = at(layer, anatomy.o).output
-            mlp_in = at(layer, anatomy.mlp_norm).input
-            mlp_normed = at(layer, anatomy.mlp_norm).output
-            neurons = at(layer, anatomy.mlp_out).input
-            mlp = at(layer, anatomy.mlp).output
-            layers.append(
-                _Layer(
-                    attn_in=attn_in,
-                    attn_normed=attn_normed,
-                    projected_in=projected_in,
-                    projected=projected,
-                    heads=heads,
-                    attended=attended,
-                    mlp_in=mlp_in,
-                    mlp_normed=mlp_normed,
-                    neurons=neurons,
-                    mlp=mlp,
-                )
-            )
-        final_in = at(lm, anatomy.final_norm).input.save()
-        final = at(lm, anatomy.final_norm).output.save()
+        layers: list[dict[str, Any]] = nnsight.save([])
+        embed = parts.embed.output.save()
+        for layer in parts.layers:
+            read: dict[str, Any] = {
+                "attn_in": layer.attn_norm.input,
+                "attn_normed": layer.attn_norm.output,
+                "projected_in": [],
+                "projected": [],
+            }
+            for part in layer.qkv:
+                read["projected_in"].append(part.input)
+                read["projected"].append(part.output)
+            read["heads"] = layer.o.input
+            read["attended"] = layer.o.output
+            read["mlp_in"] = layer.mlp_norm.input
+            read["mlp_normed"] = layer.mlp_norm.output
+            read["neurons"] = layer.mlp_out.input
+            read["mlp"] = layer.mlp.output
+            layers.append(read)
+        final_in = parts.final_norm.input.save()
+        final = parts.final_norm.output.save()
         logits = lm.output.logits.save()
-    return _Run(embed, final_in, final, logits, list(layers))
+    return _Run(embed, final_in, final, logits, [_Layer(**read) for read in layers])
 
 
 def _check_layer(

@@ -41,7 +41,7 @@ ROOMS = (
     ("cluster",),
     ("processes",),
     ("documents",),
-    ("choices",),
+    ("choices", "remote"),
     ("colab",),
     ("errors",),
 )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mechshift_lib.circuits.tracing.layers import Written
-from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.parts import chosen, enter
 
 
 @torch.no_grad()
@@ -30,7 +30,8 @@ def replaced_run(model: LoadedModel, ids: Tensor, cut: Tensor, instead: Written)
     Returns:
         Input of the final norm in float32 at least, ``[n_row, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
+    lm, parts = model.lm, model.parts
+    embeds, zs, written = instead.embed, instead.heads, instead.mlps
     by_layer = cut[:, 1:].unflatten(1, (model.n_layers, -1))  # heads, then the MLP
     heads = by_layer[:, :, :-1].repeat_interleave(model.d_head, 2)[:, :, None]
     mlps = by_layer[:, :, -1, None, None]
@@ -38,19 +39,13 @@ def replaced_run(model: LoadedModel, ids: Tensor, cut: Tensor, instead: Written)
     untouched = whole[1:].unflatten(0, (model.n_layers, -1))
     with lm.trace(**model.arguments(ids)) as tracer:
         if not whole[0]:
-            embed = at(lm, anatomy.embed).output
-            at(lm, anatomy.embed).output = torch.where(cut[:, 0, None, None], instead.embed, embed)
-        for index in range(model.n_layers):
-            layer = anatomy.layer(lm, index)
+            parts.embed.output = chosen(cut[:, 0, None, None], embeds, parts.embed.output)
+        for index, layer in enumerate(parts.layers):
             if not untouched[index, :-1].all():
-                own = at(layer, anatomy.o).input
-                at(layer, anatomy.o).input = torch.where(heads[:, index], instead.heads[index], own)
+                layer.o.input = chosen(heads[:, index], zs[index], layer.o.input)
             if not untouched[index, -1]:
-                written = at(layer, anatomy.mlp).output
-                at(layer, anatomy.mlp).output = torch.where(
-                    mlps[:, index], instead.mlps[index], written
-                )
-        final = at(lm, anatomy.final_norm).input.save()
+                layer.mlp.output = chosen(mlps[:, index], written[index], layer.mlp.output)
+        final = parts.final_norm.input.save()
         tracer.stop()
     return final.to(torch.promote_types(final.dtype, torch.float32))
 
@@ -92,20 +87,18 @@ def rewired_run(
         mask: padding (see :meth:`LoadedModel.arguments`).
         start: first layer that is run.
     """
-    anatomy, lm = model.anatomy, model.lm
-    paths = projections(anatomy)
+    lm, parts = model.lm, model.parts
     with lm.trace(**model.arguments(ids, mask)) as tracer:
-        embed = at(lm, anatomy.embed).output
+        embed = parts.embed.output
         if start == 0:
             wiring.input_wrote(embed)
-        for index in range(start):
-            anatomy.layer(lm, index).skip(anatomy.returned(embed))
-        for index in range(start, model.n_layers):
-            layer = anatomy.layer(lm, index)
-            for path, part in zip(paths, wiring.projected(index), strict=True):
-                at(layer, path).skip(part.to(embed.dtype))
-            wiring.heads_wrote(index, at(layer, anatomy.o).input)
-            at(layer, anatomy.mlp_norm).skip(wiring.mlp_normed(index).to(embed.dtype))
-            wiring.mlp_wrote(index, at(layer, anatomy.mlp).output)
-            at(layer, anatomy.mlp).output = embed  # at all positions again
+        else:
+            enter(parts, start, embed)
+        for index, layer in enumerate(parts.layers[start:], start):
+            for part, value in zip(layer.qkv, wiring.projected(index), strict=True):
+                part.skip(value.to(embed.dtype))
+            wiring.heads_wrote(index, layer.o.input)
+            layer.mlp_norm.skip(wiring.mlp_normed(index).to(embed.dtype))
+            wiring.mlp_wrote(index, layer.mlp.output)
+            layer.mlp.output = embed  # at all positions again
         tracer.stop()

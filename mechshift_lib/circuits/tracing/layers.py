@@ -14,11 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import nnsight
 import torch
 from torch import Tensor
 
-from mechshift_lib.models.anatomy import at, projections
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.parts import enter
 
 #: What a run can keep of each layer: the lists of :class:`LayerRun`.
 Kept = Literal["attn_in", "qkv", "heads", "attended", "mlp_in", "mlp_normed", "neurons", "mlps"]
@@ -147,8 +148,7 @@ def run_layers(
         replacement: output of a sublayer of layer ``first``; no gradient passes to what it would
             have been computed from.
     """
-    anatomy, lm = model.anatomy, model.lm
-    paths = projections(anatomy)
+    lm, parts = model.lm, model.parts
     arguments = model.arguments(ids, mask)
     if attention is not None:
         arguments["attention_mask"] = attention
@@ -157,42 +157,41 @@ def run_layers(
     given: dict[Sublayer, Tensor] = {}
     if replacement is not None:
         given[replacement.sublayer] = replacement.value.detach().requires_grad_(True)
-    kept: dict[str, list[Any]] = {name: [] for name in keep}
 
     with lm.trace(**arguments) as tracer:
+        kept: dict[str, list[Any]] = nnsight.save({name: [] for name in keep})
         # 1. Where the run starts
         if start is None:
-            embed = at(lm, anatomy.embed).output.save()
+            embed = parts.embed.output.save()
         else:
-            enter(model, first, start)
-        for index in range(first, model.n_layers):
-            layer = anatomy.layer(lm, index)
-            z, m = (given.get(x) if index == first else None for x in ("heads", "mlp"))
+            enter(parts, first, start)
+        for index, layer in enumerate(parts.layers[first:]):
+            z, m = (given.get(x) if index == 0 else None for x in ("heads", "mlp"))
             # 2. Attention: what it reads, what its heads write
             if "attn_in" in keep:
-                kept["attn_in"].append(at(layer, anatomy.attn_norm).input)
+                kept["attn_in"].append(layer.attn_norm.input)
             if "qkv" in keep:
-                kept["qkv"].append([at(layer, path).output for path in paths])
+                kept["qkv"].append([part.output for part in layer.qkv])
             if z is not None:
-                at(layer, anatomy.o).input = z
+                layer.o.input = z
             if "heads" in keep:
-                kept["heads"].append(at(layer, anatomy.o).input if z is None else z)
+                kept["heads"].append(layer.o.input if z is None else z)
             if "attended" in keep:
-                kept["attended"].append(at(layer, anatomy.o).output)
+                kept["attended"].append(layer.o.output)
             # 3. The MLP: what it reads, what it writes
             if "mlp_in" in keep:
-                kept["mlp_in"].append(at(layer, anatomy.mlp_norm).input)
+                kept["mlp_in"].append(layer.mlp_norm.input)
             if "mlp_normed" in keep:
-                kept["mlp_normed"].append(at(layer, anatomy.mlp_norm).output)
+                kept["mlp_normed"].append(layer.mlp_norm.output)
             if "neurons" in keep:
-                kept["neurons"].append(at(layer, anatomy.mlp_out).input)
+                kept["neurons"].append(layer.mlp_out.input)
             if m is not None:
-                at(layer, anatomy.mlp).output = m
+                layer.mlp.output = m
             if "mlps" in keep:
-                kept["mlps"].append(at(layer, anatomy.mlp).output if m is None else m)
+                kept["mlps"].append(layer.mlp.output if m is None else m)
         # 4. What the logits read
-        final_in = at(lm, anatomy.final_norm).input.save()
-        final = at(lm, anatomy.final_norm).output.save()
+        final_in = parts.final_norm.input.save()
+        final = parts.final_norm.output.save()
         tracer.stop()
     return LayerRun(ids, first, embed if start is None else start, final_in, final, **_moved(kept))
 
@@ -212,9 +211,9 @@ def stream_before(
     Returns:
         ``[batch, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
+    lm, block = model.lm, model.parts.layers[layer]
     with lm.trace(**model.arguments(ids, mask)) as tracer:
-        stream: Tensor = at(anatomy.layer(lm, layer), anatomy.attn_norm).input.save()
+        stream: Tensor = block.attn_norm.input.save()
         tracer.stop()
     return stream
 
@@ -228,12 +227,3 @@ def _moved(kept: dict[str, list[Any]]) -> dict[str, list[Any]]:
     moved = dict(kept)
     kept.clear()
     return moved
-
-
-def enter(model: LoadedModel, layer: int, stream: Tensor) -> None:
-    """Inside a trace: reach ``layer`` with ``stream`` at its input, skipping what is below."""
-    anatomy, lm = model.anatomy, model.lm
-    if layer == 0:
-        at(lm, anatomy.embed).output = stream
-    for index in range(layer):
-        anatomy.layer(lm, index).skip(anatomy.returned(stream))

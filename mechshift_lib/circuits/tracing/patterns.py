@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from mechshift_lib.errors import ModelError
-from mechshift_lib.models.anatomy import at, gather_qkv, projections, scatter_qkv
+from mechshift_lib.models.anatomy import scatter_qkv, split_sizes
 from mechshift_lib.models.loading import LoadedModel
 
 #: By how much the weights of a query may miss 1, in numbers of 4 bytes and of fewer.
@@ -37,8 +37,7 @@ def attention_patterns(model: LoadedModel, ids: Tensor) -> Tensor:
     Raises:
         ModelError: they don't, so that a head isn't its pattern times its projected values.
     """
-    anatomy, lm, width = model.anatomy, model.lm, model.d_head
-    paths = projections(anatomy)
+    lm, parts, width = model.lm, model.parts, model.d_head
     batch, length = ids.shape
     chunks = -(-length // width)
     dtype = next(model.hf.parameters()).dtype
@@ -46,21 +45,19 @@ def attention_patterns(model: LoadedModel, ids: Tensor) -> Tensor:
     marks = torch.eye(chunks * width, dtype=dtype, device=ids.device)[:length]
     marks = marks.unflatten(1, (chunks, width)).movedim(1, 0)  # [chunk, pos, d_head]
     marks = marks.repeat_interleave(batch, 0)  # rows: chunk by chunk, example by example
+    n_kv = model.shape.n_kv_heads
+    marks, columns = marks.repeat(1, 1, n_kv), _value_columns(model, n_kv)
     with lm.trace(**model.arguments(ids.repeat(1 + chunks, 1))) as tracer:
         kept: list[Tensor] = nnsight.save([])
-        for index in range(model.n_layers):
-            layer = anatomy.layer(lm, index)
+        for layer in parts.layers:
             # 2. Values of the marked rows
-            outputs = [at(layer, path).output for path in paths]
-            qkv = gather_qkv(anatomy, outputs, width).clone()
-            n_kv = (qkv.shape[-1] // width - model.n_heads) // 2
-            sizes = (model.n_heads * width, n_kv * width, n_kv * width)
-            qkv[batch:, :, -n_kv * width :] = marks.repeat(1, 1, n_kv)
-            at(layer, paths[-1]).output = scatter_qkv(anatomy, qkv, sizes, width)[-1]
+            values = layer.qkv[-1].output.clone()
+            values[batch:, :, columns] = marks.to(values.device)
+            layer.qkv[-1].output = values
             # 3. What their heads put out; the run goes on as if they had been the others
-            z = at(layer, anatomy.o).input
+            z = layer.o.input
             kept.append(z[batch:])
-            at(layer, anatomy.o).input = z[:batch].repeat(1 + chunks, 1, 1)
+            layer.o.input = z[:batch].repeat(1 + chunks, 1, 1)
         tracer.stop()
     wide = torch.promote_types(dtype, torch.float32)
     heads = torch.stack([z.to(wide) for z in kept]).unflatten(-1, (model.n_heads, width))
@@ -74,3 +71,11 @@ def attention_patterns(model: LoadedModel, ids: Tensor) -> Tensor:
             "isn't a mean of their projected values: leave 'attention' out of the pair's analyses."
         )
     return found
+
+
+def _value_columns(model: LoadedModel, n_kv: int) -> Tensor:
+    """Where the last projection's output has the values, head by head, ``[n_kv * d_head]``."""
+    sizes = split_sizes(model.n_heads, n_kv, model.d_head)
+    order = torch.arange(sum(sizes), device=model.device)
+    columns = scatter_qkv(model.anatomy, order, sizes, model.d_head)[-1]
+    return columns.argsort()[-sizes[-1] :]

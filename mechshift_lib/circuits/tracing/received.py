@@ -9,9 +9,9 @@ import nnsight
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.layers import LayerRun, enter
-from mechshift_lib.models.anatomy import at, projections
+from mechshift_lib.circuits.tracing.layers import LayerRun
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.parts import chosen, enter
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def receive(
         start: first layer that is run: none of the senders writes below.
         frozen_mlps: MLPs are frozen too; else they are recomputed.
     """
-    anatomy, lm = model.anatomy, model.lm
-    paths = projections(anatomy)
+    lm, parts = model.lm, model.parts
+    zs, other_zs, written, other_written = clean.heads, corrupted.heads, clean.mlps, corrupted.mlps
     stream = clean.inputs[start][rows]
     if start == 0:
         stream = torch.where(sent[:, 0, None, None], corrupted.inputs[0][rows], stream)
@@ -62,17 +62,15 @@ def receive(
     with lm.trace(**model.arguments(clean.ids[rows])) as tracer:
         qkv: dict[int, list[Tensor]] = nnsight.save({})
         mlps: dict[int, Tensor] = nnsight.save({})
-        enter(model, start, stream)
-        for index in range(start, model.n_layers):
-            layer = anatomy.layer(lm, index)
-            qkv[index] = [at(layer, path).output for path in paths]
-            own, other = clean.heads[index][rows], corrupted.heads[index][rows]
-            at(layer, anatomy.o).input = torch.where(heads_sent[:, index], other, own)
-            mlps[index] = at(layer, anatomy.mlp).output
-            written = clean.mlps[index][rows] if frozen_mlps else mlps[index]
-            other = corrupted.mlps[index][rows]
-            at(layer, anatomy.mlp).output = torch.where(mlps_sent[:, index], other, written)
-        final = at(lm, anatomy.final_norm).output.save()
+        enter(parts, start, stream)
+        for index, layer in enumerate(parts.layers[start:], start):
+            qkv[index] = [part.output for part in layer.qkv]
+            z = torch.where(heads_sent[:, index], other_zs[index][rows], zs[index][rows])
+            layer.o.input = z.to(qkv[index][0].device)
+            mlps[index] = layer.mlp.output
+            own = written[index][rows].to(mlps[index].device) if frozen_mlps else mlps[index]
+            layer.mlp.output = chosen(mlps_sent[:, index], other_written[index][rows], own)
+        final = parts.final_norm.output.save()
         tracer.stop()
     return Received(dict(qkv), dict(mlps), final)
 
@@ -102,19 +100,16 @@ def run_received(
     Returns:
         Output of the final norm, ``[n_row, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
-    paths = projections(anatomy)
+    lm, parts, stream = model.lm, model.parts, clean.inputs[start][rows]
+    qkv, written = received.qkv, received.mlps
     with lm.trace(**model.arguments(clean.ids[rows])) as tracer:
-        enter(model, start, clean.inputs[start][rows])
-        for index in range(start, model.n_layers):
-            layer = anatomy.layer(lm, index)
+        enter(parts, start, stream)
+        for index, layer in enumerate(parts.layers[start:], start):
             if index in columns:
-                for number, path in enumerate(paths):
-                    own = at(layer, path).output
-                    mine = columns[index][number]
-                    at(layer, path).output = torch.where(mine, received.qkv[index][number], own)
+                for part, mine, other in zip(layer.qkv, columns[index], qkv[index], strict=True):
+                    part.output = chosen(mine, other, part.output)
             if index in mlps:
-                at(layer, anatomy.mlp).output = received.mlps[index]
-        final = at(lm, anatomy.final_norm).output.save()
+                layer.mlp.output = written[index].to(layer.mlp.output.device)
+        final = parts.final_norm.output.save()
         tracer.stop()
     return final

@@ -9,9 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mechshift_lib.circuits.tracing.layers import LayerRun, enter
-from mechshift_lib.models.anatomy import at, projections, scatter_qkv, split_sizes
+from mechshift_lib.circuits.tracing.layers import LayerRun
+from mechshift_lib.models.anatomy import at, scatter_qkv, split_sizes
 from mechshift_lib.models.loading import LoadedModel
+from mechshift_lib.models.parts import chosen, enter
 
 
 @torch.no_grad()
@@ -30,13 +31,13 @@ def run_from(
     Returns:
         Output of the final norm, ``[n_row, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
+    lm, parts = model.lm, model.parts
     if layer == model.n_layers:
-        final: Tensor = at(model.hf, anatomy.final_norm)(stream)
+        final: Tensor = at(model.hf, model.anatomy.final_norm)(stream)
         return final
     with lm.trace(**model.arguments(ids, mask)) as tracer:
-        enter(model, layer, stream)
-        final = at(lm, anatomy.final_norm).output.save()
+        enter(parts, layer, stream)
+        final = parts.final_norm.output.save()
         tracer.stop()
     return final
 
@@ -66,17 +67,15 @@ def through_layer(
     Returns:
         Input of the next layer, or of the final norm, ``[n_row, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
-    stream, last = base.inputs[layer][rows], layer + 1 == model.n_layers
+    lm, parts, last = model.lm, model.parts, layer + 1 == model.n_layers
+    stream, block = base.inputs[layer][rows], parts.layers[layer]
+    behind = parts.final_norm if last else parts.layers[layer + 1].attn_norm
+    where = replaced[:, None, None]
     with lm.trace(**model.arguments(base.ids[rows])) as tracer:
-        enter(model, layer, stream)
-        block = anatomy.layer(lm, layer)
-        at(block, anatomy.o).input = heads
-        written = at(block, anatomy.mlp).output
-        at(block, anatomy.mlp).output = torch.where(replaced[:, None, None], mlps, written)
-        root = lm if last else anatomy.layer(lm, layer + 1)
-        path = anatomy.final_norm if last else anatomy.attn_norm
-        after = at(root, path).input.save()
+        enter(parts, layer, stream)
+        block.o.input = heads.to(block.o.input.device)
+        block.mlp.output = chosen(where, mlps, block.mlp.output)
+        after = behind.input.save()
         tracer.stop()
     return after
 
@@ -106,21 +105,20 @@ def run_behind(
     Returns:
         Input of the final norm, ``[batch, pos, d_model]``.
     """
-    anatomy, lm = model.anatomy, model.lm
-    block = anatomy.layer(lm, layer)
-    paths = projections(anatomy)
-    parts = []
+    lm, parts, block = model.lm, model.parts, model.parts.layers[layer]
+    projected: list[Tensor] = []
     if qkv is not None:
         width, kv_heads = model.d_head, (qkv.shape[-1] // model.d_head - model.n_heads) // 2
-        parts = scatter_qkv(anatomy, qkv, split_sizes(model.n_heads, kv_heads, width), width)
+        sizes = split_sizes(model.n_heads, kv_heads, width)
+        projected = scatter_qkv(model.anatomy, qkv, sizes, width)
     with lm.trace(**model.arguments(ids)) as tracer:
-        enter(model, layer, stream)
-        for path, part in zip(paths, parts, strict=False):
-            at(block, path).skip(part)
+        home = enter(parts, layer, stream)
+        for part, value in zip(block.qkv, projected, strict=False):
+            part.skip(value.to(home))
         if attended is not None:
-            at(block, anatomy.o).skip(attended)
+            block.o.skip(attended.to(home))
         if mlp_normed is not None:
-            at(block, anatomy.mlp_norm).skip(mlp_normed.to(stream.dtype))
-        final_in = at(lm, anatomy.final_norm).input.save()
+            block.mlp_norm.skip(mlp_normed.to(home, stream.dtype))
+        final_in = parts.final_norm.input.save()
         tracer.stop()
     return final_in

@@ -263,8 +263,8 @@ def written_out(
     """The layers written out, or ``None`` where they can't be.
 
     That is where the MLP has no module of its own, in reduced precision (whose roundings are those
-    of the model's own operations), where the model is spread or quantised, and where the
-    written-out layers don't make the clean and the corrupted run anew.
+    of the model's own operations), where the model is spread, quantised or served elsewhere, and
+    where the written-out layers don't make the clean and the corrupted run anew.
 
     Args:
         model: a loaded model.
@@ -275,6 +275,8 @@ def written_out(
     """
     anatomy, n_layers = model.anatomy, model.n_layers
     if anatomy.mlp == anatomy.mlp_out or clean.final_in.dtype.itemsize < 4:
+        return None
+    if model.remote:  # passes run elsewhere
         return None
     if not is_plain(model.hf):  # all weights at once would fill the memory that was to be spared
         return None

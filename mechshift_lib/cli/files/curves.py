@@ -29,6 +29,7 @@ from mechshift_lib.cli.files.partial import (
     partial_path,
 )
 from mechshift_lib.cli.files.prompts import Asking, items_of_rows
+from mechshift_lib.cli.files.remote import asked_remotely
 from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
 from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
@@ -64,6 +65,8 @@ class Questions:
         readout: where answers to prompts as text are read.
         mask_token: mask token of an MDM's readout.
         revision: revision of a model of the hub.
+        remote: where its passes run, by default here.
+        call: name of the call, by which that is allowed or not.
         progress: show progress bars.
     """
 
@@ -83,6 +86,8 @@ class Questions:
     readout: ReadoutName = "next-token"
     mask_token: str | None = None
     revision: str | None = None
+    remote: str | None = None
+    call: str = "evaluate"
     progress: bool = False
 
     def options(self, reference: Sequence[Item]) -> RunOptions:
@@ -115,6 +120,17 @@ class Questions:
         asking = Asking(self.model_dir, self.readout, self.mask_token, self.attention)
         rows = read_rows(self.examples)
         others = None if self.reference is None else read_rows(self.reference)
+        remote = asked_remotely(
+            self.remote,
+            self.call,
+            self.model_dir,
+            self.revision,
+            attention=self.attention,
+            kv=self.kv,
+            device=self.device,
+            quantization=self.quantization,
+            device_map=self.device_map,
+        )
         folder = model_folder(self.model_dir, self.revision)
         asking = replace(asking, folder=folder)
         items = items_of_rows(rows, asking)
@@ -129,6 +145,7 @@ class Questions:
             dtype=self.dtype,
             quantization=self.quantization,
             device_map=self.device_map,
+            remote=remote,
         )
         check_items(items, model)
         check_items(reference, model)

@@ -33,6 +33,7 @@ from mechshift_lib.cli.files.partial import (
     partial_path,
 )
 from mechshift_lib.cli.files.prompts import Asking, items_of_rows
+from mechshift_lib.cli.files.remote import asked_remotely
 from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
 from mechshift_lib.models.loading import load_folder
@@ -74,6 +75,7 @@ def attribute_file(
     readout: ReadoutName = "next-token",
     mask_token: str | None = None,
     revision: str | None = None,
+    remote: str | None = None,
     progress: bool = False,
 ) -> Attribution:
     """Score all edges of the model in a folder, or of the hub, on the examples of a file.
@@ -94,6 +96,17 @@ def attribute_file(
         check_out(out)
     asking = Asking(model_dir, readout, mask_token, attention)
     rows = read_rows(examples_path)
+    served = asked_remotely(
+        remote,
+        "attribute --method exact" if method == "exact" else "attribute",
+        model_dir,
+        revision,
+        attention=attention,
+        kv=kv,
+        device=device,
+        quantization=quantization,
+        device_map=device_map,
+    )
     folder = model_folder(model_dir, revision)
     items = items_of_rows(rows, replace(asking, folder=folder))
     if by_position:
@@ -107,6 +120,7 @@ def attribute_file(
         dtype=dtype,
         quantization=quantization,
         device_map=device_map,
+        remote=served,
     )
     check_items(items, model)
     chunks = list(example_chunks(items, batch_size))

@@ -53,6 +53,14 @@ def model_folder(model: str | Path, revision: str | None = None, *, weights: boo
     return _fetched(found["repo"], revision or found["revision"], weights)
 
 
+def hub_name(model: str | Path, revision: str | None = None) -> tuple[str, str | None] | None:
+    """A hub's model and the revision that is asked for; ``None`` for a folder."""
+    found = _NAME.fullmatch(str(model))
+    if found is None or Path(model).exists():
+        return None
+    return found["repo"], revision or found["revision"]
+
+
 def _fetched(repo: str, revision: str | None, weights: bool) -> Path:
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HFValidationError, HTTPError
