@@ -59,7 +59,7 @@ def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Findin
             each.append(f"{said} (clear of 0 at {clear} of {len(rows)} reads)")
     step = int(table.step.max())
     said = SAID.format(
-        when=(PART if step < steps else WHOLE).format(step=step, steps=steps),
+        when=(WHOLE if step == steps else PART).format(step=step, steps=steps),
         each="; ".join(each),
         trainings=fmt.trainings(table.seed.nunique()),
     )

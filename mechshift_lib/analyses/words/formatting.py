@@ -73,7 +73,8 @@ def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
 
     def said(value: str, of: str) -> str:
         shown, *ends = value.partition(" [")
-        return f"{shown}{unit}{''.join(ends)} on {of}"
+        where = f"({of})" if "," in of else f"on {of}"
+        return f"{shown}{unit}{''.join(ends)} {where}"
 
     sizes = {}
     for value, of in values:
