@@ -22,7 +22,7 @@ SAID = (
 PART, WHOLE = "After {step} of {steps} steps", "At the end of the post-training ({steps} steps)"
 CUE = (
     " The probability of the number that is left, where the target asks for another, changes by "
-    "{each} points."
+    "{each} (percentage points)."
 )
 #: Part -> what the sentence about the cue calls it.
 TURNED = {
