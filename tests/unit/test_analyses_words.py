@@ -281,6 +281,8 @@ def test_of_many_values_a_sentence_says_the_least_and_the_most():
     assert formatting.between([("1.00", "a"), ("1.00 [0.9, 1.0]", "b"), ("1.00", "c")]) == (
         "1.00 on each"
     )
+    twice = [("0.2", "IOI"), ("0.2", "IOI"), ("0.3", "IOI")]  # two trainings with one value
+    assert formatting.between(twice) == "0.2 on IOI to 0.3 on IOI"
     reads = [("0.1", "IOI, the answer"), ("0.3", "Countdown, first number"), ("0.2", "x")]
     assert formatting.between(reads) == "0.1 (IOI, the answer) to 0.3 (Countdown, first number)"
     words = [("layer 3", "a"), ("0.1", "b"), ("0.2", "c")]  # what isn't a number has no order

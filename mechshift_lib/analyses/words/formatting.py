@@ -76,14 +76,14 @@ def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
         where = f"({of})" if "," in of else f"on {of}"
         return f"{shown}{unit}{''.join(ends)} {where}"
 
-    sizes = {}
-    for value, of in values:
+    sizes = []
+    for value, _ in values:
         with contextlib.suppress(ValueError):
-            sizes[value, of] = float(value.partition(" [")[0].replace(",", ""))
+            sizes.append(float(value.partition(" [")[0].replace(",", "")))
     if not values[LISTED:] or len(sizes) != len(values):  # few, or not all of them numbers
         return listed([said(*one) for one in values])
-    least, most = (pick(sizes, key=lambda one: sizes[one]) for pick in (min, max))
-    if sizes[least] == sizes[most]:
+    least, most = (values[sizes.index(pick(sizes))] for pick in (min, max))
+    if min(sizes) == max(sizes):
         return f"{least[0].partition(' [')[0]}{unit} on each"
     return f"{said(*least)} to {said(*most)}"
 
