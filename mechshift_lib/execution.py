@@ -24,11 +24,12 @@ from typing import Any
 
 import nbformat
 
+from mechshift_lib import kernels
 from mechshift_lib.config import ROOT
 from mechshift_lib.documents.files import real_path
 from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
 from mechshift_lib.markup.numbers import PROVENANCE, number
-from mechshift_lib.processes import interruptible, lifeline, module_command
+from mechshift_lib.processes import interruptible, lifeline
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.provenance import provenance
 from mechshift_lib.results.store import USED, read_provenance
@@ -172,8 +173,8 @@ def this_kernel() -> Iterator[str]:
         spec = Path(folder) / "kernels" / KERNEL
         spec.mkdir(parents=True)
         quiet = "--IPKernelApp.log_level=ERROR"  # not a warning about TCP for every notebook
-        command = module_command("ipykernel_launcher", "-f", "{connection_file}", quiet)
-        description = {"argv": command, "display_name": "mechshift", "language": "python"}
+        argv = kernels.command("-f", "{connection_file}", quiet)
+        description = {"argv": argv, "display_name": "mechshift", "language": "python"}
         (spec / "kernel.json").write_text(json.dumps(description), encoding="utf-8")
         path = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
         with _environment(JUPYTER_PATH=path, PYDEVD_DISABLE_FILE_VALIDATION="1", **tie):
@@ -398,8 +399,9 @@ def run_notebook(
     ):
         # Not in `failed`: two runs of one notebook at once would write and remove the same file.
         noted, partial = Path(scratch) / "used", Path(scratch) / "partial.ipynb"
+        peak = Path(scratch) / "peak"
         try:
-            with _environment(**{USED: str(noted)}):
+            with _environment(**{USED: str(noted), kernels.PEAK: str(peak)}):
                 papermill.execute_notebook(
                     notebook,
                     str(partial),
@@ -419,12 +421,13 @@ def run_notebook(
         seconds = time.perf_counter() - began
         used = [Path(line) for line in noted.read_text().splitlines()] if noted.exists() else []
         executed = nbformat.read(partial, as_version=4)
+        largest = kernels.peak(peak) or _peak_of_children()
     kept.unlink(missing_ok=True)  # of an earlier failure
     tidy(executed)
     pair = str(parameters.get("pair", ""))
     number(executed.cells, label, f"../../executed/{pair}/{source.stem}.html" if pair else "")
     names = [f"{one.parent.name}/{one.name}" for one in dict.fromkeys(used)]
-    note = provenance_cell(source, parameters, used, seconds, _peak_of_children())
+    note = provenance_cell(source, parameters, used, seconds, largest)
     cell = nbformat.v4.new_markdown_cell(note, metadata={"tags": ["provenance"], RESULTS: names})
     cell["id"] = "provenance"
     executed.cells.append(cell)

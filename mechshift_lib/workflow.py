@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from mechshift_lib import slurm
+from mechshift_lib import kernels, slurm
 from mechshift_lib.choices import BudgetName
 from mechshift_lib.config import ANALYSES, ROOT, Pair, check_checkout, load_pair
 from mechshift_lib.costs.jobs import asked
@@ -180,8 +180,13 @@ def run_workflow(
     waiting = "another run is at work in this folder: this one waits until it has ended."
     with interruptible(), alone(ROOT / ".snakemake" / "mechshift.lock", waiting) as lock:
         began = time.time()
-        with _jobs_of_slurm() if on_slurm else contextlib.nullcontext():
-            done = run_child(command, cwd=ROOT, environment=_environment(), inherit=lock)
+        own = _environment()
+        several = here and len(wanted) > 1
+        with (
+            _jobs_of_slurm() if on_slurm else contextlib.nullcontext(),
+            kernels.server(own, wanted=several) as forks,
+        ):
+            done = run_child(command, cwd=ROOT, environment=own | forks, inherit=lock)
     if done.returncode < 0:
         raise NotebookError(
             f"The workflow was killed by {signal.Signals(-done.returncode).name}, perhaps for want "

@@ -28,6 +28,7 @@ from mechshift_lib.comparison.worlds import (
     true_drift,
 )
 from mechshift_lib.errors import CircuitError
+from mechshift_lib.results.kept import about_address
 
 ROOMS = ("comparison", "analyses/errors", "analyses/shift")
 TASKS = ("ioi", "countdown")
@@ -95,9 +96,7 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     """
     seeds = usable(study)
     keys = {
-        f"{task}/{model}/{seed}": study.store.folder(
-            "circuits", scores_key(study, task, model, seed)
-        ).name
+        f"{task}/{model}/{seed}": about_address("circuits", scores_key(study, task, model, seed))
         for task in TASKS
         for model in MODELS
         for seed in seeds

@@ -5,14 +5,13 @@ measured: one row of half-precision scores a question, with what was asked of wh
 is used only where all of that is what is asked now; the code that computed it is noted, not
 compared: a test computes a sample of every pair's anew. Tables of trainings but the first lie in
 ``data/tables/PAIR/seedS.zip`` (:mod:`mechshift_lib.results.kept`); of the first, too, those of
-pairs whose file says so, and those of :data:`FIRST_TOO`.
+pairs whose file says so, and those of :data:`mechshift_lib.analyses.study.FIRST_TOO`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,9 @@ from mechshift_lib.analyses.study import Study
 from mechshift_lib.errors import ResultError
 from mechshift_lib.execution import results_of
 from mechshift_lib.results.atomic import write_atomic
-from mechshift_lib.results.kept import about, find, keep
+from mechshift_lib.results.kept import about, keep
 from mechshift_lib.results.provenance import provenance
-from mechshift_lib.results.store import Frames, read_provenance
+from mechshift_lib.results.store import read_provenance
 
 #: Kinds of stored results that are shipped: what models answer, and what takes long. What is made
 #: of these and of the scores in no time isn't.
@@ -38,6 +37,7 @@ TABLES = (
     "components",
     "cues",
     "dictionaries",
+    "errors",
     "faithfulness",
     "later",
     "lens-readings",
@@ -52,9 +52,6 @@ TABLES = (
     "steps",
     "trust-trainings",
 )
-#: Kinds that are shipped of every pair's first training, too: what isn't computed by every book, as
-#: the exact scores beside which it stands ship as well (:func:`frames_of_any`).
-FIRST_TOO = ("trust-trainings",)
 _INTEGERS = ("example", "position", "step")
 
 
@@ -122,24 +119,11 @@ def ship(
     return path
 
 
-def frames_of_any(
-    study: Study, kind: str, key: Mapping[str, Any], compute: Callable[[], Frames]
-) -> Frames:
-    """:meth:`Study.frames` for :data:`FIRST_TOO`: what ships of a training is used, if the first.
-
-    Raises:
-        ResultError: the archive is damaged.
-    """
-    seed, *_ = key["seed"]
-    found = partial(find, study.tables(seed), kind, key) if study.shipped else None
-    return study.store.frames(kind, key, compute, found)
-
-
 def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
     """Keep what executed pages used of a training in its archive; returns the number of results.
 
-    Only of trainings whose tables the pair ships (:meth:`Study.ships`), and of the first
-    :data:`FIRST_TOO`. A training that the pages don't use keeps the archive that it has.
+    Only what the pair ships of the training (:meth:`Study.ships`). A training that the pages don't
+    use keeps the archive that it has.
 
     Args:
         study: whose store has the results.
@@ -153,7 +137,7 @@ def ship_tables(study: Study, seed: int, pages: Iterable[Path]) -> int:
     folders = []
     for name in sorted(used):
         kind = name.split("/")[0]
-        if kind in TABLES and (study.ships(seed) or kind in FIRST_TOO):
+        if kind in TABLES and study.ships(seed, kind):
             key = read_provenance(study.store.root / name)["key"]
             if key["pair"] == study.pair.name and seed == key["seed"][0]:
                 folders.append(study.store.root / name)

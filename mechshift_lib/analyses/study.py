@@ -23,6 +23,10 @@ EXAMPLES_SEED = 2026
 #: Seed of all resampling.
 RESAMPLING_SEED = 7
 
+#: Kinds of result that ship of every pair's first training, too, as they take long and follow from
+#: what ships already: from exact scores, or from answers that every book computes.
+FIRST_TOO = ("errors", "robustness", "robustness-ioi", "trust-trainings")
+
 Pool = Literal["common-correct", "all"]
 
 
@@ -136,8 +140,9 @@ class Study:
     ) -> Frames:
         """Tables from the store, computed if they aren't there (see :class:`Store`).
 
-        The first training's are computed by every book, unless the pair's file says otherwise;
-        those of the others are taken from data/tables, where the repository ships them.
+        The first training's are computed by every book, but for :data:`FIRST_TOO` and unless the
+        pair's file says otherwise; those of the others are taken from data/tables, where the
+        repository ships them.
 
         Args:
             kind: what sort of result it is.
@@ -146,7 +151,7 @@ class Study:
             made: asked before: the tables and their provenance where other jobs made them.
         """
         seed, *_ = key.get("seed", [self.seed])
-        path = self.tables(seed) if self.shipped and self.ships(seed) else None
+        path = self.tables(seed) if self.shipped and self.ships(seed, kind) else None
 
         def there() -> tuple[Frames, dict[str, Any]] | None:
             found = None if path is None else kept.find(path, kind, key)
@@ -154,9 +159,9 @@ class Study:
 
         return self.store.frames(kind, key, compute, there)
 
-    def ships(self, seed: int) -> bool:
-        """Whether tables of this training are shipped, not computed by every book."""
-        return seed != self.seed or self.pair.tables == "all"
+    def ships(self, seed: int, kind: str) -> bool:
+        """Whether tables of a kind are shipped of this training, not computed by every book."""
+        return seed != self.seed or self.pair.tables == "all" or kind in FIRST_TOO
 
     def tables(self, seed: int) -> Path:
         """Where the tables of a training are shipped."""

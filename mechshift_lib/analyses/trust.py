@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -15,7 +16,16 @@ from scipy.stats import rankdata
 from transformers import AutoModelForCausalLM
 
 from mechshift_lib.analyses.behaviour import pool
-from mechshift_lib.analyses.scores import edges_of, studied_tasks
+from mechshift_lib.analyses.scores import (
+    Measured,
+    assembled,
+    clear_reads,
+    edges_of,
+    measured,
+    questions,
+    scores_key,
+    studied_tasks,
+)
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.circuits.attribution.exact import exact_scores
@@ -30,8 +40,16 @@ from mechshift_lib.comparison.overlap import (
 )
 from mechshift_lib.config import Role
 from mechshift_lib.models.loading import LoadedModel, wrap_model
+from mechshift_lib.models.readout import Item
+from mechshift_lib.results.kept import about_address
 
-ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/trust")
+ROOMS = (
+    "circuits",
+    "diffusion/samplers",
+    "analyses/behaviour",
+    "analyses/scores",
+    "analyses/trust",
+)
 
 #: Models that are asked; ``untrained`` has the ARM's architecture and random weights.
 Subject = Literal["arm", "mdm", "untrained"]
@@ -90,41 +108,82 @@ class Estimates:
 
 
 def estimates(study: Study, task: str, subject: Subject) -> Estimates:
-    """Every estimate and the exact scores, over the same items.
+    """Every estimate and the exact scores, over the same questions, put together as circuits are.
 
-    An ARM is read at all answer positions, an MDM at every denoising step that is scored, as
-    circuits are.
+    A question reads one answer token. Scores of trained models are shares of each read's effect
+    (:mod:`mechshift_lib.analyses.scores`); the untrained one has no effect to speak of, so its are
+    in units of the metric. Exact scores that ship with the pair aren't computed again.
     """
     role: Role = "mdm" if subject == "mdm" else "arm"
-    metric = study.task(task).metric
-    n = study.budget.trust_examples
-    n = min(n, UNTRAINED_EXAMPLES) if subject == "untrained" else n
+    fresh = subject == "untrained"
+    n = min(study.budget.trust_examples, UNTRAINED_EXAMPLES if fresh else sys.maxsize)
     chosen = pool(study, task, study.seed)[:n]
     key = study.key(role, study.seed, task, ROOMS) | {
         "subject": subject,
-        "untrained": UNTRAINED_SEED if subject == "untrained" else None,
+        "untrained": UNTRAINED_SEED if fresh else None,
         "estimates": ESTIMATES,
-        "metric": metric,
+        "metric": study.task(task).metric,
         "pool": chosen,
+        "exact": about_address("circuits", scores_key(study, task, role, study.seed)),
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        model, examples = study.model(role, study.seed), study.examples(task, study.seed)
-        if subject == "untrained":
+        model, items, table = questions(study, task, role, study.seed)
+        asked = np.flatnonzero(table.example.isin(chosen))
+        items = [replace(items[i], example=n) for n, i in enumerate(asked)]
+        table = table.iloc[asked].reset_index(drop=True)
+        if fresh:
             model = untrained(model, UNTRAINED_SEED)
-        items = [item for i in chosen for item in model.readout.items(examples[i], i)]
-        found = {EXACT: exact_scores(model, items, metric=metric)}
-        size = study.budget.batch_size
+        found = {EXACT: _exact(study, model, task, role, items, asked, shipped=not fresh)}
+        size, metric = study.budget.batch_size, study.task(task).metric
         for name, options in ESTIMATES.items():
-            found[name] = attribute(model, items, metric=metric, batch_size=size, **options)
-        frames = {name: pd.DataFrame(one.by_example.T) for name, one in found.items()}
-        for frame in frames.values():
-            frame.columns = [str(i) for i in found[EXACT].examples]
-        return frames | {"graph": pd.DataFrame([asdict(found[EXACT].graph)])}
+            found[name] = attribute(
+                model, items, metric=metric, batch_size=size, **options
+            ).by_example
+        graph = Graph.for_model(model)
+        effects = measured(study, task, role, study.seed).items.effect.to_numpy()[asked]
+        clear = [] if fresh else _clear(study, task)
+        frames = {"graph": pd.DataFrame([asdict(graph)])}
+        for name, values in found.items():
+            one = Measured(graph, table.assign(effect=effects), values)
+            made = assembled(role, one, clear)
+            frames[name] = pd.DataFrame(made.by_example.T, columns=made.examples.astype(str))
+        return frames
 
     frames = study.frames("trust", key, compute)
     graph = Graph(**frames.pop("graph").iloc[0].to_dict())
     return Estimates(graph, {name: frame.to_numpy().T for name, frame in frames.items()})
+
+
+def _clear(study: Study, task: str) -> list[int]:
+    """Answer positions that circuits of the first training are put together from."""
+    return clear_reads([measured(study, task, r, study.seed).items for r in study.pair.roles])
+
+
+def _exact(
+    study: Study,
+    model: LoadedModel,
+    task: str,
+    role: Role,
+    items: list[Item],
+    asked: NDArray[np.int64],
+    *,
+    shipped: bool,
+) -> NDArray[np.float32]:
+    """Exact scores of questions, ``[n_item, n_edges]``: measured already, or else measured now.
+
+    Args:
+        study: the study.
+        model: the model, whose scores are at hand only if it is the circuit's own.
+        task: the task.
+        role: the circuit.
+        items: the questions, a number of their own each.
+        asked: their places among all questions of the circuit.
+        shipped: whether the circuit's scores may be taken.
+    """
+    if shipped and study.budget.estimator == "exact":
+        return measured(study, task, role, study.seed).scores[asked]
+    return exact_scores(model, items, metric=study.task(task).metric).by_example
 
 
 def untrained(model: LoadedModel, seed: int) -> LoadedModel:

@@ -23,7 +23,6 @@ from mechshift_lib.analyses.scores import (
     scores,
     scores_key,
 )
-from mechshift_lib.analyses.shipped import frames_of_any
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.trust import EXACT, spearman
 from mechshift_lib.circuits.attribution.edges import attribute
@@ -103,7 +102,7 @@ def of_training(study: Study, task: str, seed: int) -> Frames:
         }
         return compared(exact, estimated)
 
-    return frames_of_any(study, KIND, key, compute)
+    return study.frames(KIND, key, compute)
 
 
 def compared(exact: Mapping[str, Scores], estimated: Mapping[str, Scores]) -> Frames:

@@ -18,6 +18,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from mechshift_lib.markup.drawing import heading, svg
+from mechshift_lib.markup.numbers import NUMBER
 from mechshift_lib.plots.alt import alt_text
 from mechshift_lib.plots.drawn_from import tables_of
 
@@ -25,8 +26,6 @@ from mechshift_lib.plots.drawn_from import tables_of
 DPI = 144
 #: Significant digits of numbers in a file that is saved.
 DIGITS = 6
-#: Where the number of a figure is put.
-NUMBER = '<b class="mechshift-number"></b>'
 
 
 class Drawn(Markdown):

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import nbformat
 
-from mechshift_lib.markup.figures import NUMBER
-
+#: Where the number of a figure is put. Here, not where figures are drawn: what executes notebooks
+#: numbers figures and draws none, and needn't wait for the plotting libraries.
+NUMBER = '<b class="mechshift-number"></b>'
 #: Where the provenance stands on a page, and what an anchor at a cell's code begins with.
 PROVENANCE, CODE = "provenance", "code-of-"
 _FIGURE = '<figure class="mechshift-figure"'

@@ -13,6 +13,7 @@ import torch
 import yaml
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from mechshift_lib.book.build import generate
 from mechshift_lib.config import ROOT
 from mechshift_lib.fork import PAIRS_PART, add_pair, remove_pair
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
@@ -52,8 +53,15 @@ def state(project: Path) -> dict[str, str]:
     return {str(file): file.read_text(encoding="utf-8") for file in files}
 
 
+def sources(project: Path) -> dict[str, str | bytes]:
+    """Everything that the book is built from; what is written for it is written first."""
+    generate(project)
+    files = [file for file in (project / "book").rglob("*") if file.is_file()]
+    return state(project) | {str(file): file.read_bytes() for file in files}
+
+
 def test_a_new_pair_gets_its_chapters_and_leaves_no_trace(project: Path) -> None:
-    before = state(project)
+    before = sources(project)
     models = project.parent / "models"
     asked = ["--arm", str(models / "arm"), "--mdm", str(models / "mdm"), "--title", "My pair"]
     done = say(project, "fork", "mine", *asked, "--chapter", "behaviour")
@@ -78,10 +86,8 @@ def test_a_new_pair_gets_its_chapters_and_leaves_no_trace(project: Path) -> None
 
     done = say(project, "unfork", "mine")
     assert done.returncode == 0, done.stderr
-    assert state(project) == before
-    assert not (project / "book" / "executed" / "mine").exists()
-    assert say(project, "book", "--no-execute").returncode == 0
-    assert "mine" not in (pages / "index.html").read_text(encoding="utf-8").split("<main")[-1]
+    # Not built again, which takes a minute: what is built from the same sources is the same book.
+    assert sources(project) == before
 
 
 def test_an_interrupted_fork_is_finished_by_the_next(project: Path, monkeypatch) -> None:

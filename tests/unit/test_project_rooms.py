@@ -39,6 +39,7 @@ ROOMS = (
     ("config",),
     ("snapshots",),
     ("cluster",),
+    ("kernels",),
     ("processes",),
     ("documents",),
     ("choices", "remote"),
