@@ -190,10 +190,10 @@ def _hand_on(client: socket.socket, kernel: int) -> None:
 def _become(asked: dict[str, Any]) -> None:
     """Be the kernel that was asked for, in a fork of the server."""
     os.environ.clear()
-    # A kernel ends when it has another parent than it was told.
-    os.environ.update(asked["environment"], JPY_PARENT_PID=str(os.getppid()))
+    os.environ.update(asked["environment"])
     os.chdir(asked["folder"])
-    sys.argv = [_KERNEL, *asked["arguments"]]
+    # It ends when its parent does; which that is was read from the environment at the import.
+    sys.argv = [_KERNEL, *asked["arguments"], f"--IPKernelApp.parent_handle={os.getppid()}"]
     end_with_owner()
 
 

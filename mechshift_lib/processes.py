@@ -57,14 +57,11 @@ class _Signal(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def unwinding() -> Iterator[None]:
     """Inside the block, signals that ask to end unwind the stack, so that cleaning up is done.
 
-    A signal that the process was started to ignore (as by ``nohup``) stays ignored. Outside of
-    the main thread only Ctrl-C is turned into :class:`StoppedError`.
-
-    Raises:
-        StoppedError: at the block's end, for Ctrl-C too.
+    They raise a :class:`KeyboardInterrupt`, as Ctrl-C does. A signal that the process was started
+    to ignore (as by ``nohup``) stays ignored. Outside of the main thread nothing is changed.
     """
 
     def unwind(number: int, _: Any) -> None:
@@ -78,11 +75,28 @@ def interruptible() -> Iterator[None]:
                 before[number] = signal.signal(number, unwind)
     try:
         yield
-    except KeyboardInterrupt as error:
-        raise StoppedError(getattr(error, "number", signal.SIGINT)) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def signal_of(error: KeyboardInterrupt) -> signal.Signals:
+    """The signal that raised an interrupt."""
+    return signal.Signals(getattr(error, "number", signal.SIGINT))
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """:func:`unwinding`, for work that can be taken up again.
+
+    Raises:
+        StoppedError: at the block's end, for Ctrl-C too.
+    """
+    with unwinding():
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            raise StoppedError(signal_of(error)) from error
 
 
 @contextlib.contextmanager

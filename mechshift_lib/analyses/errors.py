@@ -108,16 +108,26 @@ def rates(study: Study) -> dict[str, pd.DataFrame]:
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        reals = _measured(study, seeds)
-        edges = scores(study, TASKS[0], "arm", seeds[0]).edges
-        # Components count from 0; embedding and logits are ends, too.
-        ends = (edges.source + 1, edges.reader + 1)
-        count = max(1, round(REFERENCE_FRACTION * len(edges)))
-        local, planned = reals[: len(seeds)], reals[len(seeds) :]
-        effects, studies = planted_effects(), study.budget.error_studies
-        return simulated(local, planned, ends, count, effects, studies)
+        return simulated(*_starting(study, seeds), planted_effects(), study.budget.error_studies)
 
     return study.frames("errors", key, compute)
+
+
+def _starting(
+    study: Study, seeds: list[int]
+) -> tuple[list[Real], list[Real], tuple[np.ndarray, np.ndarray], int]:
+    """What a simulation starts from: the first four arguments of :func:`simulated`."""
+    reals = _measured(study, seeds)
+    edges = scores(study, TASKS[0], "arm", seeds[0]).edges
+    # Components count from 0; embedding and logits are ends, too.
+    ends = (edges.source + 1, edges.reader + 1)
+    count = max(1, round(REFERENCE_FRACTION * len(edges)))
+    return reals[: len(seeds)], reals[len(seeds) :], ends, count
+
+
+def first_rates(study: Study, studies: int) -> pd.DataFrame:
+    """The table ``rates`` of :func:`rates` from the first few of its simulated studies alone."""
+    return simulated(*_starting(study, usable(study)), planted_effects(), studies)["rates"]
 
 
 def similarities(count: int) -> dict[str, Similarity]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ from mechshift_lib.errors import (
     out_of_memory,
     shown,
 )
+from mechshift_lib.processes import signal_of, unwinding
 
 __all__ = ["app", "main", "parse_parameters"]
 
@@ -46,7 +46,8 @@ class _Group(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with unwinding():
+                return super().invoke(ctx)
         except MechshiftError as error:
             _say(error)
             for note in getattr(error, "__notes__", ()):  # what it is about, line by line
@@ -56,9 +57,9 @@ class _Group(TyperGroup):
             _say(f"{error.format_message().rstrip('.')}.")
             raise typer.Exit(MechshiftError.exit_code) from error
         except KeyboardInterrupt as error:  # what was finished may be kept somewhere
-            notes = getattr(error, "__notes__", ())
-            _say(" ".join(["Interrupted by SIGINT.", *notes]))
-            raise typer.Exit(128 + signal.SIGINT) from error
+            notes, number = getattr(error, "__notes__", ()), signal_of(error)
+            _say(" ".join([f"Interrupted by {number.name}.", *notes]))
+            raise typer.Exit(128 + number) from error
         except Exception as error:  # no room, permission or memory: nobody can know that before
             said = sentence_of(error) if isinstance(error, OSError) else out_of_memory(error)
             if said is None:

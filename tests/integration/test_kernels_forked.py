@@ -63,9 +63,10 @@ def forked(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("forked")
 def test_a_forked_kernel_is_as_one_of_its_own_but_has_imported(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     pages = [execute(tmp_path, ASKED) for _ in range(2)]
+    assert capfd.readouterr().out == ""
     first, second = (json.loads(page.cells[-2].outputs[0].text) for page in pages)
     monkeypatch.delenv(kernels.SERVER)
     alone = execute(tmp_path, ASKED)

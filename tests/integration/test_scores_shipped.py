@@ -15,6 +15,7 @@ from mechshift_lib.analyses import (
     attention,
     components,
     cues,
+    errors,
     faithfulness,
     features,
     lens,
@@ -34,6 +35,7 @@ from mechshift_lib.analyses import (
 from mechshift_lib.analyses.behaviour import answers
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.cli import app
+from mechshift_lib.comparison.worlds import KINDS
 from mechshift_lib.config import ROOT, load_pair, pair_names
 from mechshift_lib.errors import ResultError
 from mechshift_lib.results.store import Store, read_provenance
@@ -250,6 +252,36 @@ COMPUTED = {
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
     "trust-trainings": lambda study, seed: trust_trainings.of_training(study, "ioi", seed)["depth"],
 }
+
+
+#: Simulated studies of those that are shipped that are done again.
+STUDIES = 8
+
+
+@pytest.mark.parametrize("name", [p.name for p in sorted((ROOT / "data" / "tables").iterdir())])
+def test_shipped_error_rates_are_what_is_simulated(name, tmp_path):
+    """The first studies of a world are the same draws, so none of their verdicts can be missing."""
+    kept = Study.open(name, results=str(tmp_path / "kept"))
+    if "errors" not in kept.pair.analyses:
+        assert name == "smollm2-135m"
+        return
+    found = errors.rates(kept)["rates"]
+    [taken] = (tmp_path / "kept" / "errors").iterdir()
+    assert "shipped" in read_provenance(taken), "run mechshift ship"
+    index = ["measure", "world"]
+    shipped_rates, again = (
+        t.set_index(index).sort_index() for t in (found, errors.first_rates(kept, STUDIES))
+    )
+    assert list(shipped_rates.index) == list(again.index)
+    drifts = ["control", "local", "planned"]
+    pd.testing.assert_frame_equal(shipped_rates[drifts], again[drifts], rtol=1e-3)
+    verdicts = list(KINDS)
+    assert (again[verdicts].sum(axis=1) == STUDIES).all()
+    assert (shipped_rates[verdicts].sum(axis=1) == shipped_rates.studies).all()
+    null = shipped_rates[~shipped_rates.true].xs(errors.COMPARED[0])
+    assert (null.studies == kept.budget.error_studies).all()
+    # A processor that rounds otherwise may turn one verdict that is on the edge.
+    assert (again[verdicts] <= shipped_rates[verdicts] + 1).all(axis=None)
 
 
 #: What takes minutes to compute for a pair of which exact scores don't ship.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from mechshift_lib.config import FolderSource, ModelSpec
 from mechshift_lib.errors import ResultError, out_of_memory
 from mechshift_lib.results import Store, model_hash
 from tests.support.command import assert_refused, call, make_folder
+from tests.support.toy import heed_signals
 
 #: What is raised where memory runs out, and a word of what is said.
 NO_MEMORY = {
@@ -69,13 +71,27 @@ def test_torch_says_no_memory_in_words_that_are_known() -> None:
     assert out_of_memory(RuntimeError("shape mismatch")) is None
 
 
-def test_an_interrupt_is_a_sentence_and_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_is_a_sentence_and_its_exit_code(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM)}
+    heed_signals()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        signal.pause()
 
     monkeypatch.setattr(workflow, "run_workflow", interrupted)
-    result = CliRunner().invoke(app, ["run"])
-    assert (result.exit_code, result.stderr) == (130, "mechshift: Interrupted by SIGINT.\n")
+    try:
+        result = CliRunner().invoke(app, ["run"])
+    finally:
+        for which, handler in own.items():
+            signal.signal(which, handler)
+    said = f"mechshift: Interrupted by {number.name}.\n"
+    assert (result.exit_code, result.stderr) == (128 + number, said)
 
 
 def flipped(content: bytes, at: int) -> bytes:
