@@ -6,6 +6,7 @@ import contextlib
 import csv
 import importlib.util
 import os
+import shutil
 import signal
 import sys
 import time
@@ -24,6 +25,10 @@ from mechshift_lib.execution import NotebookError, results_of
 from mechshift_lib.made_of import sealed
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
 from mechshift_lib.results.provenance import model_hash
+
+
+#: Bytes that a disk has at least where a run didn't fail for want of room.
+ROOM = 2**20
 
 
 def workflow_config(root: Path = ROOT) -> dict[str, Any]:
@@ -191,6 +196,11 @@ def run_workflow(
         raise NotebookError(
             f"The workflow was killed by {signal.Signals(-done.returncode).name}, perhaps for want "
             "of memory: the same command goes on from there, and needs less with --jobs 1."
+        )
+    if done.returncode and shutil.disk_usage(ROOT).free < ROOM:
+        raise NotebookError(
+            "The disk is full: make room on it, and the same command goes on from there. Pages of "
+            "earlier successes are kept."
         )
     if done.returncode and on_slurm:
         raise _failure_on_slurm(list(slurm.failures(ROOT, began)))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
 import signal
+import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -92,6 +96,16 @@ def test_an_interrupt_is_a_sentence_and_its_exit_code(
             signal.signal(which, handler)
     said = f"mechshift: Interrupted by {number.name}.\n"
     assert (result.exit_code, result.stderr) == (128 + number, said)
+
+
+def test_a_run_on_a_full_disk_says_so_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever Snakemake said before."""
+    failed = subprocess.CompletedProcess([], 1)
+    monkeypatch.setattr(workflow, "run_child", lambda *_, **__: failed)
+    monkeypatch.setattr(workflow, "alone", lambda *_: contextlib.nullcontext(()))
+    for free, said in ((workflow.ROOM - 1, "The disk is full"), (2**30, "Not every notebook ran")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, n=free: SimpleNamespace(free=n))
+        assert_refused(call("run", "tiny-llama", "--analysis", "behaviour"), said)
 
 
 def flipped(content: bytes, at: int) -> bytes:
