@@ -26,7 +26,6 @@ from mechshift_lib.made_of import sealed
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
 from mechshift_lib.results.provenance import model_hash
 
-
 #: Bytes that a disk has at least where a run didn't fail for want of room.
 ROOM = 2**20
 
