@@ -22,6 +22,7 @@ from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, jaccard, top_ed
 from mechshift_lib.comparison.verdicts import Contrast
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.plots.theme import label
+from mechshift_lib.results.kept import about_address
 from mechshift_lib.results.store import Frames
 
 ROOMS = ("comparison", "analyses/shift")
@@ -115,7 +116,7 @@ def stored(
     names = ["arm", *(name for name in OTHERS if study.has(name, seed))]
     keys = {name: scores_key(study, task, name, seed) for name in names}
     key = study.key("arm", seed, task, rooms) | {
-        "circuits": {name: study.store.folder("circuits", one).name for name, one in keys.items()}
+        "circuits": {name: about_address("circuits", one) for name, one in keys.items()}
     }
 
     def compute() -> Frames:

@@ -29,7 +29,7 @@ from mechshift_lib.results.provenance import provenance
 from mechshift_lib.results.store import read_provenance
 
 #: Kinds of stored results that are shipped: what models answer, and what takes long. What is made
-#: of these and of the scores in no time isn't.
+#: of these in no time isn't.
 TABLES = (
     "ablation",
     "answers",
@@ -40,16 +40,21 @@ TABLES = (
     "errors",
     "faithfulness",
     "later",
+    "layers",
     "lens-readings",
+    "measures",
     "meeting",
+    "metrics",
     "neurons",
     "overlap",
     "planning-cut",
     "planning-patched",
     "robustness",
     "robustness-ioi",
+    "shift",
     "signals",
     "steps",
+    "training",
     "trust-trainings",
 )
 _INTEGERS = ("example", "position", "step")

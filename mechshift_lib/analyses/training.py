@@ -77,6 +77,8 @@ def _peak(study: Study, role: Role) -> float:
 def _moved(study: Study, role: Role, seed: int) -> dict[str, float]:
     """How far a model's weights are from the ARM's that it was made from."""
     key = {
+        "pair": study.pair.name,
+        "seed": [seed],
         "models": {one: study.key(one, seed, "", ())["models"][one] for one in ("arm", role)},
         "code": study.key("arm", seed, "", ("diffusion/loop", "analyses/training"))["code"],
     }

@@ -19,6 +19,7 @@ from mechshift_lib.analyses import (
     faithfulness,
     features,
     lens,
+    measures,
     meeting,
     neurons,
     overlap,
@@ -27,12 +28,15 @@ from mechshift_lib.analyses import (
     robustness,
     robustness_ioi,
     scores,
+    shift,
     shipped,
     signals,
     steps,
+    training,
+    trajectory,
     trust_trainings,
 )
-from mechshift_lib.analyses.behaviour import answers
+from mechshift_lib.analyses.behaviour import answers, metrics, pool
 from mechshift_lib.circuits.attribution.exact import exact_scores
 from mechshift_lib.cli import app
 from mechshift_lib.comparison.worlds import KINDS
@@ -245,6 +249,13 @@ COMPUTED = {
     "planning-cut": lambda study, seed: planning.cut(study, "countdown", "mdm", seed),
     "answers": lambda study, seed: answers(study, study.pair.tasks[-1], "mdm", seed),
     "cues": lambda study, seed: cues.routes(study, "matched", seed),
+    "layers": lambda study, seed: trajectory._layers(
+        study, seed, "countdown", pool(study, "countdown", seed)[: study.budget.circuit_examples]
+    ),
+    "measures": lambda study, seed: measures.of_training(study, "ioi", seed)["measures"],
+    "metrics": lambda study, seed: metrics(study, "ioi", "mdm", seed),
+    "shift": lambda study, seed: shift.of_training(study, "countdown", seed)["likeness"],
+    "training": lambda study, seed: pd.DataFrame([training._moved(study, "mdm", seed)]),
     "later": lambda study, seed: probes.later(study, "countdown", "mdm", seed)["later"],
     "robustness": lambda study, seed: robustness.of_training(study, seed)["depth"],
     "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
@@ -285,7 +296,7 @@ def test_shipped_error_rates_are_what_is_simulated(name, tmp_path):
 
 
 #: What takes minutes to compute for a pair of which exact scores don't ship.
-LONG = ("overlap", "lens-readings")
+LONG = ("overlap", "lens-readings", "measures", "metrics", "shift")
 
 
 def _archives() -> list[tuple[str, int, str]]:
