@@ -55,6 +55,7 @@ TABLES = (
     "signals",
     "steps",
     "training",
+    "trust",
     "trust-trainings",
 )
 _INTEGERS = ("example", "position", "step")

@@ -25,7 +25,7 @@ RESAMPLING_SEED = 7
 
 #: Kinds of result that ship of every pair's first training, too, as they take long and follow from
 #: what ships already: from exact scores, or from answers that every book computes.
-FIRST_TOO = ("errors", "robustness", "robustness-ioi", "trust-trainings")
+FIRST_TOO = ("errors", "robustness", "robustness-ioi", "trust", "trust-trainings")
 
 Pool = Literal["common-correct", "all"]
 

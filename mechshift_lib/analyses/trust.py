@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -42,6 +42,7 @@ from mechshift_lib.config import Role
 from mechshift_lib.models.loading import LoadedModel, wrap_model
 from mechshift_lib.models.readout import Item
 from mechshift_lib.results.kept import about_address
+from mechshift_lib.results.store import Frames
 
 ROOMS = (
     "circuits",
@@ -54,6 +55,8 @@ ROOMS = (
 #: Models that are asked; ``untrained`` has the ARM's architecture and random weights.
 Subject = Literal["arm", "mdm", "untrained"]
 SUBJECTS: tuple[Subject, ...] = ("arm", "mdm", "untrained")
+#: Those that the pair's file names.
+ROLES: tuple[Literal["arm", "mdm"], ...] = ("arm", "mdm")
 #: Name of an estimate -> how :func:`attribute` is called for it.
 ESTIMATES: dict[str, dict[str, Any]] = {
     "eap": {"method": "eap"},
@@ -95,7 +98,7 @@ class Estimates:
     """
 
     graph: Graph
-    by_example: dict[str, Array]
+    by_example: dict[str, NDArray[np.floating]]
 
     @property
     def n(self) -> int:
@@ -105,6 +108,43 @@ class Estimates:
     def mean(self, name: str) -> Array:
         """Scores of one estimate, the mean over examples, ``[n_edges]``."""
         return np.asarray(self.by_example[name].mean(axis=0, dtype=np.float64))
+
+
+def of_task(study: Study, task: str) -> Frames:
+    """Everything of one task.
+
+    Returns:
+        ``agreement``, ``consequences`` and ``scatter``, as the functions of these names make them.
+    """
+    seed = study.seed
+    keys = {role: scores_key(study, task, role, seed) for role in ROLES}
+    key = study.key("arm", seed, task, ROOMS) | {
+        "models": {role: key["models"][role] for role, key in keys.items()},
+        "circuits": [about_address("circuits", key) for key in keys.values()],
+        "examples": [study.budget.behaviour_examples, study.budget.trust_examples],
+        "estimates": ESTIMATES,
+        "untrained": [UNTRAINED_SEED, UNTRAINED_EXAMPLES],
+        "draws": [DRAWS, SPLITS],
+    }
+
+    def compute() -> Frames:
+        found = {subject: estimates(study, task, subject) for subject in SUBJECTS}
+        tables = {
+            "agreement": agreement(found),
+            "consequences": consequences(found),
+            "scatter": scatter(found),
+        }
+        for table in tables.values():
+            table.insert(0, "task", task)
+        return tables
+
+    return study.frames("trust", key, compute)
+
+
+def tables(study: Study) -> Frames:
+    """:func:`of_task` of all tasks."""
+    parts = [of_task(study, task) for task in studied_tasks(study)]
+    return {name: pd.concat([p[name] for p in parts], ignore_index=True) for name in parts[0]}
 
 
 def estimates(study: Study, task: str, subject: Subject) -> Estimates:
@@ -118,41 +158,31 @@ def estimates(study: Study, task: str, subject: Subject) -> Estimates:
     fresh = subject == "untrained"
     n = min(study.budget.trust_examples, UNTRAINED_EXAMPLES if fresh else sys.maxsize)
     chosen = pool(study, task, study.seed)[:n]
-    key = study.key(role, study.seed, task, ROOMS) | {
-        "subject": subject,
-        "untrained": UNTRAINED_SEED if fresh else None,
-        "estimates": ESTIMATES,
-        "metric": study.task(task).metric,
-        "pool": chosen,
-        "exact": about_address("circuits", scores_key(study, task, role, study.seed)),
+    model, items, table = questions(study, task, role, study.seed)
+    asked = np.flatnonzero(table.example.isin(chosen))
+    items = [replace(items[i], example=at) for at, i in enumerate(asked)]
+    table = table.iloc[asked].reset_index(drop=True)
+    if fresh:
+        model = untrained(model, UNTRAINED_SEED)
+    found = {EXACT: _exact(study, model, task, role, items, asked, shipped=not fresh)}
+    for name, options in ESTIMATES.items():
+        one = attribute(
+            model,
+            items,
+            metric=study.task(task).metric,
+            batch_size=study.budget.batch_size,
+            **options,
+        )
+        found[name] = one.by_example
+    graph = Graph.for_model(model)
+    effects = measured(study, task, role, study.seed).items.effect.to_numpy()[asked]
+    clear = [] if fresh else _clear(study, task)
+    table = table.assign(effect=effects)
+    made = {
+        name: assembled(role, Measured(graph, table, values), clear)
+        for name, values in found.items()
     }
-
-    def compute() -> dict[str, pd.DataFrame]:
-        model, items, table = questions(study, task, role, study.seed)
-        asked = np.flatnonzero(table.example.isin(chosen))
-        items = [replace(items[i], example=n) for n, i in enumerate(asked)]
-        table = table.iloc[asked].reset_index(drop=True)
-        if fresh:
-            model = untrained(model, UNTRAINED_SEED)
-        found = {EXACT: _exact(study, model, task, role, items, asked, shipped=not fresh)}
-        size, metric = study.budget.batch_size, study.task(task).metric
-        for name, options in ESTIMATES.items():
-            found[name] = attribute(
-                model, items, metric=metric, batch_size=size, **options
-            ).by_example
-        graph = Graph.for_model(model)
-        effects = measured(study, task, role, study.seed).items.effect.to_numpy()[asked]
-        clear = [] if fresh else _clear(study, task)
-        frames = {"graph": pd.DataFrame([asdict(graph)])}
-        for name, values in found.items():
-            one = Measured(graph, table.assign(effect=effects), values)
-            made = assembled(role, one, clear)
-            frames[name] = pd.DataFrame(made.by_example.T, columns=made.examples.astype(str))
-        return frames
-
-    frames = study.frames("trust", key, compute)
-    graph = Graph(**frames.pop("graph").iloc[0].to_dict())
-    return Estimates(graph, {name: frame.to_numpy().T for name, frame in frames.items()})
+    return Estimates(graph, {name: one.by_example for name, one in made.items()})
 
 
 def _clear(study: Study, task: str) -> list[int]:
@@ -226,33 +256,32 @@ def measures() -> dict[str, Measure]:
     return {"pearson": pearson, "spearman": spearman, **tops}
 
 
-def agreement(study: Study) -> pd.DataFrame:
+def agreement(found: Mapping[Subject, Estimates]) -> pd.DataFrame:
     """Agreement of every estimate with exact patching over all edges.
 
+    Args:
+        found: the models' scores on one task.
+
     Returns:
-        One row per task, model, estimate and measure: ``task, subject, estimate, measure, value``
-        (of scores averaged over examples), ``low, high`` (95 % interval from resampling examples,
-        NaN for fewer than :data:`LEAST_EXAMPLES`), ``n``. The estimate :data:`HALVES` is a mean
-        over :data:`SPLITS` random halvings of the examples, whose spread is ``low, high``.
+        One row per model, estimate and measure: ``subject, n, estimate, measure, value`` (of
+        scores averaged over examples), ``low, high`` (95 % interval from resampling examples,
+        NaN for fewer than :data:`LEAST_EXAMPLES`). The estimate :data:`HALVES` is a mean over
+        :data:`SPLITS` random halvings of the examples, whose spread is ``low, high``.
     """
     rows = []
-    for task in studied_tasks(study):
-        for subject in SUBJECTS:
-            found = estimates(study, task, subject)
-            about = {"task": task, "subject": subject, "n": found.n}
-            pairs = [(name, measure) for name in ESTIMATES for measure in measures()]
-            for (name, measure), span in zip(pairs, _agreements(found), strict=True):
-                rows.append({**about, "estimate": name, "measure": measure, **span})
-            exact = found.by_example[EXACT]
-            halves = list(split_halves(found.n, SPLITS, RESAMPLING_SEED))
-            means = [
-                np.stack([exact[h].mean(0) for h in half]) for half in zip(*halves, strict=True)
-            ]
-            for measure, of in measures().items():
-                values = of(*means)
-                low, high = np.quantile(values, [0.025, 0.975])
-                span = {"value": values.mean(), "low": low, "high": high}
-                rows.append({**about, "estimate": HALVES, "measure": measure, **span})
+    for subject, one in found.items():
+        about = {"subject": subject, "n": one.n}
+        pairs = [(name, measure) for name in ESTIMATES for measure in measures()]
+        for (name, measure), span in zip(pairs, _agreements(one), strict=True):
+            rows.append({**about, "estimate": name, "measure": measure, **span})
+        exact = one.by_example[EXACT]
+        halves = list(split_halves(one.n, SPLITS, RESAMPLING_SEED))
+        means = [np.stack([exact[h].mean(0) for h in half]) for half in zip(*halves, strict=True)]
+        for measure, of in measures().items():
+            values = of(*means)
+            low, high = np.quantile(values, [0.025, 0.975])
+            span = {"value": values.mean(), "low": low, "high": high}
+            rows.append({**about, "estimate": HALVES, "measure": measure, **span})
     return pd.DataFrame(rows)
 
 
@@ -266,7 +295,9 @@ def _agreements(found: Estimates) -> list[dict[str, float]]:
     return _resampled([found.by_example[name] for name in (EXACT, *ESTIMATES)], statistic)
 
 
-def _resampled(scores: list[Array], statistic: Callable[..., Array]) -> list[dict[str, float]]:
+def _resampled(
+    scores: Sequence[NDArray[np.floating]], statistic: Callable[..., Array]
+) -> list[dict[str, float]]:
     """``value, low, high`` of statistics of mean scores, resampling the same examples for all.
 
     Args:
@@ -284,53 +315,53 @@ def _resampled(scores: list[Array], statistic: Callable[..., Array]) -> list[dic
     return [{"value": x, "low": low, "high": high} for x, low, high in ends]
 
 
-def consequences(study: Study) -> pd.DataFrame:
+def consequences(found: Mapping[Subject, Estimates]) -> pd.DataFrame:
     """What the comparison of ARM and MDM would be by each estimate and by exact patching.
 
+    Args:
+        found: the models' scores on one task.
+
     Returns:
-        One row per task and estimate (or :data:`EXACT`), at the reference budget: ``task,
-        estimate, jaccard`` (ARM and MDM) with ``low, high``, ``error`` (how far it lies above that
-        of exact patching) with ``error_low, error_high``, ``arm`` and ``mdm`` (Jaccard of the
-        model's circuit with the exact one), ``arm_depth, mdm_depth`` (centre of mass of the
-        sources), ``shift`` (MDM minus ARM), ``chance, count, n``. Intervals are as those of
-        :func:`agreement`.
+        One row per estimate (or :data:`EXACT`), at the reference budget: ``estimate, jaccard`` (ARM
+        and MDM) with ``low, high``, ``error`` (how far it lies above that of exact patching) with
+        ``error_low, error_high``, ``arm`` and ``mdm`` (Jaccard of the model's circuit with the
+        exact one), ``arm_depth, mdm_depth`` (centre of mass of the sources), ``shift`` (MDM minus
+        ARM), ``chance, count, n``. Intervals are as those of :func:`agreement`.
     """
     rows = []
-    for task in studied_tasks(study):
-        arm, mdm = estimates(study, task, "arm"), estimates(study, task, "mdm")
-        edges = edges_of(arm.graph)
-        count = max(1, round(REFERENCE_FRACTION * len(edges)))
-        chance = expected_jaccard(len(edges), count, count)
-        exact = [top_edges(one.mean(EXACT), count) for one in (arm, mdm)]
-        names = (EXACT, *ESTIMATES)
-        overlaps = _overlaps(arm, mdm, names, count)
-        for name, overlap, error in zip(names, *overlaps, strict=True):
-            means = [one.mean(name) for one in (arm, mdm)]
-            tops = [top_edges(mean, count) for mean in means]
-            depth = [
-                float(centre_of_mass(mean, edges.depth("source"), top))
-                for mean, top in zip(means, tops, strict=True)
-            ]
-            rows.append(
-                {
-                    "task": task,
-                    "estimate": name,
-                    "jaccard": overlap["value"],
-                    "low": overlap["low"],
-                    "high": overlap["high"],
-                    "error": error["value"],
-                    "error_low": error["low"],
-                    "error_high": error["high"],
-                    "arm": float(jaccard(tops[0], exact[0])),
-                    "mdm": float(jaccard(tops[1], exact[1])),
-                    "arm_depth": depth[0],
-                    "mdm_depth": depth[1],
-                    "shift": depth[1] - depth[0],
-                    "chance": chance,
-                    "count": count,
-                    "n": arm.n,
-                }
-            )
+    arm, mdm = found["arm"], found["mdm"]
+    edges = edges_of(arm.graph)
+    count = max(1, round(REFERENCE_FRACTION * len(edges)))
+    chance = expected_jaccard(len(edges), count, count)
+    exact = [top_edges(one.mean(EXACT), count) for one in (arm, mdm)]
+    names = (EXACT, *ESTIMATES)
+    overlaps = _overlaps(arm, mdm, names, count)
+    for name, overlap, error in zip(names, *overlaps, strict=True):
+        means = [one.mean(name) for one in (arm, mdm)]
+        tops = [top_edges(mean, count) for mean in means]
+        depth = [
+            float(centre_of_mass(mean, edges.depth("source"), top))
+            for mean, top in zip(means, tops, strict=True)
+        ]
+        rows.append(
+            {
+                "estimate": name,
+                "jaccard": overlap["value"],
+                "low": overlap["low"],
+                "high": overlap["high"],
+                "error": error["value"],
+                "error_low": error["low"],
+                "error_high": error["high"],
+                "arm": float(jaccard(tops[0], exact[0])),
+                "mdm": float(jaccard(tops[1], exact[1])),
+                "arm_depth": depth[0],
+                "mdm_depth": depth[1],
+                "shift": depth[1] - depth[0],
+                "chance": chance,
+                "count": count,
+                "n": arm.n,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -349,21 +380,15 @@ def _overlaps(
     return found[: len(names)], found[len(names) :]
 
 
-def scatter_table(study: Study, subject: Subject) -> pd.DataFrame:
-    """Exact score and :data:`USED` estimate of every edge.
+def scatter(found: Mapping[Subject, Estimates]) -> pd.DataFrame:
+    """Exact score and :data:`USED` estimate of every edge, of ARM and MDM on one task.
 
     Returns:
-        ``task, subject, edge, exact, estimate, n``.
+        ``subject, edge, exact, estimate, n``.
     """
     frames = []
-    for task in studied_tasks(study):
-        found = estimates(study, task, subject)
-        columns = {"edge": found.graph.names, "exact": found.mean(EXACT)}
-        frame = pd.DataFrame({**columns, "estimate": found.mean(USED)})
-        frames.append(frame.assign(task=task, subject=subject, n=found.n))
+    for role in ROLES:
+        one = found[role]
+        columns = {"edge": one.graph.names, "exact": one.mean(EXACT), "estimate": one.mean(USED)}
+        frames.append(pd.DataFrame(columns).assign(subject=role, n=one.n))
     return pd.concat(frames, ignore_index=True)
-
-
-def edge_count(study: Study) -> int:
-    """Number of edges of the pair's graph."""
-    return estimates(study, studied_tasks(study)[0], "arm").graph.n_edges

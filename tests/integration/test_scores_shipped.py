@@ -34,6 +34,7 @@ from mechshift_lib.analyses import (
     steps,
     training,
     trajectory,
+    trust,
     trust_trainings,
 )
 from mechshift_lib.analyses.behaviour import answers, metrics, pool
@@ -261,6 +262,7 @@ COMPUTED = {
     "robustness-ioi": lambda study, seed: robustness_ioi.of_training(study, seed)["depth"],
     "signals": lambda study, seed: signals.switched(study, "continued", seed),
     "steps": lambda study, seed: steps.of_training(study, "countdown", "mdm", seed)["rows"],
+    "trust": lambda study, _: trust.of_task(study, "greater-than")["consequences"],
     "trust-trainings": lambda study, seed: trust_trainings.of_training(study, "ioi", seed)["depth"],
 }
 

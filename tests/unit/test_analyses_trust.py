@@ -36,16 +36,13 @@ def made(n, noise, seed=0):
     return trust.Estimates(graph, {trust.EXACT: exact, **others})
 
 
-def studied(monkeypatch, n, noise):
-    found = {"arm": made(n, noise), "mdm": made(n, noise, 1), "untrained": made(n, noise, 2)}
-    monkeypatch.setattr(trust, "studied_tasks", lambda study: ["ioi"])
-    monkeypatch.setattr(trust, "estimates", lambda study, task, subject: found[subject])
-    return found
+def studied(n, noise):
+    return {"arm": made(n, noise), "mdm": made(n, noise, 1), "untrained": made(n, noise, 2)}
 
 
-def test_agreement_is_that_of_means_within_its_interval(monkeypatch):
-    found = studied(monkeypatch, 30, 0.5)["mdm"]
-    table = trust.agreement(None)
+def test_agreement_is_that_of_means_within_its_interval():
+    every = studied(30, 0.5)
+    table, found = trust.agreement(every), every["mdm"]
     assert len(table) == 3 * (len(trust.ESTIMATES) + 1) * len(trust.measures())
     smooth = table[table.measure.isin(["pearson", "spearman"])]  # recall goes in steps
     assert (smooth.low < smooth.value).all()
@@ -60,9 +57,8 @@ def test_agreement_is_that_of_means_within_its_interval(monkeypatch):
     assert (halves.value > 0.9).all()
 
 
-def test_the_error_of_an_estimate_is_its_overlap_less_the_exact_one(monkeypatch):
-    studied(monkeypatch, 30, 1.0)
-    table = trust.consequences(None).set_index("estimate")
+def test_the_error_of_an_estimate_is_its_overlap_less_the_exact_one():
+    table = trust.consequences(studied(30, 1.0)).set_index("estimate")
     exact = table.loc[trust.EXACT]
     assert exact.error == exact.error_low == exact.error_high == 0
     np.testing.assert_allclose(table.error, table.jaccard - exact.jaccard)
@@ -72,11 +68,11 @@ def test_the_error_of_an_estimate_is_its_overlap_less_the_exact_one(monkeypatch)
     assert table.jaccard.nunique() > 2
 
 
-def test_few_examples_have_no_interval(monkeypatch):
-    studied(monkeypatch, trust.LEAST_EXAMPLES - 1, 0.5)
-    table = trust.agreement(None)
+def test_few_examples_have_no_interval():
+    found = studied(trust.LEAST_EXAMPLES - 1, 0.5)
+    table = trust.agreement(found)
     assert table[table.estimate != trust.HALVES][["low", "high"]].isna().all(axis=None)
-    assert trust.consequences(None)[["low", "error_high"]].isna().all(axis=None)
+    assert trust.consequences(found)[["low", "error_high"]].isna().all(axis=None)
 
 
 def test_untrained_has_the_architecture_and_other_weights_and_leaves_the_seed_alone():
