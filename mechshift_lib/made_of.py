@@ -52,8 +52,9 @@ def _statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield from _statements(branch.body)
 
 
-def _imports(tree: ast.Module, root: Path) -> Iterator[str]:
+def _imports(tree: ast.Module, root: Path) -> set[str]:
     """Modules of the library that a source imports anywhere, within functions too."""
+    found = set()
     for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -65,13 +66,11 @@ def _imports(tree: ast.Module, root: Path) -> Iterator[str]:
             parts = name.split(".")
             if parts[0] != PACKAGE or ".".join(parts[:2]) in NEVER:
                 continue
-            # Importing a module runs the packages around it.
-            for end in range(1, len(parts) + 1):
-                whole = ".".join(parts[:end])
-                if whole == PACKAGE and len(parts) > 1:
-                    continue  # the front door, which loads nothing by itself
-                if _file_of(whole, root) is not None:
-                    yield whole
+            # Importing a module runs the packages around it, but for the front door, which loads
+            # nothing by itself.
+            found |= {".".join(parts[:end]) for end in range(2, len(parts) + 1)}
+            found |= {PACKAGE} if len(parts) == 1 else set()
+    return {name for name in found if _file_of(name, root) is not None}
 
 
 def _said(code: CodeType) -> Iterator[str]:
@@ -95,7 +94,7 @@ def _read(file: Path, root: Path, _time: int, _size: int) -> tuple[str, frozense
     for node in [tree, *_statements(tree.body)]:
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             node.body[:1] = [] if len(node.body) > 1 else [ast.Pass(lineno=1, col_offset=0)]
-    code = compile(ast.fix_missing_locations(tree), PACKAGE, "exec", dont_inherit=True)
+    code = compile(tree, PACKAGE, "exec", dont_inherit=True)
     return hashlib.sha256("\n".join(_said(code)).encode()).hexdigest(), found
 
 
@@ -127,7 +126,7 @@ def modules(notebook: Path, root: Path) -> dict[str, str]:
     for source in sources:
         lines = [line for line in source.splitlines() if line.lstrip()[:1] not in {"%", "!"}]
         try:
-            waiting |= set(_imports(ast.parse("\n".join(lines)), root))
+            waiting |= _imports(ast.parse("\n".join(lines)), root)
         except SyntaxError as error:
             raise ConfigError(f"{notebook}: a cell is not Python: {error.msg}.") from error
     found: dict[str, str] = {}
