@@ -103,7 +103,7 @@ def _kept() -> list[tuple[str, int, str, str]]:
         study = Study.open(name)
         for i, seed in enumerate(pair.seeds):
             for j, circuit in enumerate(scores.CIRCUITS):
-                task = pair.tasks[(i + j) % len(pair.tasks)]
+                task = pair.tasks[(i + j) // 2 % len(pair.tasks)]
                 if (i + j) % 2 == 0 and shipped.path_of(study, task, circuit, seed).is_file():
                     found.append((name, seed, task, circuit))
     return found
