@@ -312,7 +312,7 @@ def _archives() -> list[tuple[str, int, str]]:
             kinds = {name.split("/")[0] for name in archive.namelist()} & set(COMPUTED)
         pair, seed = path.parent.name, int(path.stem.removeprefix("seed"))
         exact = (ROOT / "data" / "scores" / pair).is_dir()
-        chosen = sorted(kinds)[i % len(paths) :: len(paths)] if exact else sorted(kinds - {*LONG})
+        chosen = sorted(kinds)[i % len(kinds) :: len(paths)] if exact else sorted(kinds - {*LONG})
         found += [(pair, seed, kind) for kind in chosen]
     return found
 
