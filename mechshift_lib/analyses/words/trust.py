@@ -28,9 +28,9 @@ def _few(rows: pd.DataFrame) -> str:
 def setting(table: pd.DataFrame, n_edges: int) -> str:
     """What was compared: edges, examples, models."""
     return (
-        f"All {n_edges:,} edges, each patched alone, on {count_text(table.n)} examples a task; the "
-        "estimates are means over the same. *Untrained* is the ARM's architecture with random "
-        "weights, asked the same questions."
+        f"All {n_edges:,} edges, each patched alone, on {count_text(table.n)} examples a task, one "
+        "answer token at a time and put together as circuits are; the estimates are of the same. "
+        "*Untrained* is the ARM's architecture with random weights, asked the same questions."
     )
 
 
