@@ -31,15 +31,6 @@ from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
 
-#: Jupyter Book as a command: it has no __main__ to run by -m, and no option for pages at once.
-_START = """
-from mechshift_lib.processes import end_with_owner
-end_with_owner()
-import functools, jupyter_book.sphinx as pages
-pages.build_sphinx = functools.partial(pages.build_sphinx, jobs={jobs})
-from jupyter_book.cli.main import main
-main()
-"""
 #: Bytes of a page, its figures and tables included, above which the build says so.
 HEAVY = 1_000_000
 
@@ -86,16 +77,13 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 
-def build_book(
-    root: Path = ROOT, out: Path | None = None, *, stale: Sequence[str] = (), jobs: int = 1
-) -> Path:
+def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[str] = ()) -> Path:
     """Build the book from the executed notebooks; only changed pages are made anew.
 
     Args:
         root: the checkout.
         out: folder in which ``_build`` is made; by default the checkout.
         stale: pages that aren't fresh, such as ``"tiny-qwen/circuits"``: they will say so.
-        jobs: pages that are read and written at once.
 
     Returns:
         Path of the first page.
@@ -118,7 +106,10 @@ def build_book(
         )
     generate(root, stale)
     out = out or root
-    command = [sys.executable, "-c", _START.format(jobs=jobs), "build", str(root)]
+    # It has no __main__ to run by -m.
+    start = "from mechshift_lib.processes import end_with_owner; end_with_owner(); "
+    start += "from jupyter_book.cli.main import main; main()"
+    command = [sys.executable, "-c", start, "build", str(root)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
     with interruptible():
         for package in vendor(root):

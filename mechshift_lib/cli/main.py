@@ -213,7 +213,7 @@ def book(
     write_explorer()
     write_landing()
     write_play()
-    page = build_book(stale=stale, jobs=jobs)
+    page = build_book(stale=stale)
     typer.echo(f"The book is ready: {page}")
 
 
