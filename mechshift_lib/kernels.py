@@ -49,6 +49,8 @@ _BACKEND = "module://matplotlib_inline.backend_inline"
 #: Files that a machine with a GPU has.
 _GPUS = ("/dev/nvidiactl", "/dev/kfd")
 _STREAMS = (0, 1, 2)
+#: Characters of the folder for temporary files from which on a socket's address is too long.
+_LONGEST = 60
 #: Seconds after a kernel's end in which its memory is noted.
 _SOON = 3.0
 
@@ -72,7 +74,8 @@ def server(environment: Mapping[str, str], *, wanted: bool = True) -> Iterator[d
     Yields:
         What to put into their environment.
     """
-    if not (wanted and forks_here()):
+    # An address of more than about a hundred characters can't be bound.
+    if not (wanted and forks_here() and len(tempfile.gettempdir()) < _LONGEST):
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="mechshift-kernels-") as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -156,7 +155,8 @@ def estimates(study: Study, task: str, subject: Subject) -> Estimates:
     """
     role: Role = "mdm" if subject == "mdm" else "arm"
     fresh = subject == "untrained"
-    n = min(study.budget.trust_examples, UNTRAINED_EXAMPLES if fresh else sys.maxsize)
+    n = study.budget.trust_examples
+    n = min(n, UNTRAINED_EXAMPLES) if fresh else n
     chosen = pool(study, task, study.seed)[:n]
     model, items, table = questions(study, task, role, study.seed)
     asked = np.flatnonzero(table.example.isin(chosen))

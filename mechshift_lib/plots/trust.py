@@ -73,7 +73,7 @@ def plot_scatter(table: pd.DataFrame, estimate: str) -> Figure:
             ax.set_title(f"{label(task)}, r = {rows.exact.corr(rows.estimate):.2f}")
         for ax in axes[len(tasks) :]:
             ax.remove()
-        fig.supxlabel("exact patching (share of the effect)", fontsize=10.5)
+        fig.supxlabel("exact patching (score)", fontsize=10.5)
         fig.supylabel(estimate, fontsize=10.5)
         return header(
             fig,
