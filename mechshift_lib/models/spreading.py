@@ -28,6 +28,8 @@ from accelerate.utils import (
     offload_state_dict,
 )
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import PreTrainedModel
 
 from mechshift_lib.choices import Place
@@ -95,13 +97,38 @@ def spread(
         )
 
 
+class _Empty(TorchDispatchMode):
+    """Notices operations that mix weights which aren't at hand with tensors that are.
+
+    PyTorch doesn't refuse all of them: a linear map with a weight on ``meta`` gives memory that
+    nothing was written to, which may hold the right numbers of a pass before it.
+
+    Attributes:
+        used: whether there was one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used = False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        given = [x for x in tree_leaves((args, kwargs or {})) if isinstance(x, Tensor)]
+        self.used |= len({x.is_meta for x in given}) > 1
+        return func(*args, **(kwargs or {}))
+
+
 def _same_logits(model: PreTrainedModel, before: Tensor) -> bool:
     """Whether a model that was spread runs and computes what it computed before."""
     try:
-        after = probe_logits(model)
+        with _Empty() as empty:
+            after = probe_logits(model)
     except (RuntimeError, NotImplementedError):
         return False
-    return after.device.type != "meta" and not differ(after.cpu(), before.cpu())
+    if empty.used or after.is_meta:
+        return False
+    return not differ(after.cpu(), before.cpu())
 
 
 def _auto(

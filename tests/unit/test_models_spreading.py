@@ -190,6 +190,15 @@ def test_code_that_uses_a_weight_past_its_module_is_refused() -> None:
         wrap_model(tied, attention="full", device_map=EVERYTHING)
 
 
+def test_memory_that_nothing_was_written_to_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an operation on an empty weight gives may hold the right logits of a pass before."""
+    config = tiny_hf("llada").config
+    config.weight_tying = True
+    monkeypatch.setattr(spreading, "differ", lambda found, expected: False)
+    with pytest.raises(ModelError, match="llada model uses weights past their modules"):
+        wrap_model(LLaDAModelLM(config).eval(), attention="full", device_map=EVERYTHING)
+
+
 def test_a_model_that_transformers_spread_is_refused() -> None:
     hf = tiny_hf("llama")
     hf.hf_device_map = {"model": "cpu", "lm_head": "disk"}
