@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.overlap import at_reference, columns, compare
-from mechshift_lib.analyses.scores import scores, studied_tasks
+from mechshift_lib.analyses.scores import scores, scores_key, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import bootstrap
 from mechshift_lib.comparison.overlap import (
@@ -19,6 +19,13 @@ from mechshift_lib.comparison.overlap import (
     jaccard,
     top_edges,
 )
+from mechshift_lib.results.kept import about_address
+from mechshift_lib.results.store import Frames
+
+#: Code that the overlap between trainings depends on.
+ROOMS = ("comparison", "analyses/scores", "analyses/seeds")
+#: Circuits that are compared with the same model's of another training.
+MODELS = ("arm", "mdm")
 
 
 def seed_table(study: Study) -> pd.DataFrame:
@@ -40,7 +47,7 @@ def seed_table(study: Study) -> pd.DataFrame:
             edges = at_reference(compare(study, task, seed)["edges"])
             frames.append(edges[edges.comparison == "arm-mdm"])
         for first, second in pairwise(usable):
-            frames.append(_between_seeds(study, task, first, second))
+            frames.append(between_seeds(study, task, first, second))
     if not frames:
         return pd.DataFrame(columns=["task", "seed", "comparison", "jaccard"])
     return pd.concat(frames, ignore_index=True)
@@ -60,9 +67,35 @@ def with_seeds(reference: pd.DataFrame, by_seed: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([reference, by.agg(how)], ignore_index=True)
 
 
+def between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataFrame:
+    """One model's circuits of two trainings, set against each other, from the store.
+
+    Returns:
+        As :func:`seed_table`, a row a model with examples that both trainings have a circuit of.
+    """
+    keys = {
+        f"{name}/{seed}": scores_key(study, task, name, seed)
+        for name in MODELS
+        for seed in (first, second)
+    }
+    key = study.key("arm", second, task, ROOMS) | {
+        "circuits": {name: about_address("circuits", one) for name, one in keys.items()},
+        "draws": _draws(study),
+    }
+
+    def compute() -> Frames:
+        return {"between": _between_seeds(study, task, first, second)}
+
+    return study.frames("between-seeds", key, compute)["between"]
+
+
+def _draws(study: Study) -> int:
+    return min(200, study.budget.bootstrap)
+
+
 def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataFrame:
     rows = []
-    for name in ("arm", "mdm"):
+    for name in MODELS:
         a, b = scores(study, task, name, first), scores(study, task, name, second)
         common = np.intersect1d(a.examples, b.examples)
         if len(common) < 2:
@@ -77,7 +110,7 @@ def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataF
         estimate = bootstrap(
             [a.of(common), b.of(common)],
             overlap,
-            draws=min(200, study.budget.bootstrap),
+            draws=_draws(study),
             seed=RESAMPLING_SEED,
             recentre=True,
         )
@@ -88,4 +121,5 @@ def _between_seeds(study: Study, task: str, first: int, second: int) -> pd.DataF
             | columns(estimate, 0, "jaccard", (0, 1))
             | {"n": len(common)}
         )
-    return pd.DataFrame(rows)
+    names = ["task", "seed", "comparison", "count", "fraction", "chance"]
+    return pd.DataFrame(rows or {name: [] for name in names})

@@ -34,6 +34,7 @@ TABLES = (
     "ablation",
     "answers",
     "attention",
+    "between-seeds",
     "components",
     "cues",
     "dictionaries",

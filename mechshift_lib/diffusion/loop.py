@@ -236,6 +236,7 @@ def train_stage(
         if step == 0:
             line |= {"matmul": matmul, "matmul_seconds": seconds}
             line["compiled"] = run.body is not None
+            line |= {"device": _device_name(model.device), "torch": torch.__version__}
         tokens_seen += line["tokens"]
         line["tokens"] = tokens_seen
         done = step + 1
@@ -258,6 +259,11 @@ def train_stage(
             write_atomic(log, "".join(json.dumps(line) + "\n" for line in lines))
             save_checkpoint(work, model, optimizer, done, tokens_seen)
     return log
+
+
+def _device_name(device: torch.device) -> str:
+    """What a stage was trained on; its weights are the same again on the same only."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def displacement(now: Sequence[Tensor], origin: Sequence[Tensor]) -> float:

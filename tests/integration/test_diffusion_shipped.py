@@ -46,8 +46,19 @@ def test_tiny_models_reach_the_targets(pair: str, seed: int, role: str, task: st
 
 @pytest.mark.parametrize("task", ["ioi", "greater-than", "infilling"])
 @pytest.mark.parametrize("role", ROLES)
-def test_adapters_solve_their_tasks(role: str, task: str) -> None:
-    assert accuracy("smollm2-135m", role, 0, task, 24) >= 0.75
+@pytest.mark.parametrize("seed", load_pair("smollm2-135m").seeds)
+def test_adapters_solve_their_tasks(seed: int, role: str, task: str) -> None:
+    """Countdown they don't: what the pages say of it is on the few equations that they solve."""
+    assert accuracy("smollm2-135m", role, seed, task, 12) >= 0.9
+
+
+@pytest.mark.parametrize("seed", load_pair("smollm2-135m").seeds)
+def test_adapters_saw_a_million_tokens_and_the_same(seed: int) -> None:
+    mdm, control = (_log("smollm2-135m", seed, role) for role in ("mdm", "continued"))
+    assert mdm[-1]["tokens"] == control[-1]["tokens"] >= 10**6
+    assert mdm[-1]["general_infilling"] > 0.6
+    for later in (mdm, control):
+        assert later[-1]["step"] + 1 == load_pair("smollm2-135m").training["post"]["steps"]
 
 
 def _log(pair: str, seed: int, role: str) -> list[dict[str, Any]]:
@@ -87,5 +98,6 @@ def test_weights_that_ship_are_safetensors_and_small() -> None:
         return sum(path.stat().st_size for path in files if where in path.parents) / 1e6
 
     assert size(ROOT / "data/models") < 150
-    for stage in ("mdm", "continued"):
-        assert 0 < size(ROOT / "data/models/smollm2-135m/seed0" / stage) < 40
+    for seed in load_pair("smollm2-135m").seeds:
+        for stage in ROLES:
+            assert 0 < size(ROOT / f"data/models/smollm2-135m/seed{seed}" / stage) < 40

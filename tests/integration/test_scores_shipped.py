@@ -28,6 +28,7 @@ from mechshift_lib.analyses import (
     robustness,
     robustness_ioi,
     scores,
+    seeds,
     shift,
     shipped,
     signals,
@@ -242,6 +243,9 @@ COMPUTED = {
     )["heads"],
     "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
     "dictionaries": lambda study, seed: features.measured(study, seed)["counts"],
+    "between-seeds": lambda study, seed: seeds.between_seeds(
+        study, "ioi", study.pair.seeds[study.pair.seeds.index(seed) - 1], seed
+    ),
     "lens-readings": lambda study, seed: lens.readings(study, "ioi", "mdm", seed),
     "meeting": lambda study, seed: meeting.of_training(study, "ioi", seed),
     "overlap": lambda study, seed: overlap.compare(study, "ioi", seed)["edges"],
@@ -302,26 +306,29 @@ def test_shipped_error_rates_are_what_is_simulated(name, tmp_path):
 
 
 #: What takes minutes to compute for a pair of which exact scores don't ship.
-LONG = ("lens-readings", "measures", "overlap", "shift")
+LONG = ("between-seeds", "lens-readings", "measures", "overlap", "shift", "steps")
 
 
 def _archives() -> list[tuple[str, int, str]]:
     """Every archive of tables with kinds of result that it has.
 
-    In those of later trainings kinds take turns. Of a first training it is what only it has, or,
-    where exact scores don't ship, all but what takes long.
+    In those of later trainings kinds take turns. Of a first training it is what only it has. Where
+    exact scores don't ship, all trainings take turns with all kinds but those that take long.
     """
     kinds: dict[tuple[str, int], set[str]] = {}
     for path in sorted((ROOT / "data" / "tables").glob("*/seed*.zip")):
         with zipfile.ZipFile(path) as archive:
             found = {name.split("/")[0] for name in archive.namelist()} & set(COMPUTED)
         kinds[path.parent.name, int(path.stem.removeprefix("seed"))] = found
-    later = [one for one in kinds if one[1] != load_pair(one[0]).seeds[0]]
+    exact = [one for one in kinds if (ROOT / "data" / "scores" / one[0]).is_dir()]
+    later = [one for one in exact if one[1] != load_pair(one[0]).seeds[0]]
     in_turn = {one: sorted(kinds[one])[i :: len(later)] for i, one in enumerate(later)}
     known = set().union(*(kinds[one] for one in later))
-    for one in set(kinds) - set(later):
-        exact = (ROOT / "data" / "scores" / one[0]).is_dir()
-        in_turn[one] = sorted(kinds[one] - (known if exact else set(LONG)))
+    in_turn |= {one: sorted(kinds[one] - known) for one in set(exact) - set(later)}
+    for one in set(kinds) - set(exact):
+        known_seeds = load_pair(one[0]).seeds
+        mine = sorted(kinds[one] - set(LONG))
+        in_turn[one] = mine[known_seeds.index(one[1]) :: len(known_seeds)]
     return [(*one, kind) for one in kinds for kind in in_turn[one]]
 
 

@@ -17,7 +17,7 @@ from mechshift_lib.analyses import trajectory_files as files
 from mechshift_lib.analyses import trajectory_points as measuring
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.cli import app
-from mechshift_lib.config import ROOT
+from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.diffusion.train import train_pair
 from mechshift_lib.errors import ConfigError, ModelError, ResultError
 from mechshift_lib.results import Store
@@ -194,7 +194,12 @@ def test_the_command_says_what_it_lacks(study: Study, monkeypatch: pytest.Monkey
     assert "no folder" in said("toy", "--checkout", str(study.root / "absent"))
     assert "no seed 7" in said("toy", "--seed", "7", "--checkout", str(study.root))
     assert "aren't made here" in said("toy", "--seed", "1", "--checkout", _without_training(study))
-    assert "in folders of their own" in said("smollm2-135m")
+
+
+def test_a_published_model_as_it_is_has_no_checkpoints(study: Study) -> None:
+    spec = load_pair("smollm2-135m").model("arm").model_copy(update={"adapter": None})
+    with pytest.raises(ConfigError, match="in folders of their own"):
+        measuring.folder_of(study, spec)
 
 
 def _without_training(study: Study) -> str:

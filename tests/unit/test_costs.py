@@ -88,7 +88,8 @@ def test_a_measured_pair_is_foreseen_as_measured() -> None:
     costs = read_costs()
     own = next(x for x in costs if x.chapter == "behaviour" and x.parameters > 10**8)
     work = len(pair.roles) * len(pair.tasks) * pair.budget("book").behaviour_examples
-    found = span("behaviour", own.parameters, pair.budget("book"), 3, 3, costs)
+    sizes = len(pair.roles), len(pair.tasks)
+    found = span("behaviour", own.parameters, pair.budget("book"), *sizes, costs)
     assert found is not None
     assert found.least <= own.seconds * work * (1 + 1e-9)
     assert own.seconds * work <= found.most * (1 + 1e-9)

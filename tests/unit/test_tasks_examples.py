@@ -194,8 +194,8 @@ def test_pair_options_reach_the_task(words):
     task = pair_task(load_pair("smollm2-135m"), "infilling")
     example = task.examples(words, 1, seed=0)[0]
     assert len(example.answer) == 1
-    with pytest.raises(TaskError, match="has no task 'countdown'"):
-        pair_task(load_pair("smollm2-135m"), "countdown")
+    with pytest.raises(TaskError, match="has no task 'sorting'"):
+        pair_task(load_pair("smollm2-135m"), "sorting")
 
 
 def test_filler_and_training_texts_are_in_the_vocabulary(words):
