@@ -160,8 +160,13 @@ def test_likeness_is_the_mean_with_its_range_over_trainings() -> None:
 def test_differences_of_tasks_are_told_with_what_is_missing() -> None:
     found = overlap.differences(held("cosine", "share"))
     assert "is +0.10 [-0.10, +0.30] higher" in found.said
-    assert "that is +0.10 beyond the continued" in found.said
-    assert "and – in the MDM no further away than that (3 trainings)" in found.said
+    assert found.said.endswith("that is +0.10 beyond the continued ARM's (3 trainings).")
+    whole = held("cosine")
+    whole = pd.concat([whole, whole.tail(1).assign(contrast="matched-continued", value=0.2)])
+    said = overlap.differences(whole).said
+    assert "ARM's and +0.20 in the MDM no further away than that (3 trainings)" in said
+    alone = overlap.differences(held("cosine").head(1)).said
+    assert alone.endswith("in the MDM (3 trainings).")
     table = table_of(found)
     assert table["p (signs)"].tolist() == ["0.125"] * 4
     assert table["of"].tolist() == ["cosine", "cosine", "share", "share"]

@@ -24,13 +24,13 @@ GRID = (
     "in the ARM and {mdm} in the MDM (training {seed}, n = {n} examples at a position)."
 )
 CARRIED = (
-    "The answer is carried by effectively {arm} of the heads and MLPs in the ARM and by {mdm} in "
-    "the MDM; had they written as much in random directions, the MDM's would be {random} (means "
-    "over {trainings}; {n})."
+    "Of all heads and MLPs, effectively {arm} carry the answer in the ARM and {mdm} in the MDM; "
+    "had they written as much in random directions, the MDM's would be {random} (means over "
+    "{trainings}; {n})."
 )
 TOKENS = (
-    "What a component writes falls on effectively {arm} of the vocabulary in the ARM and on {mdm} "
-    "in the MDM; random directions of the MDM's stream on {random} (means over {trainings}; {n})."
+    "Of the vocabulary, what a component writes falls on effectively {arm} in the ARM and {mdm} in "
+    "the MDM; random directions of the MDM's stream on {random} (means over {trainings}; {n})."
 )
 LENS = (
     "The largest mean logit that a head or MLP adds is {arm} in the ARM and {mdm} in the MDM "

@@ -28,10 +28,10 @@ STEPS = (
     "With nothing of the answer written, the MDM's output gives its token {token} a probability of "
     "{early}, with all before it written {late} ({task}, n = {n}, {trainings})."
 )
-#: What is said of the layer in the middle, for each measure.
+#: What is said of the layer in the middle, for each measure, and how its numbers are written.
 HALFWAY = {
-    "rank": "Halfway, as many wrong tokens are ahead of the answer: {each}",
-    "entropy": "Halfway, the prediction's entropy in nats is {each}",
+    "rank": ("Halfway, as many wrong tokens are ahead of the answer: {each}", ",.0f"),
+    "entropy": ("Halfway, the prediction's entropy in nats is {each}", ".2f"),
 }
 TOP = (
     "Halfway, the share of answers on top is {each} (means over tasks and {trainings}, n = {n} "
@@ -87,7 +87,8 @@ def output(table: pd.DataFrame) -> fmt.Finding:
 def halfway(table: pd.DataFrame, column: str) -> fmt.Finding:
     """One measure of every model in the middle of the layers."""
     rows = _middle(table)
-    said = HALFWAY[column].format(each=_each(rows.assign(x=rows[column]), "x"))
+    template, form = HALFWAY[column]
+    said = template.format(each=_each(rows.assign(x=rows[column]), "x", form))
     return fmt.Finding(f"{said} (means over {_trainings(rows)}, n = {count_text(rows.n)} each).")
 
 
@@ -177,12 +178,12 @@ def grid(table: pd.DataFrame, task: str) -> fmt.Finding:
     )
 
 
-def _each(table: pd.DataFrame, column: str) -> str:
+def _each(table: pd.DataFrame, column: str, form: str = ".2f") -> str:
     """``0.50 on IOI to 0.70 on Countdown in the ARM``, means over trainings."""
     parts = []
     for model, part in table.groupby("model", sort=False):
         means = part.groupby("task", sort=False)[column].mean()
-        values = [(fmt.number(v), label(str(task))) for task, v in means.items()]
+        values = [(fmt.number(v, form), label(str(task))) for task, v in means.items()]
         parts.append(f"{fmt.between(values)} in the {label(str(model))}")
     return "; ".join(parts)
 

@@ -47,10 +47,13 @@ EARLIER = (
     "(negative: later), {global}; for comparison on local tasks by {local} (means, {n} trainings)."
 )
 DIFFERENCES = (
-    "On IOI the cosine is {mdm} higher than on Countdown in the MDM; that is {mdm-continued} "
-    "beyond the continued ARM's, and {matched-continued} in the MDM no further away than that "
-    "({n} trainings)."
+    "On IOI the cosine is {mdm} higher than on Countdown in the MDM{beyond} ({n} trainings)."
 )
+#: What is said of a contrast where the pair has it.
+BEYOND = {
+    "mdm-continued": "{} beyond the continued ARM's",
+    "matched-continued": "{} in the MDM no further away than that",
+}
 ONE_TASK = fmt.Finding("This pair lacks circuits of IOI or of Countdown, so nothing is compared.")
 SURE = (
     "Of the ARM's strongest edges {arm} are in its circuit in nearly every resample of the "
@@ -159,8 +162,10 @@ def differences(table: pd.DataFrame) -> fmt.Finding:
         return ONE_TASK
     first = table[table.what == table.what.iloc[0]]
     text = fmt.span("value", "+.2f")
-    parts = dict.fromkeys(HELD, fmt.MISSING) | {r.contrast: text(r) for _, r in first.iterrows()}
-    said = DIFFERENCES.format_map(parts | {"n": str(first.n.max())})
+    parts = {str(row.contrast): text(row) for _, row in first.iterrows()}
+    known = [words.format(parts[name]) for name, words in BEYOND.items() if name in parts]
+    beyond = f"; that is {fmt.listed(known)}" if known else ""
+    said = DIFFERENCES.format(mdm=parts["mdm"], beyond=beyond, n=first.n.max())
     return fmt.Finding(said, contrasts(table))
 
 
@@ -191,7 +196,7 @@ def sureness(table: pd.DataFrame) -> fmt.Finding:
     shown = fmt.lines(rows, ["task", "circuit"], texts).rename(
         columns={"shared": "core of the ARM's, too"}
     )
-    return fmt.told(SURE, rows, ["circuit"], fmt.value("shared", ".1f"), shown)
+    return fmt.told(SURE, rows, ["circuit"], fmt.value("shared", ",.0f"), shown)
 
 
 def published_shifts() -> str:
