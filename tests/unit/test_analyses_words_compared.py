@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from mechshift_lib.analyses import narrative
 from mechshift_lib.analyses.words import behaviour, circuits, overlap
+from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.analyses.words import published as paper
 from mechshift_lib.analyses.words.formatting import Finding
 from mechshift_lib.circuits.graph.graph import Graph
@@ -224,6 +226,21 @@ def test_published_numbers_are_told_without_a_claim() -> None:
     shifts = overlap.published_shifts()
     assert "-0.20 (LLaMA series) and -0.34 (Qwen series)" in shifts
     assert "weighs every edge the same" in shifts
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "written"),
+    [
+        (0.625, ".2f", "0.62"),
+        (-0.001, ".2f", "0.00"),
+        (-0.001, "+.2f", "+0.00"),
+        (7822.27, ",.0f", "7,822"),
+        (-0.2, ",.0f", "0"),
+        (np.nan, ",.0f", fmt.MISSING),
+    ],
+)
+def test_a_number_is_never_minus_zero(value: float, form: str, written: str) -> None:
+    assert fmt.number(value, form) == written
 
 
 def test_lists_read_like_english() -> None:

@@ -43,7 +43,9 @@ class _Parts(dict[str, str]):
 
 def number(value: float, form: str = ".2f", scale: float = 1) -> str:
     """``0.625`` -> ``0.62``, never ``-0.00``; NaN -> :data:`MISSING`. ``form`` may have a sign."""
-    form = form.replace(".", "z.")
+    if "." in form:  # z stands behind the sign
+        sign = form[: form[:1] in ("+", "-")]
+        form = f"{sign}z{form[len(sign) :]}"
     return MISSING if pd.isna(value) else f"{scale * value:{form}}"
 
 
