@@ -32,7 +32,7 @@ def test_a_control_shares_its_core_and_every_kind_adds_up() -> None:
     table = found["measures"].pivot(index="measure", columns="comparison", values="corrected")
     assert (table.continued > table.mdm).all()
     said = words.sureness(found["inclusion"].assign(task="ioi"))
-    assert f"edges {by.core['arm']:.1f} on IOI are in its circuit" in said.said
+    assert f"edges {by.core['arm']:,.0f} on IOI are in its circuit" in said.said
     assert said.table is not None
     assert said.table["core"].tolist() == [f"{x:.1f}" for x in by.core]
 
