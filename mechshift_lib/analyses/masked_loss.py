@@ -16,7 +16,7 @@ import pandas as pd
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.analyses.training import log_of
 from mechshift_lib.config import Role
-from mechshift_lib.diffusion.evaluation import RATIO_BINS
+from mechshift_lib.diffusion.evaluation import BLANKS, RATIO_BINS
 
 #: Field of a training log -> what is masked in which texts.
 TEXTS = {"mask_loss": "answers", "text_loss": "task texts", "general_loss": "general text"}
@@ -52,17 +52,20 @@ def general_table(study: Study) -> pd.DataFrame:
     Returns:
         One row per training whose logs say it: ``seed``, ``arm, continued`` (mean cross-entropy of
         the next token, nats; NaN where it isn't known), ``infilling`` (share of single blanks in
-        such text that the MDM fills with the very token).
+        such text that the MDM fills with the very token), ``n`` (blanks).
     """
     rows = []
+    n = BLANKS * int(study.pair.training.get("general_held_out", 0))
     for seed in study.pair.seeds:
         ends = {role: _last(study, role, seed) for role in study.pair.roles}
         if "general_infilling" in ends["mdm"]:
             nexts = {x: ends.get(x, {}).get("general_next", np.nan) for x in ("arm", "continued")}
             rows.append(
-                {"seed": seed} | nexts | {"infilling": float(ends["mdm"]["general_infilling"])}
+                {"seed": seed, "n": n}
+                | nexts
+                | {"infilling": float(ends["mdm"]["general_infilling"])}
             )
-    return pd.DataFrame(rows, columns=["seed", "arm", "continued", "infilling"])
+    return pd.DataFrame(rows, columns=["seed", "arm", "continued", "infilling", "n"])
 
 
 def _last(study: Study, role: Role, seed: int) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_what_is_said_and_drawn(study):
     found = losses(table, general_table(study))
     assert "answers 0.50 to 0.75 with few masks, 1.50 to 1.75 with most" in found.said
     assert "general text 1.50 with few masks, 5.00 with most" in found.said
-    assert "the very token in 50 to 75 % of cases" in found.said
+    assert "the very token in 50 to 75 % of cases (n = 0 blanks)" in found.said
     assert "the control 1.75" in found.said
     assert found.table is not None
     assert "right" in found.table

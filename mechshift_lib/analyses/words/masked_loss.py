@@ -24,11 +24,11 @@ def losses(table: pd.DataFrame, general: pd.DataFrame) -> fmt.Finding:
     n = fmt.trainings(table.seed.nunique())
     said = f"Cross-entropy of a masked token, in nats ({n}): {'; '.join(parts)}."
     if len(general):
+        share = _between(general.infilling, lambda x: fmt.number(x, ".0f", 100))
         said += (
-            f" A single blank in general text gets the very token in "
-            f"{_between(general.infilling, lambda x: fmt.number(x, '.0f', 100))} % of cases; the "
-            f"next token costs the ARM {_between(general.arm)} nats there, the control "
-            f"{_between(general.continued)}."
+            f" A single blank in general text gets the very token in {share} % of cases "
+            f"(n = {general.n.min()} blanks); the next token costs the ARM "
+            f"{_between(general.arm)} nats there, the control {_between(general.continued)}."
         )
     shown = pd.DataFrame(
         {
