@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,10 +51,16 @@ class Estimate:
     bias: Array
 
 
+@lru_cache(maxsize=16)
 def resample(n: int, draws: int, seed: int) -> Array:
-    """Weights of bootstrap samples, ``[draws, n]``: how often each example is drawn, over n."""
+    """Weights of bootstrap samples, ``[draws, n]``: how often each example is drawn, over n.
+
+    Not to be written to: a chapter asks for the same ones again and again.
+    """
     rng = np.random.default_rng(seed)
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights: Array = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights.flags.writeable = False
+    return weights
 
 
 def bootstrap(

@@ -10,21 +10,26 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from html import escape
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 from matplotlib.artist import Artist
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import PlaceHolderLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from mechshift_lib.plots.palette import variable
 from mechshift_lib.plots.theme import HEADING
+
+Canvas = TypeVar("Canvas", bound=FigureCanvasBase)
 
 #: Width on a page in CSS pixels of an inch of the figure: its 10.5-point type is 16 pixels high.
 PIXELS = 16 / 10.5 * 72
@@ -58,22 +63,19 @@ def svg(fig: Figure, alt: str) -> str:
     """
     settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "mechshift"}
     metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with mpl.rc_context(settings), _without_heading(fig), _as_pictures(fig):
+    grounds = [fig.patch, *(ax.patch for ax in fig.axes)]
+    hidden = [text for text in fig.texts if text.get_gid() == HEADING]
+    with mpl.rc_context(settings), laid_out(fig), _unseen([*hidden, *grounds]), _as_pictures(fig):
         box = _drawn(fig)
         buffer = io.StringIO()
-        fig.savefig(
-            buffer,
-            format="svg",
-            transparent=True,
-            dpi=SHARPNESS * PIXELS,
-            bbox_inches=box,
-            metadata=metadata,
-        )
+        with _canvas(fig, FigureCanvasSVG, SHARPNESS * PIXELS) as canvas:
+            canvas.print_svg(buffer, metadata=metadata)
     inner = buffer.getvalue().split("<svg", 1)[1].split(">", 1)[1].rsplit("</svg>", 1)[0]
     width, height, shown = 72 * box.width, 72 * box.height, round(PIXELS * box.width)
+    top = 72 * (fig.get_size_inches()[1] - box.y1)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'role="img" aria-label="{escape(alt)}" viewBox="0 0 {width:.1f} {height:.1f}" '
+        f'role="img" aria-label="{escape(alt)}" viewBox="0 {top:.1f} {width:.1f} {height:.1f}" '
         f'stroke-linejoin="round" stroke-linecap="butt" '
         f'style="width: 100%; min-width: min({LEAST}, {shown}px); max-width: {shown}px; '
         f'height: auto">'
@@ -88,16 +90,55 @@ def heading(fig: Figure) -> tuple[str, str]:
     return title, subtitle
 
 
+def png(fig: Figure, dpi: float) -> bytes:
+    """A figure as a picture, heading and all."""
+    buffer = io.BytesIO()
+    with laid_out(fig), _canvas(fig, FigureCanvasAgg, dpi) as canvas:
+        canvas.print_png(buffer, metadata={"Software": None})
+    return buffer.getvalue()
+
+
 @contextmanager
-def _without_heading(fig: Figure) -> Iterator[None]:
-    shown = [text for text in fig.texts if text.get_gid() == HEADING and text.get_visible()]
-    for text in shown:
-        text.set_visible(False)
+def laid_out(fig: Figure) -> Iterator[None]:
+    """Have the figure's parts find their places once, for all that is drawn inside the block.
+
+    That takes longer than drawing, and ``savefig`` does it each time, by drawing twice.
+    """
+    engine = fig.get_layout_engine()
+    if engine is None or isinstance(engine, PlaceHolderLayoutEngine):
+        yield
+        return
+    with _canvas(fig, FigureCanvasAgg, fig.dpi):
+        fig.draw_without_rendering()
+    fig.set_layout_engine("none")
     try:
         yield
     finally:
-        for text in shown:
-            text.set_visible(True)
+        fig.set_layout_engine(engine)
+
+
+@contextmanager
+def _canvas(fig: Figure, kind: Callable[[Figure], Canvas], dpi: float) -> Iterator[Canvas]:
+    """A canvas to draw on; afterwards the figure has its own again."""
+    before, own = fig.dpi, fig.canvas
+    fig.set_dpi(dpi)
+    try:
+        yield kind(fig)
+    finally:
+        fig.set_dpi(before)
+        fig.set_canvas(own)
+
+
+@contextmanager
+def _unseen(artists: Sequence[Artist]) -> Iterator[None]:
+    shown = [artist for artist in artists if artist.get_visible()]
+    for artist in shown:
+        artist.set_visible(False)
+    try:
+        yield
+    finally:
+        for artist in shown:
+            artist.set_visible(True)
 
 
 @contextmanager
@@ -122,11 +163,8 @@ def _marks(artist: Artist) -> int:
 
 def _drawn(fig: Figure) -> Bbox:
     """What is drawn, over the whole width, so that the type of all figures has one size."""
-    canvas = fig.canvas
-    agg = FigureCanvasAgg(fig)  # whose renderer measures
-    agg.draw()
-    box = fig.get_tightbbox(agg.get_renderer())
-    fig.set_canvas(canvas)
+    with _canvas(fig, FigureCanvasAgg, fig.dpi) as canvas:  # whose renderer measures
+        box = fig.get_tightbbox(canvas.get_renderer())
     width, height = fig.get_size_inches()
     return Bbox([[0, max(0, box.y0 - ROOM)], [width, min(height, box.y1 + ROOM)]])
 

@@ -7,7 +7,6 @@ Numbers, and links to code and provenance, are put in when a notebook has been e
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -17,7 +16,7 @@ from IPython.display import Markdown
 from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
-from mechshift_lib.markup.drawing import heading, svg
+from mechshift_lib.markup.drawing import heading, laid_out, png, svg
 from mechshift_lib.markup.numbers import NUMBER
 from mechshift_lib.plots.alt import alt_text
 from mechshift_lib.plots.drawn_from import tables_of
@@ -42,10 +41,9 @@ class Drawn(Markdown):
         """
         super().__init__(said if caption else "")
         self.alt = alt_text(figure, said)
-        self.html = figure_html(figure, self.alt, self.data or "")
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-        self.png = buffer.getvalue()
+        with laid_out(figure):
+            self.html = figure_html(figure, self.alt, self.data or "")
+            self.png = png(figure, DPI)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         bundle = {

@@ -14,6 +14,7 @@ import re
 import shutil
 import time
 import uuid
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,11 @@ from mechshift_lib.results.provenance import SCHEMA, provenance
 USED = "MECHSHIFT_RESULTS_USED"
 
 Frames = dict[str, pd.DataFrame]
+State = tuple[tuple[str, int, int], ...]
+
+#: Bytes of a result's files up to which its tables are remembered, and of how many results.
+SMALL, REMEMBERED = 2**17, 512
+_RECENT: OrderedDict[Path, tuple[State | None, Frames]] = OrderedDict()
 
 
 def canonical(key: Mapping[str, Any]) -> str:
@@ -106,7 +112,7 @@ class Store:
                 frames = compute()
                 made = {"wall_seconds": round(time.perf_counter() - began, 3)}
                 self._write(folder, kind, key, frames, made)
-        frames = self._read(folder)
+        frames = _read(folder)
         if os.environ.get(USED):
             with open(os.environ[USED], "a", encoding="utf-8") as used:
                 used.write(f"{folder}\n")
@@ -149,18 +155,43 @@ class Store:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
 
-    @staticmethod
-    def _read(folder: Path) -> Frames:
-        files = read_provenance(folder)["files"]
-        frames = {}
-        for name, expected in files.items():
-            path = folder / name
-            if not path.is_file() or _file_hash(path) != expected:
-                raise ResultError(
-                    f"{path} is missing or damaged: delete the folder {folder} and run again."
-                )
-            frames[path.stem] = pd.read_parquet(path)
-        return frames
+
+
+def _read(folder: Path) -> Frames:
+    """The tables of a result; small ones that were read before are remembered.
+
+    Chapters ask hundreds of times which examples are solved. What is remembered counts only while
+    the files are those that were read and checked.
+    """
+    state = _state(folder)
+    before, remembered = _RECENT.get(folder, (None, {}))
+    if state is not None and state == before:
+        _RECENT.move_to_end(folder)
+        return {name: frame.copy() for name, frame in remembered.items()}
+    _RECENT.pop(folder, None)
+    frames = {}
+    for name, expected in read_provenance(folder)["files"].items():
+        path = folder / name
+        if not path.is_file() or _file_hash(path) != expected:
+            raise ResultError(
+                f"{path} is missing or damaged: delete the folder {folder} and run again."
+            )
+        frames[path.stem] = pd.read_parquet(path)
+    if state is not None and sum(size for _, _, size in state) <= SMALL:
+        _RECENT[folder] = state, {name: frame.copy() for name, frame in frames.items()}
+        while len(_RECENT) > REMEMBERED:
+            _RECENT.popitem(last=False)
+    return frames
+
+
+def _state(folder: Path) -> State | None:
+    """Name, time and size of every file of a result; None where it can't be looked at."""
+    try:
+        with os.scandir(folder) as files:
+            found = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return None
+    return tuple(sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in found))
 
 
 def _fill(

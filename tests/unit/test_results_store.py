@@ -186,3 +186,40 @@ def test_write_atomic_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
     write_atomic(path, b"two")
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
     assert path.read_text() == "two"
+
+
+def test_what_is_remembered_is_nobodys_to_change(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    first = store.frames("circuits", KEY, table)
+    reads: list[Path] = []
+    read = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", lambda path: reads.append(path) or read(path))
+    first["edges"].loc[0, "score"] = 9.0
+    first["edges"]["more"] = 1
+    second = store.frames("circuits", KEY, table)
+    second["notes"].drop(columns="hit", inplace=True)
+    for name, frame in store.frames("circuits", KEY, table).items():
+        pd.testing.assert_frame_equal(frame, table()[name])
+    assert reads == []
+
+
+def test_files_that_changed_are_read_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.folder("circuits", KEY)
+    store.frames("circuits", KEY, table)
+    (folder / "edges.parquet").rename(tmp_path / "aside")
+    with pytest.raises(ResultError, match=r"edges\.parquet is missing"):
+        store.frames("circuits", KEY, table)
+    (tmp_path / "aside").rename(folder / "edges.parquet")
+    assert len(store.frames("circuits", KEY, table)["edges"]) == 2
+
+
+def test_large_results_are_not_remembered(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    monkeypatch.setattr("mechshift_lib.results.store.SMALL", 100)
+    store.frames("circuits", KEY, table)
+    reads: list[Path] = []
+    read = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", lambda path: reads.append(path) or read(path))
+    store.frames("circuits", KEY, table)
+    assert len(reads) == 2
