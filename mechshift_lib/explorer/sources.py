@@ -37,6 +37,7 @@ from mechshift_lib.errors import ModelError, ResultError
 from mechshift_lib.explorer.curves import Split
 from mechshift_lib.results.provenance import model_hash
 from mechshift_lib.results.store import Frames, Store
+from mechshift_lib.results.store import read as read_result
 
 #: What an answer as a whole is called beside its single positions.
 WHOLE = "all"
@@ -66,7 +67,7 @@ class Reading(Store):
         """
         folder = self.folder(kind, key)
         if folder.exists():
-            return self._read(folder)
+            return read_result(folder)
         found = kept() if kept is not None else None
         if found is None:
             raise NotStoredError(f"There is no stored {kind!r} in {folder}: say mechshift run.")

@@ -72,10 +72,11 @@ def svg(fig: Figure, alt: str) -> str:
             canvas.print_svg(buffer, metadata=metadata)
     inner = buffer.getvalue().split("<svg", 1)[1].split(">", 1)[1].rsplit("</svg>", 1)[0]
     width, height, shown = 72 * box.width, 72 * box.height, round(PIXELS * box.width)
-    top = 72 * (fig.get_size_inches()[1] - box.y1)
+    left, top = 72 * box.x0, 72 * (fig.get_size_inches()[1] - box.y1)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
-        f'role="img" aria-label="{escape(alt)}" viewBox="0 {top:.1f} {width:.1f} {height:.1f}" '
+        f'role="img" aria-label="{escape(alt)}" '
+        f'viewBox="{left:.1f} {top:.1f} {width:.1f} {height:.1f}" '
         f'stroke-linejoin="round" stroke-linecap="butt" '
         f'style="width: 100%; min-width: min({LEAST}, {shown}px); max-width: {shown}px; '
         f'height: auto">'
@@ -162,11 +163,15 @@ def _marks(artist: Artist) -> int:
 
 
 def _drawn(fig: Figure) -> Bbox:
-    """What is drawn, over the whole width, so that the type of all figures has one size."""
+    """What is drawn, over the whole width, so that the type of all figures has one size.
+
+    Wider than that only where a text would be cut off.
+    """
     with _canvas(fig, FigureCanvasAgg, fig.dpi) as canvas:  # whose renderer measures
         box = fig.get_tightbbox(canvas.get_renderer())
     width, height = fig.get_size_inches()
-    return Bbox([[0, max(0, box.y0 - ROOM)], [width, min(height, box.y1 + ROOM)]])
+    left, right = min(0, box.x0), max(width, box.x1)
+    return Bbox([[left, max(0, box.y0 - ROOM)], [right, min(height, box.y1 + ROOM)]])
 
 
 def _tidied(inner: str) -> str:

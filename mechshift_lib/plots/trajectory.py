@@ -127,7 +127,7 @@ def _panels(
         for ax, name in zip(axes.flat, names, strict=False):
             for model in models:
                 _lines(ax, table[(table.panel == name) & (table.model == model)], model)
-            ax.set_title(read_label(name))
+            ax.set_title(read_label(name), fontsize=10)  # the longest just fits its panel
             ax.grid(axis="y")
             if steps:
                 ax.set_xscale("symlog", linthresh=LINEAR)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec, WheelSource
+from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.errors import ConfigError, ModelError, ResultError
 
 #: Version of the stored layout; raising it makes every older result unknown.
@@ -69,6 +70,13 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+@lru_cache(maxsize=1024)
+def _meaning(file: Path, _mtime_ns: int, _size: int) -> bytes:
+    """sha256 of a module without comments, docstrings and layout; parsed once a process."""
+    tree = _without_docstrings(ast.parse(file.read_text(encoding="utf-8")))
+    return hashlib.sha256(ast.dump(tree).encode()).digest()
+
+
 def code_hash(*rooms: str, root: Path = ROOT) -> str:
     """sha256 of the meaning of library code: comments, docstrings and layout don't count.
 
@@ -88,9 +96,9 @@ def code_hash(*rooms: str, root: Path = ROOT) -> str:
         if not all(file.is_file() for file in files) or not files:
             raise ConfigError(f"mechshift_lib has no room {room!r} to hash the code of.")
         for file in files:
-            tree = _without_docstrings(ast.parse(file.read_text(encoding="utf-8")))
             digest.update(file.relative_to(library).as_posix().encode() + b"\0")
-            digest.update(ast.dump(tree).encode())
+            state = file.stat()
+            digest.update(_meaning(file, state.st_mtime_ns, state.st_size))
     return digest.hexdigest()
 
 
@@ -112,6 +120,7 @@ def data_hash(*paths: Path | str, root: Path = ROOT) -> str:
 def _folder_hash(folder: Path) -> str:
     """Content of a checkpoint folder: what loading reads, not logs or optimiser state."""
     wanted = {".safetensors", ".json", ".txt", ".model"}
+    folder = unpacked(folder)
     files = [f for f in folder.glob("*") if f.suffix in wanted] if folder.is_dir() else []
     if not any(file.suffix == ".safetensors" for file in files):
         raise ModelError(
@@ -165,7 +174,9 @@ def _commit(root: Path = ROOT) -> dict[str, Any]:
     }
 
 
-def _versions() -> dict[str, str]:
+@lru_cache(maxsize=1)
+def _installed() -> dict[str, str]:
+    """Versions of what computes; looked up once a process, as that takes a while."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -244,7 +255,7 @@ def provenance(
         "schema": SCHEMA,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **_commit(root),
-        "versions": _versions(),
+        "versions": dict(_installed()),
         "hardware": _hardware(),
         "seed": seed,
         "device": device,

@@ -112,7 +112,7 @@ class Store:
                 frames = compute()
                 made = {"wall_seconds": round(time.perf_counter() - began, 3)}
                 self._write(folder, kind, key, frames, made)
-        frames = _read(folder)
+        frames = read(folder)
         if os.environ.get(USED):
             with open(os.environ[USED], "a", encoding="utf-8") as used:
                 used.write(f"{folder}\n")
@@ -157,7 +157,7 @@ class Store:
 
 
 
-def _read(folder: Path) -> Frames:
+def read(folder: Path) -> Frames:
     """The tables of a result; small ones that were read before are remembered.
 
     Chapters ask hundreds of times which examples are solved. What is remembered counts only while

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from nbformat.v4 import new_code_cell, new_output
 from PIL import Image
 
-from mechshift_lib.markup.drawing import MANY, PIXELS, svg
+from mechshift_lib.markup.drawing import MANY, PIXELS, laid_out, png, svg
 from mechshift_lib.markup.figures import DPI, Drawn, fits_a_caption
 from mechshift_lib.markup.numbers import number
 from mechshift_lib.plots.drawn_from import drawn_from_tables, tables_of
 from mechshift_lib.plots.palette import BLUE, INK, variable
-from mechshift_lib.plots.theme import figure, handle, header, theme
+from mechshift_lib.plots.theme import WIDTH, figure, handle, header, theme
 
 TABLE = pd.DataFrame({"model": ["arm", "mdm"], "share": [0.123456789, 2.0]})
 
@@ -154,3 +154,28 @@ def test_the_picture_beside_the_drawing_is_the_whole_card() -> None:
     drawn = Drawn(fig)
     assert Image.open(io.BytesIO(drawn.png)).size == (2 * DPI, DPI)
     assert "mechshift-tools" not in drawn.html  # nobody knows its table
+
+
+def test_a_text_that_sticks_out_is_not_cut_off():
+    with theme():
+        fig = figure(2.0)
+        ax = fig.subplots()
+        inside = svg(fig, "a")
+        ax.set_title("a title that is far longer than its panel " * 3)
+        outside = svg(fig, "b")
+    width = [float(re.search(r'viewBox="\S+ \S+ (\S+)', one)[1]) for one in (inside, outside)]
+    assert width[0] == pytest.approx(72 * WIDTH, abs=0.1)
+    assert width[1] > 1.5 * width[0]
+
+
+def test_a_figure_is_left_as_it_was_and_drawn_alike_twice():
+    with theme():
+        fig = header(figure(2.0), "A title", "n = 3")
+        fig.subplots().plot([0, 1])
+        before = fig.get_layout_engine(), fig.dpi, fig.canvas, fig.patch.get_visible()
+        with laid_out(fig):
+            first = svg(fig, "a"), png(fig, 144)
+        assert (fig.get_layout_engine(), fig.dpi, fig.canvas, fig.patch.get_visible()) == before
+        assert all(text.get_visible() for text in fig.texts)
+        assert (svg(fig, "a"), png(fig, 144)) == first
+    assert "A title" not in first[0]

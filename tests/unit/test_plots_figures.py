@@ -12,7 +12,7 @@ from matplotlib.patches import FancyArrowPatch
 
 from mechshift_lib.analyses.planning import PLACES
 from mechshift_lib.comparison import published
-from mechshift_lib.plots import meeting
+from mechshift_lib.plots import meeting, trajectory
 from mechshift_lib.plots.ablation import (
     ABLATIONS,
     CONTRASTS,
@@ -324,7 +324,17 @@ def met_depth(layers=6):
     return pd.DataFrame(rows, columns=columns).assign(value=lambda x: x.layer / layers, n=50)
 
 
+def trajectory_table():
+    reads = ("cue", "ioi/0", "countdown/0", "countdown/2", "countdown/4")
+    rows = itertools.product(reads, range(2), ("mdm", "continued"), (0, 10, 100, 4000))
+    table = pd.DataFrame(rows, columns=["what", "seed", "model", "step"])
+    value = 0.1234 + table.step / 5000
+    return table.assign(value=value, read=table.what, cosine=value, displacement=table.step, n=50)
+
+
 FIGURES = {
+    "similarity": lambda: trajectory.plot_similarity(trajectory_table()),
+    "signals": lambda: trajectory.plot_signals(trajectory_table()),
     "met-kept": lambda: meeting.plot_kept(met_table()),
     "met-components": lambda: meeting.plot_components(met_components()),
     "met-depth": lambda: meeting.plot_depth(met_depth()),
@@ -378,17 +388,22 @@ def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
     canvas.draw()
     renderer = canvas.get_renderer()
     card = fig.bbox
+    seen = [ax for ax in fig.axes if ax.get_visible()]
     shown = {text.get_text(): text.get_window_extent(renderer) for text in fig.texts}
-    shown |= {f"axes {i}": ax.get_tightbbox(renderer) for i, ax in enumerate(fig.axes)}
+    shown |= {f"axes {i}": ax.get_tightbbox(renderer) for i, ax in enumerate(seen)}
     for what, box in shown.items():
         assert box.x0 >= card.x0 - 1, what
         assert box.x1 <= card.x1 + 1, what
         assert box.y0 >= card.y0 - 1, what
         assert box.y1 <= card.y1 + 1, what
+    titles = [ax.title if ax.title.get_text() else ax._left_title for ax in seen]
+    boxes = [t.get_window_extent(renderer) for t in titles if t.get_text()]
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.overlaps(other), "titles of two panels run into each other"
     above = [t for t in fig.texts if t not in (fig._supxlabel, fig._supylabel)]
     lowest = min(t.get_window_extent(renderer).y0 for t in above)
     lowest = min([lowest, *(b.get_window_extent(renderer).y0 for b in fig.legends)])
-    assert all(ax.get_tightbbox(renderer).y1 <= lowest + 1 for ax in fig.axes)
+    assert all(ax.get_tightbbox(renderer).y1 <= lowest + 1 for ax in seen)
     if fig._supylabel is not None:
         assert fig._supylabel.get_window_extent(renderer).y1 <= lowest + 1
 
@@ -402,6 +417,7 @@ def test_every_figure_stands_on_a_light_card_and_says_its_n(name):
     assert {
         "published-overlap": "500 examples",
         "specifications": "n = 3 trainings",
+        "signals": "a line a training (2 trainings)",
         "published-depth": "one dot an edge",
         "graph": "8 nodes, 46 edges",
         "circuit-2": "3 strongest edges of the ARM",
