@@ -19,6 +19,17 @@ from mechshift_lib.results.atomic import write_atomic
 PAIRS_PART = "Each pair in full"
 
 
+def check_free(name: str, root: Path = ROOT) -> None:
+    """Refuse the name of a pair that ``mechshift fork`` didn't make.
+
+    Raises:
+        ConfigError: there is such a pair.
+    """
+    path = root / "data" / "pairs" / f"{name}.yaml"
+    if path.exists() and not _pair_text(path).startswith(MARK):
+        raise ConfigError(f"There is a pair {name!r} already: choose another name.")
+
+
 def add_pair(pair: Pair, root: Path = ROOT) -> list[Path]:
     """Write a pair's file and give it its part in the book.
 

@@ -8,21 +8,14 @@ folder.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mechshift_lib.documents.cache import cache_root
 from mechshift_lib.errors import ModelError
 
 #: File of a fetched folder that says what it is; written last, so a folder that has it is whole.
 NOTE = "mechshift.json"
-
-
-def cache_root() -> Path:
-    """Where converted and fetched models are kept: ``$MECHSHIFT_CACHE``, else the user's cache."""
-    if "MECHSHIFT_CACHE" in os.environ:
-        return Path(os.environ["MECHSHIFT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mechshift"
 
 
 def snapshot_folder(repo: str, revision: str) -> Path:

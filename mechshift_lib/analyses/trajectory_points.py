@@ -28,6 +28,7 @@ from mechshift_lib.diffusion.distance import moved
 from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.diffusion.samplers import denoise, generate_arm
 from mechshift_lib.diffusion.scratch import FOLLOWED, WORK, kept
+from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.errors import ConfigError, ModelError, TaskError
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.results import code_hash, data_hash
@@ -133,7 +134,7 @@ def folder_of(study: Study, spec: ModelSpec) -> Path:
         ConfigError: training makes nothing of it: it is a published model as it is.
     """
     if spec.adapter is not None:
-        return study.root / spec.adapter
+        return unpacked(study.root / spec.adapter)
     if not isinstance(spec.source, FolderSource):
         raise ConfigError(
             f"Pair {study.pair.name!r} has no checkpoints in folders of their own: only pairs are "

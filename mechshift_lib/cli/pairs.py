@@ -105,9 +105,11 @@ def fork(
     from mechshift_lib.config import check_checkout, check_name, load_pair
 
     check_checkout()
+    from mechshift_lib.fork import add_pair, check_free
+
     check_name(name)  # before the models are examined, which takes long
+    check_free(name)
     from mechshift_lib.doctor.proposal import propose
-    from mechshift_lib.fork import add_pair
 
     model = load_pair(like) if like is not None else None
     found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model)

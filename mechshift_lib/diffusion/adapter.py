@@ -30,6 +30,7 @@ from mechshift_lib.diffusion.loop import Run, train_stage
 from mechshift_lib.diffusion.recipe import STAGES, Adapter, Stage
 from mechshift_lib.diffusion.scratch import kept
 from mechshift_lib.diffusion.texts import corpus_texts, cut, sampled_texts
+from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.adapters import WEIGHTS
 from mechshift_lib.models.sources import locate
@@ -196,9 +197,10 @@ def _taught(pair: Pair, seed: int, root: Path) -> Path | None:
     adapter = pair.model("arm", seed).adapter
     if adapter is None:
         return None
-    if not (root / adapter / WEIGHTS).is_file():
+    folder = unpacked(root / adapter)
+    if not (folder / WEIGHTS).is_file():
         raise ConfigError("The other adapters go on from the ARM's: train stage 'arm' first.")
-    return root / adapter
+    return folder
 
 
 def _base_name(pair: Pair) -> str:

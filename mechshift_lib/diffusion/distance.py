@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mechshift_lib.diffusion.loop import displacement
+from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.models.adapters import WEIGHTS
 
 
@@ -20,6 +21,7 @@ def moved(arm: Path, folder: Path) -> float:
     are added to its weights, which is never formed. With B the factors of the one and minus those
     of the other side by side, and A likewise, its square is tr(BᵀB AAᵀ).
     """
+    arm, folder = unpacked(arm), unpacked(folder)
     if not (arm / WEIGHTS).is_file():
         before, after = _tensors(arm), _tensors(folder)
         return displacement([after[name] for name in before], list(before.values()))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from mechshift_lib.config import ANALYSES, ROOT, FolderSource, ModelSpec, Pair, first_fault
-from mechshift_lib.doctor.diagnosis import Diagnosis
 from mechshift_lib.documents.plain_yaml import dump
 from mechshift_lib.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mechshift_lib.doctor.diagnosis import Diagnosis  # which loads torch
 
 #: First line of a file that ``mechshift fork`` made, and ``mechshift unfork`` may remove.
 MARK = "# Made by mechshift fork; mechshift unfork removes it."

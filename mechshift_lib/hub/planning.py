@@ -12,11 +12,11 @@ from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_
 from huggingface_hub.hf_api import RepoSibling
 
 from mechshift_lib.config import HubSource, ModelSize
+from mechshift_lib.documents.cache import cache_root
 from mechshift_lib.documents.files import read_json
 from mechshift_lib.errors import ModelError
 from mechshift_lib.hub.failures import spoken
 from mechshift_lib.hub.forms import FORMS, Form, form_of
-from mechshift_lib.snapshots import cache_root
 
 #: Files that are read beside the weights.
 BESIDE = (

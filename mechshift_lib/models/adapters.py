@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
+from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.checks import embedding_rows
 from mechshift_lib.models.opening import quiet, shortened
@@ -33,6 +34,7 @@ def merge_adapter(model: PreTrainedModel, path: Path) -> PreTrainedModel:
     from peft import PeftModel
 
     try:
+        path = unpacked(path)
         missing = not (path / WEIGHTS).is_file()
     except (OSError, ValueError) as error:
         raise ModelError(

@@ -7,7 +7,6 @@ one. The folder's name holds the file's sha256 and the version of transformers t
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,15 +15,9 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from mechshift_lib.documents.cache import cache_root
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.sameness import DEQUANTISING, check_same, probe_logits
-
-
-def cache_root() -> Path:
-    """Where converted models are kept: ``$MECHSHIFT_CACHE``, else the user's cache folder."""
-    if "MECHSHIFT_CACHE" in os.environ:
-        return Path(os.environ["MECHSHIFT_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mechshift"
 
 
 def as_folder(path: Path, digest: str) -> Path:

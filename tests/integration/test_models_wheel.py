@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mechshift_lib.config import load_pair
-from mechshift_lib.models.gguf import cache_root
+from mechshift_lib.documents.cache import cache_root
 from mechshift_lib.models.loading import load_model
 
 ARM = load_pair("smollm2-135m").model("arm")

@@ -1,0 +1,83 @@
+"""Weights that a repository ships packed: xz takes a tenth off half-precision numbers, losslessly.
+
+``adapter_model.safetensors.xz`` stands for the file without ``.xz``, bit by bit. It is unpacked
+once, into the cache, and everything that reads weights or takes their hash reads that folder; so a
+model's hash doesn't depend on how its weights are stored. ``xz FILE`` packs, ``unxz FILE`` unpacks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import shutil
+import tempfile
+from pathlib import Path
+
+from mechshift_lib.documents.cache import cache_root
+from mechshift_lib.errors import ModelError
+
+SUFFIX = ".xz"
+#: What an unpacked file may have, in bytes: a packed one may say that it is without end.
+LARGEST = 2**32
+_CHUNK = 2**20
+
+
+def unpacked(folder: Path) -> Path:
+    """The folder with its weights as safetensors: itself, unless it has packed ones only.
+
+    Raises:
+        ModelError: packed weights are damaged or too large, or the cache can't be written.
+    """
+    packed = [
+        file
+        for file in sorted(folder.glob(f"*.safetensors{SUFFIX}"))
+        if not file.with_suffix("").exists()
+    ]
+    if not packed:
+        return folder
+    others = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix == ".json")
+    digest = hashlib.sha256()
+    for file in (*packed, *others):
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    place = cache_root() / "unpacked" / digest.hexdigest()[:32]
+    if place.is_dir():
+        return place
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=place.parent))
+    except OSError as error:
+        raise ModelError(
+            f"Can't write to {place.parent}: set MECHSHIFT_CACHE to a folder that you own."
+        ) from error
+    try:
+        for file in others:
+            shutil.copyfile(file, temporary / file.name)
+        for file in packed:
+            _unpack(file, temporary / file.stem)
+        try:
+            temporary.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return place
+
+
+def _unpack(source: Path, target: Path) -> None:
+    size = 0
+    try:
+        with lzma.open(source) as packed, target.open("wb") as file:
+            while chunk := packed.read(_CHUNK):
+                size += len(chunk)
+                if size > LARGEST:
+                    raise ModelError(
+                        f"{source.name} holds more than {LARGEST // 2**30} GiB: unpack it (unxz) "
+                        "where you trust it."
+                    )
+                file.write(chunk)
+    except (lzma.LZMAError, EOFError) as error:
+        raise ModelError(
+            f"{source} is damaged: take it from the repository again, or train it again."
+        ) from error
