@@ -105,15 +105,28 @@ def test_each_part_of_the_training_is_one_difference(table: pd.DataFrame) -> Non
 def test_a_sentence_for_each_part_over_the_trainings(table: pd.DataFrame) -> None:
     last = dial.last(table)
     told = words.finding(dial.turned(last), last, 40)
-    assert told.said.startswith("After 20 of 40 steps, the cosine")
+    assert told.said.startswith("After 20 of 40 steps, the probability of the number that is left")
     whole = words.finding(dial.turned(last), last, 20)
-    assert whole.said.startswith("At the end of the post-training (20 steps), the cosine")
-    assert "with the masked objective, attention still causal, by -0.11" in told.said
-    assert "when attention opens, by another -0.18" in told.said
+    assert whole.said.startswith("At the end of the post-training (20 steps), the probability")
     assert "3 trainings" in told.said
     assert (
-        "changes by -20 [-20, -20] with the objective, -20 [-20, -20] with attention" in told.said
+        "-20 [-20, -20] with the masked objective, -20 [-20, -20] with attention that opens"
+        in told.said
     )
+    assert (
+        "Of 12 changes of the circuit's cosine with the ARM's, 8 are clear of 0, the largest "
+        in (told.said)
+    )
+    turned = dial.turned(last)
+    one = (turned.measure == "circuit") & (turned.part != "attention")
+    turned.loc[one, "low"] = -1.0
+    turned.loc[one, "high"] = 1.0
+    turned.loc[(turned.part == "attention") & (turned["read"] != "ioi/0"), "low"] = 0.0
+    turned = turned[turned.measure != "cue"]
+    few = words.finding(turned, last, 40).said
+    assert "steps, no cue was asked. Of 12 changes" in few
+    assert "1 is clear of 0: -0.18" in few
+    assert "with attention that opens (IOI, the answer) (means" in few
     assert told.table is not None
     assert "attention: MDM − MDM, causal attention" in told.table.columns
     assert len(told.table) == 4 + 4 + 1

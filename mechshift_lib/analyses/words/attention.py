@@ -16,12 +16,10 @@ NONE = fmt.Finding(
 )
 CLASSES = (
     "Over the prompt, {mdm_right} of an MDM head's attention goes to the right, where an ARM can't "
-    "look (looking alike at all it may: {even_right}); the previous token gets {mdm_previous} in "
-    "the MDM and {arm_previous} in the ARM (alike at all: {even_mdm_previous} and "
-    "{even_arm_previous}). Where answers are read, MASKs get {mdm_mask}; the first token gets "
-    "{mdm_first} in the MDM, {arm_first} in the ARM and {continued_first} in the control; what "
-    "decides the answer {mdm_decisive}, {arm_decisive} and {continued_decisive} (means over heads, "
-    "tasks and {trainings}; n = {n} examples a task)."
+    "look (looking alike at all it may: {even_right}). Where answers are read, MASKs get "
+    "{mdm_mask}, and what decides the answer {mdm_decisive} in the MDM, {arm_decisive} in the ARM "
+    "and {continued_decisive} in the control (means over heads, tasks and {trainings}; n = {n} "
+    "examples a task)."
 )
 GRID = (
     "The head that looks most at the previous token gives it {arm_previous} of its attention in "
@@ -76,12 +74,9 @@ def classes(table: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
 
     parts = {"even_right": percent(PROMPT, "right", "mdm", "uniform")}
     parts["mdm_mask"] = percent(READS, "mask", "mdm")
+    parts["mdm_right"] = percent(PROMPT, "right", "mdm")
     for model in ("arm", "mdm", "continued"):
-        parts[f"{model}_first"] = percent(READS, "first", model)
         parts[f"{model}_decisive"] = percent(READS, "decisive", model)
-        parts[f"{model}_right"] = percent(PROMPT, "right", model)
-        parts[f"{model}_previous"] = percent(PROMPT, "previous", model)
-        parts[f"even_{model}_previous"] = percent(PROMPT, "previous", model, "uniform")
     said = CLASSES.format(trainings=_trainings(table), n=count_text(table.n), **parts)
     return fmt.Finding(said, _more(over))
 

@@ -14,28 +14,23 @@ NOTHING = (
     "This pair has no variants of its MDM that were measured, so what in the post-training changes "
     "the circuit can't be told apart here; `mechshift trajectory --dial` measures them."
 )
-SAID = (
-    "{when}, the cosine with the ARM's circuit changes, from the control "
-    "on, {each} (means over {trainings}, 95 % over trainings in brackets)."
-)
+SAID = "{when}{cue}. {circuit} (means over {trainings}, 95 % over trainings in brackets)."
 #: How a sentence begins where the variants stopped on the way, and where all were trained whole.
 PART, WHOLE = "After {step} of {steps} steps", "At the end of the post-training ({steps} steps)"
 CUE = (
-    " The probability of the number that is left, where the target asks for another, changes by "
-    "{each} (percentage points)."
+    ", the probability of the number that is left, where the target asks for another, has changed "
+    "by {each} points"
 )
-#: Part -> what the sentence about the cue calls it.
+NO_CUE = ", no cue was asked"
+CIRCUIT = "Of {all} changes of the circuit's cosine with the ARM's, {n} {are} clear of 0{each}"
+#: Part -> what a sentence calls it.
 TURNED = {
-    "objective": "{} with the objective",
-    "attention": "{} with attention",
-    "what is masked": "{} with what is masked",
+    "objective": "the masked objective",
+    "attention": "attention that opens",
+    "what is masked": "masking answers only",
 }
-#: Part -> what the sentence calls it.
-CHANGES = {
-    "objective": "with the masked objective, attention still causal, by {each}",
-    "attention": "when attention opens, by another {each}",
-    "what is masked": "when only answers are masked in place of whole texts, by {each}",
-}
+#: So many changes are named; of more, the largest.
+MOST = 3
 NAMES = {"circuit": "cosine with the ARM", "depth": "depth", "cue": "the number that is left (%)"}
 
 
@@ -47,29 +42,37 @@ def finding(turned: pd.DataFrame, table: pd.DataFrame, steps: int) -> fmt.Findin
         table: of :func:`mechshift_lib.analyses.dial.last`.
         steps: steps of the whole post-training.
     """
-    circuit = turned[turned.measure == "circuit"]
-    text = fmt.span("difference", "+.2f")
-    each = []
-    for part, *_ in TURNS:
-        rows = circuit[circuit.part == part]
-        if len(rows):
-            values = [(text(row), read_label(row["read"])) for _, row in rows.iterrows()]
-            clear = int(((rows.low * rows.high).gt(0)).sum())
-            said = CHANGES[part].format(each=fmt.between(values))
-            each.append(f"{said} (clear of 0 at {clear} of {len(rows)} reads)")
     step = int(table.step.max())
-    said = SAID.format(
-        when=(WHOLE if step == steps else PART).format(step=step, steps=steps),
-        each="; ".join(each),
-        trainings=fmt.trainings(table.seed.nunique()),
-    )
     points = fmt.span("difference", "+.0f", 100)
     cues = [
-        TURNED[str(row.part)].format(points(row))
+        f"{points(row)} with {TURNED[str(row.part)]}"
         for _, row in turned[turned.measure == "cue"].dropna(subset="difference").iterrows()
     ]
-    said += CUE.format(each=listed(cues)) if cues else ""
+    said = SAID.format(
+        when=(WHOLE if step == steps else PART).format(step=step, steps=steps),
+        cue=CUE.format(each=listed(cues)) if cues else NO_CUE,
+        circuit=_circuit(turned[turned.measure == "circuit"]),
+        trainings=fmt.trainings(table.seed.nunique()),
+    )
     return fmt.Finding(said, _differences(turned))
+
+
+def _circuit(turned: pd.DataFrame) -> str:
+    """Which changes of the circuit are clear of 0, the largest first."""
+    clear = turned[(turned.low * turned.high).gt(0)]
+    clear = clear.sort_values("difference", key=lambda x: -x.abs(), kind="stable")
+    text = fmt.span("difference", "+.2f")
+    named = [
+        f"{text(row)} with {TURNED[str(row.part)]} ({read_label(row['read'])})"
+        for _, row in clear.head(MOST).iterrows()
+    ]
+    led = ": " if len(clear) == len(named) else ", the largest "
+    return CIRCUIT.format(
+        all=len(turned),
+        n=len(clear),
+        are="is" if len(clear) == 1 else "are",
+        each=led + listed(named) if named else "",
+    )
 
 
 def _differences(turned: pd.DataFrame) -> pd.DataFrame:

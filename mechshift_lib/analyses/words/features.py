@@ -30,8 +30,8 @@ WHOSE = (
 )
 AGAIN = (
     "Trained from another random start, features have a mean cosine of {matching} with their "
-    "nearest; random ones would have {chance}. The relative norms of these pairs correlate by "
-    "{relative} (training {seed})."
+    "nearest (random ones: {chance}), and the relative norms of such pairs correlate by {relative} "
+    "(training {seed})."
 )
 CARDS = "The {shown} features nearest to MDM only, of {n} live ones (training {seed}); all below."
 LOST = (

@@ -34,7 +34,10 @@ CUE = (
     "The number that is left has a probability of {start} in the ARM asked as an MDM, {lowest} at "
     "its lowest and {end} at the end of the MDM's training{control} (means over {trainings})."
 )
-DEPTH = " The sources' mean depth goes from {start} to {end} in the MDM{control}."
+DEPTHS = (
+    "The mean depth of the circuit's sources changes by {mdm} in the MDM{control}; where it begins "
+    "and ends is in the table."
+)
 HALF = (
     "When the MDM's accuracy on {task} has gone half of its way, these have gone that share of "
     "theirs: {each} (means over {trainings}, lowest and highest in brackets)."
@@ -129,28 +132,42 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
     Args:
         table: of :func:`trajectory.signals`.
     """
-    parts = []
+    said, moved, rows = [], [], []
     number = trainings(table.seed.nunique())
     means = table.groupby(["what", "model", "step"], sort=False).value.mean()
     for what in dict.fromkeys(table.what):
         mdm = means[what]["mdm"]
         control = means[what].get("continued")
-        end = (
-            "" if control is None else f" (the control ends at {_written(what, control.iloc[-1])})"
+        written = [_written(what, one) for one in (mdm.iloc[0], mdm.iloc[-1])]
+        ends = fmt.MISSING if control is None else _written(what, control.iloc[-1])
+        unit = "" if what == "cue" else ", depth"
+        columns = ["the ARM asked as an MDM", "the MDM at the end", "the control at the end"]
+        rows.append(
+            {"": f"{read_label(what)}{unit}"} | dict(zip(columns, [*written, ends], strict=True))
         )
-        start, last = _written(what, mdm.iloc[0]), _written(what, mdm.iloc[-1])
         if what == "cue":
+            control_end = "" if control is None else f" (the control ends at {ends})"
             lowest = _written(what, mdm.min())
-            parts.append(
-                CUE.format(start=start, lowest=lowest, end=last, control=end, trainings=number)
+            said.append(
+                CUE.format(
+                    start=written[0],
+                    lowest=lowest,
+                    end=written[1],
+                    control=control_end,
+                    trainings=number,
+                )
             )
-        else:
-            parts.append(f"from {start} to {last} on {read_label(what)}{end}")
-    cue, depths = (
-        [p for p in parts if p.startswith(head)] for head in (CUE.partition("{")[0], "from ")
-    )
-    said = f"The mean depth of the circuit's sources goes {listed(depths)}." if depths else ""
-    return fmt.Finding(" ".join(filter(None, [*cue, said])))
+            continue
+        changes = [None if one is None else one.iloc[-1] - one.iloc[0] for one in (mdm, control)]
+        moved.append((read_label(what), changes))
+    if moved:
+        each = [
+            fmt.between([(fmt.number(c[i], "+.2f"), name) for name, c in moved if c[i] is not None])
+            for i in range(2)
+        ]
+        control_moves = f" and by {each[1]} in the control" if each[1] else ""
+        said.append(DEPTHS.format(mdm=each[0], control=control_moves))
+    return fmt.Finding(" ".join(said), pd.DataFrame(rows))
 
 
 def _written(what: str, value: float) -> str:
