@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import itertools
 import random
 from collections.abc import Sequence
@@ -27,19 +26,19 @@ def evaluate(equation: str) -> int | None:
         return None
     if any(o not in OPERATORS for o in operators):
         return None
-    # Only digits and the three operators are left, so parsing is safe; ast spares us a parser.
-    tree = ast.parse(" ".join(str(int(t)) if t.isdigit() else t for t in tokens), mode="eval")
+    return _value([int(n) for n in numbers], operators)
 
-    def value(node: ast.expr) -> int:
-        if isinstance(node, ast.Constant) and isinstance(node.value, int):
-            return node.value
-        assert isinstance(node, ast.BinOp)
-        left, right = value(node.left), value(node.right)
-        if isinstance(node.op, ast.Add):
-            return left + right
-        return left - right if isinstance(node.op, ast.Sub) else left * right
 
-    return value(tree.body)
+def _value(numbers: Sequence[int], operators: Sequence[str]) -> int:
+    """Value of a chain of numbers with operators between them."""
+    total, sign, product = 0, 1, numbers[0]
+    for operator, number in zip(operators, numbers[1:], strict=True):
+        if operator == "*":
+            product *= number
+        else:
+            total += sign * product
+            sign, product = (1 if operator == "+" else -1), number
+    return total + sign * product
 
 
 @cache
@@ -56,13 +55,11 @@ def solutions(
     chains = itertools.product(operators, repeat=len(numbers) - 1)
     for chain in sorted(chains, key=lambda o: (o.count("*"), o.count("-"), o)):
         for order in itertools.permutations(range(len(numbers))):
-            parts = [str(numbers[order[0]])]
-            for operator, i in zip(chain, order[1:], strict=True):
-                parts += [operator, str(numbers[i])]
-            equation = " ".join(parts)
-            value = evaluate(equation)
-            if value is not None and 1 <= value <= highest:
-                found.setdefault(value, equation)
+            ordered = [numbers[i] for i in order]
+            value = _value(ordered, chain)
+            if 1 <= value <= highest and value not in found:
+                later = zip(chain, ordered[1:], strict=True)
+                found[value] = f"{ordered[0]}" + "".join(f" {o} {n}" for o, n in later)
     return found
 
 
