@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -132,7 +133,8 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
     Args:
         table: of :func:`trajectory.signals`.
     """
-    said, moved, rows = [], [], []
+    said, rows = [], []
+    moved: dict[str, list[tuple[str, str]]] = defaultdict(list)
     number = trainings(table.seed.nunique())
     means = table.groupby(["what", "model", "step"], sort=False).value.mean()
     for what in dict.fromkeys(table.what):
@@ -158,15 +160,14 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
                 )
             )
             continue
-        changes = [None if one is None else one.iloc[-1] - one.iloc[0] for one in (mdm, control)]
-        moved.append((read_label(what), changes))
+        for model, one in {"mdm": mdm, "continued": control}.items():
+            if one is not None:
+                change = fmt.number(one.iloc[-1] - one.iloc[0], "+.2f")
+                moved[model].append((change, read_label(what)))
     if moved:
-        each = [
-            fmt.between([(fmt.number(c[i], "+.2f"), name) for name, c in moved if c[i] is not None])
-            for i in range(2)
-        ]
-        control_moves = f" and by {each[1]} in the control" if each[1] else ""
-        said.append(DEPTHS.format(mdm=each[0], control=control_moves))
+        by = {model: fmt.between(changes) for model, changes in moved.items()}
+        control_moves = f" and by {by['continued']} in the control" if "continued" in by else ""
+        said.append(DEPTHS.format(mdm=by["mdm"], control=control_moves))
     return fmt.Finding(" ".join(said), pd.DataFrame(rows))
 
 
