@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,7 @@ import torch
 from mechshift_lib.config import ROOT, Budget, FolderSource, ModelSpec, Pair, load_pair
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.models.loading import LoadedModel, load_model
+from mechshift_lib.models.sources import tokenizer_of
 from mechshift_lib.results import Store, code_hash, kept, model_hash
 from mechshift_lib.results.store import Frames
 from mechshift_lib.tasks import Example, Task, get_task, pair_task
@@ -28,6 +30,13 @@ RESAMPLING_SEED = 7
 FIRST_TOO = ("errors", "robustness", "robustness-ioi", "trust", "trust-trainings")
 
 Pool = Literal["common-correct", "all"]
+
+#: Weights of models that are kept in memory together: those of twenty trainings of a small model.
+IN_MEMORY = 3 * 10**7
+_LOADED: OrderedDict[tuple[str, str, Path], LoadedModel] = OrderedDict()
+#: Tasks whose examples are kept in memory.
+DRAWN = 32
+_DRAWN: OrderedDict[tuple[str, str, str, int], tuple[Example, ...]] = OrderedDict()
 
 
 @dataclass(frozen=True)
@@ -89,8 +98,18 @@ class Study:
         return pair_task(self.pair, name)
 
     def model(self, role: str, seed: int) -> LoadedModel:
-        """A model of the pair, a role or a variant; the last two are kept in memory."""
-        return _load(self.pair.model(role, seed).model_dump_json(), self.device, self.root)
+        """A model of the pair, a role or a variant; the last ones are kept in memory.
+
+        That is the last two, or as many more as together have :data:`IN_MEMORY` weights.
+        """
+        asked = (self.pair.model(role, seed).model_dump_json(), self.device, self.root)
+        if asked not in _LOADED:
+            spec = ModelSpec.model_validate_json(asked[0])
+            while len(_LOADED) > 1 and sum(map(_weights, _LOADED.values())) > IN_MEMORY:
+                _LOADED.popitem(last=False)
+            _LOADED[asked] = load_model(spec, device=self.device, root=self.root)
+        _LOADED.move_to_end(asked)
+        return _LOADED[asked]
 
     def has(self, role: str, seed: int) -> bool:
         """Whether the pair has this model and, where it is a folder, this training made it."""
@@ -105,9 +124,16 @@ class Study:
 
     def examples(self, task: str, seed: int) -> list[Example]:
         """The held-out examples of a task: the same for every model and every training seed."""
-        arm = self.pair.model("arm", seed).model_dump_json()
-        n = self.budget.behaviour_examples
-        return list(_examples(arm, self.device, self.root, task, self._options(task), n))
+        options, n = self._options(task), self.budget.behaviour_examples
+        asked = (tokenizer_of(self.pair.model("arm", seed), self.root), task, options, n)
+        if asked not in _DRAWN:
+            tokenizer = self.model("arm", seed).tokenizer
+            drawn = get_task(task, **json.loads(options)).examples(tokenizer, n, EXAMPLES_SEED)
+            _DRAWN[asked] = tuple(drawn)
+            while len(_DRAWN) > DRAWN:
+                _DRAWN.popitem(last=False)
+        _DRAWN.move_to_end(asked)
+        return list(_DRAWN[asked])
 
     def _options(self, task: str) -> str:
         """The pair's options of a task, as JSON."""
@@ -168,21 +194,11 @@ class Study:
         return self.root / "data" / "tables" / self.pair.name / f"seed{seed}.zip"
 
 
-@lru_cache(maxsize=16)
-def _examples(
-    arm: str, device: str, root: Path, task: str, options: str, n: int
-) -> tuple[Example, ...]:
-    tokenizer = _load(arm, device, root).tokenizer
-    found = get_task(task, **json.loads(options)).examples(tokenizer, n, EXAMPLES_SEED)
-    return tuple(found)
-
-
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=256)
 def _code(*rooms: str) -> str:
     """Hash of rooms of the library, taken once a process."""
     return code_hash(*rooms)
 
 
-@lru_cache(maxsize=2)
-def _load(spec: str, device: str, root: Path) -> LoadedModel:
-    return load_model(ModelSpec.model_validate_json(spec), device=device, root=root)
+def _weights(model: LoadedModel) -> int:
+    return sum(parameter.numel() for parameter in model.hf.parameters())

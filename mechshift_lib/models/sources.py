@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mechshift_lib.config import FolderSource, HubSource, WheelSource
+from mechshift_lib.config import FolderSource, HubSource, ModelSpec, WheelSource
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.gguf import as_folder
+from mechshift_lib.results.provenance import data_hash
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,25 @@ _TOKENIZERS = (
     ("tokenizer.model",),
     ("vocab.txt",),
 )
+
+
+def tokenizer_of(spec: ModelSpec, root: Path) -> str:
+    """What says which tokenizer a model has: the same text, the same tokenizer.
+
+    Of a folder it is the content of all that isn't weights, so that trainings share a tokenizer
+    that was saved with each of them; else it is where the model comes from.
+    """
+    source = spec.source
+    folders = [] if spec.adapter is None else [root / spec.adapter]
+    folders += [root / source.path] if isinstance(source, FolderSource) else []
+    for folder in folders:
+        if _has_tokenizer(folder):
+            return data_hash(*(x for x in folder.iterdir() if x.suffix in _DESCRIBING), root=folder)
+    return source.model_dump_json()
+
+
+#: Endings of files that describe a model or its tokenizer, as Hugging Face writes them.
+_DESCRIBING = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
 def _has_tokenizer(path: Path) -> bool:
