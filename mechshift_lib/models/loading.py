@@ -69,7 +69,11 @@ class Traced(nnsight.NNsight):
 
     @property
     def device(self) -> torch.device:
-        """Where inputs go."""
+        """Where inputs go; looked for once, as every trace asks for it."""
+        return self._home
+
+    @cached_property
+    def _home(self) -> torch.device:
         return home_of(self._module)
 
 
@@ -144,7 +148,7 @@ class LoadedModel:
         """Number of ids that the embedding knows."""
         return embedding_rows(self.hf)
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Where it takes inputs and puts out activations; its weights may be on others, too."""
         return home_of(self.hf)
