@@ -49,7 +49,9 @@ def say(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def texts(folder: Path) -> dict[str, str]:
-    return {str(file): file.read_text(encoding="utf-8") for file in folder.rglob("*.md")}
+    """Generated pages, but for the circuits on the landing page, which come from what is stored."""
+    pages = {str(file): file.read_text(encoding="utf-8") for file in folder.rglob("*.md")}
+    return {name: text for name, text in pages.items() if not name.endswith("/landing.md")}
 
 
 def state(project: Path) -> dict[str, str]:
