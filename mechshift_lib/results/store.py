@@ -34,9 +34,9 @@ USED = "MECHSHIFT_RESULTS_USED"
 Frames = dict[str, pd.DataFrame]
 State = tuple[tuple[str, int, int], ...]
 
-#: Bytes of a result's files up to which its tables are remembered, and of how many results.
-SMALL, REMEMBERED = 2**17, 512
-_RECENT: OrderedDict[Path, tuple[State | None, Frames]] = OrderedDict()
+#: Bytes of a result's files up to which its tables are remembered, and of all that are.
+SMALL, REMEMBERED = 2**20, 2**26
+_RECENT: OrderedDict[Path, tuple[State, Frames]] = OrderedDict()
 
 
 def canonical(key: Mapping[str, Any]) -> str:
@@ -164,10 +164,10 @@ def read(folder: Path) -> Frames:
     the files are those that were read and checked.
     """
     state = _state(folder)
-    before, remembered = _RECENT.get(folder, (None, {}))
-    if state is not None and state == before:
+    known = _RECENT.get(folder)
+    if known is not None and known[0] == state:
         _RECENT.move_to_end(folder)
-        return {name: frame.copy() for name, frame in remembered.items()}
+        return {name: frame.copy() for name, frame in known[1].items()}
     _RECENT.pop(folder, None)
     frames = {}
     for name, expected in read_provenance(folder)["files"].items():
@@ -177,11 +177,15 @@ def read(folder: Path) -> Frames:
                 f"{path} is missing or damaged: delete the folder {folder} and run again."
             )
         frames[path.stem] = pd.read_parquet(path)
-    if state is not None and sum(size for _, _, size in state) <= SMALL:
+    if state is not None and _size(state) <= SMALL:
         _RECENT[folder] = state, {name: frame.copy() for name, frame in frames.items()}
-        while len(_RECENT) > REMEMBERED:
+        while sum(_size(known) for known, _ in _RECENT.values()) > REMEMBERED:
             _RECENT.popitem(last=False)
     return frames
+
+
+def _size(state: State) -> int:
+    return sum(size for _, _, size in state)
 
 
 def _state(folder: Path) -> State | None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -223,3 +224,26 @@ def test_large_results_are_not_remembered(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(pd, "read_parquet", lambda path: reads.append(path) or read(path))
     store.frames("circuits", KEY, table)
     assert len(reads) == 2
+
+
+def test_what_is_remembered_has_an_end(tmp_path: Path, monkeypatch) -> None:
+    store = Store(tmp_path)
+    keys = [{**KEY, "seed": seed} for seed in range(4)]
+    for key in keys:
+        store.frames("circuits", key, table)
+    size = sum(
+        file.stat().st_size for file in store.folder("circuits", KEY | {"seed": 0}).iterdir()
+    )
+    monkeypatch.setattr("mechshift_lib.results.store._RECENT", OrderedDict())
+    monkeypatch.setattr("mechshift_lib.results.store.REMEMBERED", 2.5 * size)
+    reads: list[Path] = []
+    read = pd.read_parquet
+    monkeypatch.setattr(pd, "read_parquet", lambda path: reads.append(path) or read(path))
+    for key in keys:
+        store.frames("circuits", key, table)
+    assert len(reads) == 8
+    for key in keys[:1:-1]:  # the last two are remembered
+        store.frames("circuits", key, table)
+    assert len(reads) == 8
+    store.frames("circuits", keys[0], table)
+    assert len(reads) == 10
