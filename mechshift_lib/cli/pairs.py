@@ -109,18 +109,18 @@ def fork(
 
     check_name(name)  # before the models are examined, which takes long
     check_free(name)
+    from mechshift_lib.doctor.given import folder_or_hub
     from mechshift_lib.doctor.proposal import propose
+
+    source = None if continued is None else folder_or_hub(continued, remote_code=remote_code)
 
     model = load_pair(like) if like is not None else None
     found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model)
     _report(found)
     _conclude(found)
     control = None
-    if continued is not None:
-        from mechshift_lib.doctor.diagnosis import folder_or_hub
-
+    if source is not None:
         assert found.arm is not None
-        source = folder_or_hub(continued, remote_code=remote_code)
         control = found.arm.model_copy(update={"source": source})
     made = propose(name, found, title=title, continued=control, like=model, analyses=chapter or [])
     for path in add_pair(made):
@@ -153,7 +153,11 @@ def _diagnose(
     if (pair is None) == (arm is None or mdm is None):
         raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
     from mechshift_lib.config import FolderSource, load_pair
-    from mechshift_lib.doctor.diagnosis import default_device, examine, folder_or_hub, spec_of
+    from mechshift_lib.doctor.given import folder_or_hub, spec_of
+
+    # Before what loads torch: a wrong path is said at once.
+    sources = [folder_or_hub(x, remote_code=remote_code) for x in (arm, mdm) if x is not None]
+    from mechshift_lib.doctor.diagnosis import default_device, examine
     from mechshift_lib.hub.fetching import local
     from mechshift_lib.hub.folders import opened
 
@@ -168,8 +172,7 @@ def _diagnose(
         own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
         return examine(own, other, tasks=tasks, device=device)
     first, second = (
-        opened(source) if isinstance(source, FolderSource) else source
-        for source in (folder_or_hub(str(x), remote_code=remote_code) for x in (arm, mdm))
+        opened(source) if isinstance(source, FolderSource) else source for source in sources
     )
     precision = dtype or "float32"
     given = [

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from transformers import PreTrainedModel
 
-from mechshift_lib.config import ROOT, FolderSource, HubSource, ModelSpec
+from mechshift_lib.config import ROOT, ModelSpec
 from mechshift_lib.diffusion.samplers import denoise, generate_arm
 from mechshift_lib.doctor.measures import (
     MaskLosses,
@@ -23,8 +22,7 @@ from mechshift_lib.doctor.measures import (
     sees_back,
     vocabulary_fault,
 )
-from mechshift_lib.documents.files import real_path
-from mechshift_lib.errors import MechshiftError, ModelError, TaskError
+from mechshift_lib.errors import MechshiftError, TaskError
 from mechshift_lib.models.anatomy import Anatomy
 from mechshift_lib.models.architectures import anatomy_of
 from mechshift_lib.models.loading import LoadedModel, load_model, open_spec
@@ -355,40 +353,6 @@ def _memory(found: Diagnosis, model: LoadedModel) -> None:
         else f"{sentence}, but {free / GIB:.1f} GiB are free: take a machine with more, or dtype "
         "bfloat16, or quantization 4-bit.",
         needed=False,
-    )
-
-
-def folder_or_hub(text: str, *, remote_code: bool = False) -> FolderSource | HubSource:
-    """The source that ``--arm`` or ``--mdm`` names: a folder, or ``owner/name@revision``.
-
-    Raises:
-        ModelError: it is neither a folder nor a repository with its revision.
-    """
-    if Path(text).expanduser().is_dir():
-        return FolderSource(kind="folder", path=str(real_path(Path(text).expanduser())))
-    repo, _, revision = text.partition("@")
-    try:
-        if repo.count("/") != 1 or Path(text).is_absolute():
-            raise ValueError
-        return HubSource(kind="hub", repo=repo, revision=revision, remote_code=remote_code)
-    except (ValueError, ValidationError) as error:
-        raise ModelError(
-            f"{text!r} is neither a folder nor owner/name@revision with a revision of 40 hex "
-            "digits: correct it."
-        ) from error
-
-
-def spec_of(
-    source: Any, *, readout: str, mask_token: str | None = None, dtype: str = "float32"
-) -> ModelSpec:
-    """A model's declaration before it is examined."""
-    return ModelSpec.model_construct(
-        source=source,
-        adapter=None,
-        attention="causal" if readout == "next-token" else "full",
-        readout=readout,  # type: ignore[arg-type]
-        mask_token=mask_token,
-        dtype=dtype,  # type: ignore[arg-type]
     )
 
 

@@ -135,6 +135,10 @@ def test_an_interrupted_fork_is_finished_by_the_next(project: Path, monkeypatch)
         (["fork", "mine"], "give --arm and --mdm"),
         (["fork", "tiny-qwen", "--arm", "a", "--mdm", "b"], "a pair 'tiny-qwen' already"),
         (["fork", "mine", "--arm", "/nowhere", "--mdm", "/nowhere"], "neither a folder nor"),
+        (
+            ["fork", "mine", "--arm", "a", "--mdm", "b", "--continued", "/none"],
+            "'/none' is neither",
+        ),
         (["doctor", "tiny-qwen", "--arm", "a", "--mdm", "b"], "or give both"),
         (["doctor", "--arm", "a"], "or give both"),
     ],

@@ -11,7 +11,8 @@ import yaml
 from transformers import GPT2Config, GPT2LMHeadModel, Qwen2ForCausalLM
 
 from mechshift_lib.config import ModelSpec, Pair
-from mechshift_lib.doctor.diagnosis import examine, folder_or_hub, spec_of
+from mechshift_lib.doctor.diagnosis import examine
+from mechshift_lib.doctor.given import folder_or_hub, spec_of
 from mechshift_lib.doctor.measures import attribution_bytes, mask_losses
 from mechshift_lib.doctor.proposal import as_yaml, propose
 from mechshift_lib.errors import ConfigError, ModelError
