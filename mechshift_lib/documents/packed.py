@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
 import shutil
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 from mechshift_lib.documents.cache import cache_root
@@ -28,19 +30,18 @@ def unpacked(folder: Path) -> Path:
     Raises:
         ModelError: packed weights are damaged or too large, or the cache can't be written.
     """
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
     packed = [
-        file
-        for file in sorted(folder.glob(f"*.safetensors{SUFFIX}"))
-        if not file.with_suffix("").exists()
+        folder / name
+        for name in sorted(names)
+        if name.endswith(f".safetensors{SUFFIX}") and name.removesuffix(SUFFIX) not in names
     ]
     if not packed:
         return folder
     others = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix == ".json")
-    digest = hashlib.sha256()
-    for file in (*packed, *others):
-        content = file.read_bytes()
-        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
-    place = cache_root() / "unpacked" / digest.hexdigest()[:32]
+    states = [(file, file.stat()) for file in (*packed, *others)]
+    content = _content(tuple((file, s.st_mtime_ns, s.st_size) for file, s in states))
+    place = cache_root() / "unpacked" / content[:32]
     if place.is_dir():
         return place
     try:
@@ -63,6 +64,16 @@ def unpacked(folder: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return place
+
+
+@lru_cache(maxsize=64)
+def _content(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """sha256 over names and content, taken once as long as times and sizes are these."""
+    digest = hashlib.sha256()
+    for file, *_ in files:
+        content = file.read_bytes()
+        digest.update(f"{file.name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 def _unpack(source: Path, target: Path) -> None:

@@ -120,14 +120,23 @@ def data_hash(*paths: Path | str, root: Path = ROOT) -> str:
 def _folder_hash(folder: Path) -> str:
     """Content of a checkpoint folder: what loading reads, not logs or optimiser state."""
     wanted = {".safetensors", ".json", ".txt", ".model"}
-    folder = unpacked(folder)
-    files = [f for f in folder.glob("*") if f.suffix in wanted] if folder.is_dir() else []
-    if not any(file.suffix == ".safetensors" for file in files):
+    folder, found = unpacked(folder), []
+    if folder.is_dir():
+        with os.scandir(folder) as files:
+            named = [(f.name, f.stat()) for f in files if Path(f.name).suffix in wanted]
+        found = sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in named)
+    if not any(name.endswith(".safetensors") for name, *_ in found):
         raise ModelError(
             f"{folder} has no .safetensors checkpoint: restore it from git, or make it with "
             "`mechshift train PAIR --seed S`."
         )
-    return _digest_files(files, folder)
+    return _digest_folder(folder, tuple(found))
+
+
+@lru_cache(maxsize=1024)
+def _digest_folder(folder: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    """:func:`_digest_files` of a folder's files, taken once as long as they are these."""
+    return _digest_files([folder / name for name, *_ in files], folder)
 
 
 def model_hash(spec: ModelSpec, root: Path = ROOT) -> str:
