@@ -275,3 +275,8 @@ def test_without_models_the_page_says_so(tmp_path: Path) -> None:
         assert "mechshift book" in ask(address, "play.html", js)
         (tmp_path / "play" / "index.js").unlink()
         assert "isn't there" in ask(address, "play.html", js)
+
+
+def test_something_is_said_from_the_first_moment(address: str) -> None:
+    said = ask(address, "play.html", 'd.querySelector("#play .say").textContent', width=1000)
+    assert re.match(r"The models are loading …|ARM: ", said)

@@ -135,7 +135,11 @@ mechshiftPlay.markup = (home) => {
 
     busy(is) {
       home.setAttribute("aria-busy", is);
-      if (is) delete home.dataset.failed;
+      if (!is) return;
+      delete home.dataset.failed;
+      // At first there is nothing else to see.
+      const said = find(".say");
+      if (!said.textContent) said.textContent = "The models are loading …";
     },
 
     say(words) {
