@@ -11,11 +11,10 @@ import hashlib
 import lzma
 import os
 import shutil
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from mechshift_lib.documents.cache import cache_root
+from mechshift_lib.documents.cache import cache_root, made_once
 from mechshift_lib.errors import ModelError
 
 SUFFIX = ".xz"
@@ -41,29 +40,14 @@ def unpacked(folder: Path) -> Path:
     others = sorted(f for f in folder.iterdir() if f.is_file() and f.suffix == ".json")
     states = [(file, file.stat()) for file in (*packed, *others)]
     content = _content(tuple((file, s.st_mtime_ns, s.st_size) for file, s in states))
-    place = cache_root() / "unpacked" / content[:32]
-    if place.is_dir():
-        return place
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=place.parent))
-    except OSError as error:
-        raise ModelError(
-            f"Can't write to {place.parent}: set MECHSHIFT_CACHE to a folder that you own."
-        ) from error
-    try:
+
+    def fill(place: Path) -> None:
         for file in others:
-            shutil.copyfile(file, temporary / file.name)
+            shutil.copyfile(file, place / file.name)
         for file in packed:
-            _unpack(file, temporary / file.stem)
-        try:
-            temporary.rename(place)
-        except OSError:
-            if not place.is_dir():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return place
+            _unpack(file, place / file.stem)
+
+    return made_once(cache_root() / "unpacked" / content[:32], fill)
 
 
 @lru_cache(maxsize=64)

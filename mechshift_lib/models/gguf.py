@@ -7,16 +7,13 @@ one. The folder's name holds the file's sha256 and the version of transformers t
 from __future__ import annotations
 
 import copy
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
 import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from mechshift_lib.documents.cache import cache_root
-from mechshift_lib.errors import ModelError
+from mechshift_lib.documents.cache import cache_root, made_once
 from mechshift_lib.models.sameness import DEQUANTISING, check_same, probe_logits
 
 
@@ -32,25 +29,7 @@ def as_folder(path: Path, digest: str) -> Path:
             the file's does.
     """
     folder = cache_root() / f"{path.stem}-{digest[:16]}-transformers-{transformers.__version__}"
-    if (folder / "config.json").is_file():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".converting-", dir=folder.parent))
-    except OSError as error:
-        raise ModelError(
-            f"Can't write to {folder.parent}: set MECHSHIFT_CACHE to a folder that you own."
-        ) from error
-    try:
-        _convert(path, temporary)
-        try:
-            temporary.rename(folder)
-        except OSError:
-            if not (folder / "config.json").is_file():  # else another process was faster
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return folder
+    return made_once(folder, lambda place: _convert(path, place))
 
 
 def _convert(path: Path, folder: Path) -> None:
