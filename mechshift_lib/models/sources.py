@@ -156,6 +156,10 @@ _TOKENIZERS = (
 )
 
 
+#: Endings of files that describe a model or its tokenizer, as Hugging Face writes them.
+_DESCRIBING = {".json", ".txt", ".model", ".jinja", ".py"}
+
+
 def tokenizer_of(spec: ModelSpec, root: Path) -> str:
     """What says which tokenizer a model has: the same text, the same tokenizer.
 
@@ -169,10 +173,6 @@ def tokenizer_of(spec: ModelSpec, root: Path) -> str:
         if _has_tokenizer(folder):
             return data_hash(*(x for x in folder.iterdir() if x.suffix in _DESCRIBING), root=folder)
     return source.model_dump_json()
-
-
-#: Endings of files that describe a model or its tokenizer, as Hugging Face writes them.
-_DESCRIBING = {".json", ".txt", ".model", ".jinja", ".py"}
 
 
 def _has_tokenizer(path: Path) -> bool:

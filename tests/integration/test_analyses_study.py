@@ -1,14 +1,17 @@
 """Analyses of a pair of random models: tidy tables, the same examples, nothing computed twice."""
 
 import json
+from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mechshift_lib.analyses import Study, behaviour, circuits, overlap, scores, seeds
+from mechshift_lib.analyses.study import EXAMPLES_SEED
 from mechshift_lib.circuits.attribution.edges import attribute
 from mechshift_lib.errors import ConfigError
+from mechshift_lib.models.sources import tokenizer_of
 from tests.support.study import TASKS, make_pair
 
 
@@ -181,3 +184,32 @@ def test_infilling_is_asked_in_place_on_the_same_fillers(study):
     assert given.correct.sum() == table[(table.form == "in place") & (table.seed == 0)].right.item()
     without = replace(study, pair=study.pair.model_copy(update={"tasks": ("ioi",)}))
     assert behaviour.form_table(without).empty
+
+
+def test_trainings_share_their_examples_as_long_as_they_share_a_tokenizer(tmp_path, monkeypatch):
+    study = Study.open(make_pair(tmp_path, tasks=("ioi",)), "book", "r", "all", tmp_path)
+    monkeypatch.setattr("mechshift_lib.analyses.study._DRAWN", drawn := OrderedDict())
+    first, second = (study.examples("ioi", seed) for seed in (0, 1))
+    assert len(drawn) == 1
+    assert first == second
+    for seed, examples in enumerate((first, second)):
+        tokenizer = study.model("arm", seed).tokenizer
+        assert examples == study.task("ioi").examples(tokenizer, len(examples), EXAMPLES_SEED)
+    file = tmp_path / "data/models/toy/seed1/arm/tokenizer.json"
+    changed = json.loads(file.read_text()) | {"padding": None, "truncation": None}
+    file.write_text(json.dumps(changed) + "\n")
+    assert len({tokenizer_of(study.pair.model("arm", seed), tmp_path) for seed in (0, 1)}) == 2
+    study.examples("ioi", 1)
+    assert len(drawn) == 2
+
+
+def test_small_models_stay_in_memory_and_of_large_ones_two(tmp_path, monkeypatch):
+    study = Study.open(make_pair(tmp_path, tasks=("ioi",)), "book", "r", "all", tmp_path)
+    asked = [(role, seed) for seed in (0, 1) for role in study.pair.roles]
+    for most, kept in ((10**9, len(asked)), (1, 2)):
+        monkeypatch.setattr("mechshift_lib.analyses.study._LOADED", loaded := OrderedDict())
+        monkeypatch.setattr("mechshift_lib.analyses.study.IN_MEMORY", most)
+        models = [study.model(*one) for one in asked]
+        assert len(loaded) == kept
+        assert study.model(*asked[-1]) is models[-1]
+        assert (study.model(*asked[0]) is models[0]) == (kept == len(asked))

@@ -125,9 +125,9 @@ def test_words_of_behaviour_and_signals(
     assert "90 % in the ARM asked as an MDM, 10 % at its lowest and 10 % at the end" in text
     assert "(the control ends at 90 %)" in text
     assert shown.iloc[0].tolist() == ["the number that is left", "90 %", "10 %", "90 %"]
-    assert shown[""].tolist()[1] == "IOI, the answer, depth"
+    assert shown["what"].tolist()[1] == "IOI, the answer, depth"
     # Made so that the circuit goes from the first layers to the last.
-    assert "changes by +0.50 on each in the MDM and by +0.00 on each in the control" in text
+    assert "changes by +0.50 on each in the MDM and by +0.00 on each in the control (means" in text
     only = words.signals(signals[signals.model == "mdm"])
     assert "control" not in only.said
     no_cue = signals[signals.what != "cue"]

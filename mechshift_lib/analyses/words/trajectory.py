@@ -36,8 +36,8 @@ CUE = (
     "its lowest and {end} at the end of the MDM's training{control} (means over {trainings})."
 )
 DEPTHS = (
-    "The mean depth of the circuit's sources changes by {mdm} in the MDM{control}; where it begins "
-    "and ends is in the table."
+    "The mean depth of the circuit's sources changes by {mdm} in the MDM{control} (means over "
+    "{trainings}); where it begins and ends is in the table."
 )
 HALF = (
     "When the MDM's accuracy on {task} has gone half of its way, these have gone that share of "
@@ -145,7 +145,8 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
         unit = "" if what == "cue" else ", depth"
         columns = ["the ARM asked as an MDM", "the MDM at the end", "the control at the end"]
         rows.append(
-            {"": f"{read_label(what)}{unit}"} | dict(zip(columns, [*written, ends], strict=True))
+            {"what": f"{read_label(what)}{unit}"}
+            | dict(zip(columns, [*written, ends], strict=True))
         )
         if what == "cue":
             control_end = "" if control is None else f" (the control ends at {ends})"
@@ -167,7 +168,7 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
     if moved:
         by = {model: fmt.between(changes) for model, changes in moved.items()}
         control_moves = f" and by {by['continued']} in the control" if "continued" in by else ""
-        said.append(DEPTHS.format(mdm=by["mdm"], control=control_moves))
+        said.append(DEPTHS.format(mdm=by["mdm"], control=control_moves, trainings=number))
     return fmt.Finding(" ".join(said), pd.DataFrame(rows))
 
 
