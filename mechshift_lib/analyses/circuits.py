@@ -2,19 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from mechshift_lib.analyses.scores import scores
+from mechshift_lib.analyses.scores import scores, scores_key
 from mechshift_lib.analyses.study import Study
+from mechshift_lib.circuits.graph.graph import Graph
 from mechshift_lib.comparison.overlap import (
     REFERENCE_FRACTION,
     component_scores,
     top_edges,
 )
+from mechshift_lib.results.kept import about_address
+from mechshift_lib.results.store import Frames
 
 #: Edges of each model that the diagram draws.
 DRAWN = 40
+ROOMS = ("circuits", "comparison", "analyses/behaviour", "analyses/scores", "analyses/circuits")
+
+
+def key_of(
+    study: Study, task: str, seed: int, names: Sequence[str], rooms: tuple[str, ...]
+) -> dict[str, Any]:
+    """The key of a result that is made of the scores of several circuits.
+
+    Args:
+        study: the study.
+        task: the task.
+        seed: the training.
+        names: of the circuits.
+        rooms: whose code the result depends on.
+    """
+    keys = {name: scores_key(study, task, name, seed) for name in names}
+    return study.key("arm", seed, task, rooms) | {
+        "models": {name: one["models"][one["role"]] for name, one in keys.items()},
+        "circuits": {name: about_address("circuits", one) for name, one in keys.items()},
+        "role": "all",
+    }
+
+
+def drawn(study: Study, task: str) -> Frames:
+    """What is drawn of the circuits of ARM and MDM, of the first training.
+
+    Returns:
+        ``strongest`` (:func:`strongest_table`), ``diagram`` (:func:`diagram_table`), ``components``
+        (:func:`component_table`) and ``graph``, one row: the fields of :class:`Graph`.
+    """
+
+    def compute() -> Frames:
+        return {
+            "strongest": strongest_table(study, task),
+            "diagram": diagram_table(study, task),
+            "components": component_table(study, task),
+            "graph": pd.DataFrame([asdict(scores(study, task, "arm").graph)]),
+        }
+
+    return study.frames("drawn", key_of(study, task, study.seed, study.pair.roles, ROOMS), compute)
+
+
+def graph_of(frames: Frames) -> Graph:
+    """The graph of :func:`drawn`."""
+    return Graph(**frames["graph"].iloc[0].to_dict())
 
 
 def strongest_table(study: Study, task: str, n: int = 10) -> pd.DataFrame:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mechshift_lib.analyses.scores import Scores, circuits_of, scores, scores_key, studied_tasks
+from mechshift_lib.analyses.circuits import key_of
+from mechshift_lib.analyses.scores import Scores, circuits_of, scores, studied_tasks
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.comparison.bootstrap import Estimate, bootstrap, split_halves
 from mechshift_lib.comparison.depth import centre_of_mass
@@ -23,7 +24,6 @@ from mechshift_lib.comparison.overlap import (
     top_edges,
     top_edges_at,
 )
-from mechshift_lib.results.kept import about_address
 
 #: Comparison -> the two circuits that it compares over the same examples.
 COMPARISONS: dict[str, tuple[str, str]] = {
@@ -59,13 +59,7 @@ def compare(study: Study, task: str, seed: int | None = None) -> Frames:
     """
     seed = study.seed if seed is None else seed
     names = circuits_of(study, task) if seed == study.seed else ["arm", "mdm"]
-    keys = {name: scores_key(study, task, name, seed) for name in names}
-    key = study.key("arm", seed, task, ROOMS) | {
-        "models": {name: one["models"][one["role"]] for name, one in keys.items()},
-        "circuits": {name: about_address("circuits", one) for name, one in keys.items()},
-        "role": "all",
-        "draws": study.budget.bootstrap,
-    }
+    key = key_of(study, task, seed, names, ROOMS) | {"draws": study.budget.bootstrap}
 
     def compute() -> Frames:
         found = {name: scores(study, task, name, seed) for name in names}

@@ -19,10 +19,11 @@ STAMP = FOLDER / "made_of.txt"
 #: What they are made of, relative to the checkout: scores, and the models that these are of.
 INPUTS = ("data/pairs", "data/scores", "data/trajectories", "data/models", "data/tables")
 #: Kinds of stored results that they are made of.
-KINDS = ("answers", "circuits")
+KINDS = ("answers", "circuits", "explored")
 ROOMS = (
     "explorer",
     "comparison",
+    "analyses/circuits",
     "analyses/scores",
     "analyses/shipped",
     "plots/theme",
@@ -43,8 +44,9 @@ def write_explorer(root: Path = ROOT, results: str = "results") -> int:
     stamp = root / STAMP
     if stamp.is_file() and stamp.read_text(encoding="utf-8") == made_of:
         return 0
-    from mechshift_lib.explorer.files import Entry, index, name_of, script
-    from mechshift_lib.explorer.sources import circuits_of, reading
+    from mechshift_lib.explorer.files import Entry, index, name_of
+    from mechshift_lib.explorer.sources import reading
+    from mechshift_lib.explorer.stored import files_of
 
     folder = root / FOLDER
     stamp.unlink(missing_ok=True)  # a killed run leaves files that aren't taken for whole
@@ -52,9 +54,9 @@ def write_explorer(root: Path = ROOT, results: str = "results") -> int:
     for name in default_pairs(root):
         study = reading(name, results, root)
         entry = Entry(load_pair(name, root))
-        for found in circuits_of(study):
+        for found, text in files_of(study):
             path = folder / f"{name_of(name, found)}.js"
-            write_atomic(path, script(name, found))
+            write_atomic(path, text)
             entry.add(found)
             written.add(path)
         entries.append(entry)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from mechshift_lib.config import Pair
 from mechshift_lib.explorer.curves import chance, halves, ranks, stops
-from mechshift_lib.explorer.sources import ALONG, Circuits
+from mechshift_lib.explorer.sources import ALONG, Circuits, Source
 from mechshift_lib.plots.palette import ROLE_COLORS
 from mechshift_lib.plots.theme import label
 
@@ -39,7 +39,7 @@ def largest(n_edges: int) -> int:
     return n_edges if n_edges <= ALL_EDGES else STRONGEST
 
 
-def name_of(pair: str, found: Circuits) -> str:
+def name_of(pair: str, found: Source) -> str:
     """Name of a file without its ending, such as ``tiny-qwen/ioi.exact.all.0``."""
     return f"{pair}/{found.task}.{found.estimator}.{found.read}.{found.seed}"
 
@@ -104,7 +104,7 @@ class Entry:
     graph: Any = None
     sources: dict[tuple[str, str, str], dict[int, list[str]]] = field(default_factory=dict)
 
-    def add(self, found: Circuits) -> None:
+    def add(self, found: Source) -> None:
         """Note circuits whose file is written."""
         self.graph = found.graph
         at = found.task, found.estimator, found.read

@@ -75,8 +75,8 @@ class Reading(Store):
 
 
 @dataclass(frozen=True)
-class Circuits:
-    """The circuits of one training on one task, over the same examples.
+class Source:
+    """Which circuits a file of the explorer has.
 
     Attributes:
         task: the task.
@@ -86,10 +86,6 @@ class Circuits:
         graph: the models' graph.
         names: of the circuits, a key of :data:`CIRCUITS` each; a checkpoint's has its step, such as
             ``mdm@400``.
-        scores: of each, ``[n_example, n_edges]``; of a trajectory's ``[n_group, n_edges]``.
-        splits: rows of the halves that are set against each other.
-        shares: whether scores are shares of the effect, or in units of the metric.
-        n: number of examples.
     """
 
     task: str
@@ -98,6 +94,19 @@ class Circuits:
     seed: int
     graph: Graph
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Circuits(Source):
+    """The circuits of one training on one task, over the same examples.
+
+    Attributes:
+        scores: of each, ``[n_example, n_edges]``; of a trajectory's ``[n_group, n_edges]``.
+        splits: rows of the halves that are set against each other.
+        shares: whether scores are shares of the effect, or in units of the metric.
+        n: number of examples.
+    """
+
     scores: tuple[NDArray[np.float32], ...]
     splits: tuple[Split, ...]
     shares: bool
@@ -108,14 +117,6 @@ def reading(pair: str, results: str = "results", root: Path = ROOT) -> Study:
     """A study that reads what is there and computes nothing."""
     found = Study.open(pair, results=results, root=root)
     return replace(found, store=Reading(found.store.root))
-
-
-def circuits_of(study: Study) -> Iterator[Circuits]:
-    """All circuits of a pair that there are."""
-    for task in study.pair.tasks:
-        for seed in study.pair.seeds:
-            yield from final(study, task, seed)
-    yield from _along(study)
 
 
 def final(study: Study, task: str, seed: int) -> Iterator[Circuits]:
@@ -202,7 +203,7 @@ def _asked(path: Path) -> dict[str, Any]:
         raise ResultError(f"{path} is damaged: take it from the repository again.") from error
 
 
-def _along(study: Study) -> Iterator[Circuits]:
+def along(study: Study) -> Iterator[Circuits]:
     """Circuits of every checkpoint of a training, one answer position at a time."""
     for one in usable(study):
         n_group = one.scores.shape[2]

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mechshift_lib.analyses import Study, behaviour, circuits, overlap, scores, seeds
@@ -122,6 +123,11 @@ def test_tables_of_circuits_agree_with_each_other(study):
     parts = circuits.component_table(study, "ioi")
     shares = parts.groupby("circuit").share.apply(lambda s: s.abs().sum())
     np.testing.assert_allclose(shares, 1)
+    drawn = circuits.drawn(study, "ioi")
+    pd.testing.assert_frame_equal(drawn["strongest"], circuits.strongest_table(study, "ioi"))
+    pd.testing.assert_frame_equal(drawn["diagram"], circuits.diagram_table(study, "ioi"))
+    pd.testing.assert_frame_equal(drawn["components"], parts)
+    assert circuits.graph_of(drawn) == scores.scores(study, "ioi", "arm").graph
 
 
 def test_comparisons_cover_every_studied_task_and_both_seeds(study):

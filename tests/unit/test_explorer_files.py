@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mechshift_lib.comparison.overlap import top_edges
-from mechshift_lib.explorer import build, sources
+from mechshift_lib.explorer import build, sources, stored
 from mechshift_lib.explorer.curves import stops
 from mechshift_lib.explorer.files import Entry, index, name_of, script
 from mechshift_lib.explorer.sources import Circuits, NotStoredError, reading
@@ -125,7 +125,7 @@ def test_files_are_written_again_only_after_a_change(
     monkeypatch.setattr(build, "code_hash", lambda *_: "code")
     monkeypatch.setattr(build, "default_pairs", lambda _: [PAIR])
     given = list(found)
-    monkeypatch.setattr(sources, "circuits_of", lambda _: iter(given))
+    monkeypatch.setattr(stored, "files_of", lambda _: ((one, script(PAIR, one)) for one in given))
     monkeypatch.setattr(sources, "reading", lambda *_: None)
     monkeypatch.setattr(build, "load_pair", lambda *_: reading(PAIR, "nowhere").pair)
     (tmp_path / "workflow").mkdir()
@@ -142,7 +142,7 @@ def test_files_are_written_again_only_after_a_change(
 
 def test_every_checkpoint_of_a_training_is_there() -> None:
     study = reading(PAIR, results="nowhere")
-    along = [one for one in sources._along(study) if one.seed == 0]
+    along = [one for one in sources.along(study) if one.seed == 0]
     assert [(one.task, one.read) for one in along] == [
         ("ioi", "all"),
         ("countdown", "0"),
