@@ -21,10 +21,14 @@ from mechshift_lib.markup.figures import tools
 MANY = 9
 #: Rows that a page shows at most: who wants more sorts and searches in the file that is saved.
 MOST = 250
-#: Characters from which on a cell may take several lines.
-LONG = 32
+#: Characters from which on words may take several lines, and from which on they keep more room.
+WORDS, LONG = 12, 60
+#: Characters up to which what begins with a number stays on one line.
+WHOLE = 24
 #: What stands for no number.
 MISSING = "–"
+#: Where a number and its interval, or what else is in brackets, may part.
+_PARTS = re.compile(r"\s+(?=[\[(])|(?<=[\])])\s+|(?<=[\])],)\s+")
 _NUMBER = re.compile(r"^[^\d\w]*?([-−+]?)(\d[\d,]*\.?\d*)")
 
 
@@ -74,8 +78,16 @@ def _cell(value: Any, form: str | None) -> str:
         text = form.format(value) if form else str(value)
     key = sort_key(value)
     about = f' data-sort="{key}"' if key else ""
-    about += ' class="long"' if len(text) > LONG else ""
-    return f"<td{about}>{escape(text, quote=False)}</td>"
+    parts = _PARTS.split(text)
+    spanned = False
+    if len(text) > LONG:
+        about += ' class="long"'
+    elif max(map(len, parts)) > (WHOLE if key else WORDS):
+        about += ' class="words"'
+    else:
+        spanned = bool(key) and len(parts) > 1
+    written = [escape(part, quote=False) for part in parts]
+    return f"<td{about}>{' '.join(f'<span>{x}</span>' if spanned else x for x in written)}</td>"
 
 
 def sort_key(value: Any) -> str:

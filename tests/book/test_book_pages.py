@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 
@@ -23,6 +24,7 @@ from mechshift_lib.book.launch import FOLDER
 from mechshift_lib.comparison.claims import CLAIMS, SAID
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.config import ANALYSES, ROOT, load_pair
+from mechshift_lib.markup.tables import table_html
 from mechshift_lib.workflow import default_pairs
 from tests.book.browser import ask, complaints, serve
 from tests.book.make_site import FIGURE, RARE_WORD, ROWS
@@ -233,6 +235,25 @@ def test_a_long_table_is_searched(address: str) -> None:
     left, told = ask(address, NOTEBOOK_PAGE, FILTER, width=1000)
     assert left == 1
     assert told == f"1 of {len(ROWS)} rows"
+
+
+def test_a_table_of_seven_columns_fits_between_the_side_bars(address: str) -> None:
+    cells = ["Greater-Than", "MDM as far as the control", *["0.41 [0.36, 0.47]"] * 4, "5"]
+    names = [f"answers right, training {i} (%)" for i in range(len(cells))]
+    html = table_html(pd.DataFrame([cells] * 3, columns=names))
+    js = f"""(() => {{
+      const cell = d.querySelector(".cell_output .output");
+      cell.innerHTML = {json.dumps(html)};
+      const table = cell.querySelector("table"), spans = [...table.querySelectorAll("span")];
+      return [table.scrollWidth - table.clientWidth, d.documentElement.scrollWidth,
+              spans.length, Math.max(...spans.map(span => span.getClientRects().length))];
+    }})()"""
+    over, wide, spans, lines = ask(address, NOTEBOOK_PAGE, js, width=1300)
+    assert (over, spans, lines) == (0, 24, 1)
+    assert wide <= 1300
+    over, wide, _, lines = ask(address, NOTEBOOK_PAGE, js, width=390)
+    assert over > 0  # it scrolls by itself
+    assert (wide, lines) == (390, 1)
 
 
 def test_one_drawing_follows_the_pages_mode_and_fits_a_phone(address: str) -> None:

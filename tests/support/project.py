@@ -32,6 +32,8 @@ def make_project(
     described |= {"name": "toy", "seeds": [0], "tasks": ["ioi", "infilling"]}
     described |= {"budgets": {"book": {**SMALL, **(budget or {})}}, "analyses": list(chapters)}
     described.pop("task_options", None)
+    mix = described["training"]["mix"]
+    described["training"]["mix"] = {name: mix[name] for name in described["tasks"]}
     (folder / "data" / "pairs").mkdir(parents=True)
     text = yaml.safe_dump(described)
     (folder / "data" / "pairs" / "toy.yaml").write_text(text, encoding="utf-8")

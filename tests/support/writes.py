@@ -196,7 +196,9 @@ def cut_off(work: str, root: Path) -> dict[str, int]:
     prepare(work, root / "calm")
     shutil.copytree(root / "calm", root / "start")
     assert in_child(lambda: act(root / "calm")) == 0
-    largest = max(map(len, visible(root / "calm").values()))
+    before = visible(root / "start")
+    written = [data for name, data in visible(root / "calm").items() if before.get(name) != data]
+    largest = max(map(len, written))
     cuts: dict[str, int] = {"change": 0, "byte": 0, "full": 0}
 
     def try_at(kind: str, before: Callable[[], object], wanted: set[int]) -> bool:

@@ -120,13 +120,16 @@ def test_the_answer_is_three_sentences_over_all_verdicts():
         inapplicable("C6", "p", "the pair has no Countdown"),
     ]
     text = answers(found, {"p": "One", "q": "Two"})
-    holds, fails, open_ = text.split("\n\n")
+    holds, fails, open_, over = text.split("\n\n")
     assert holds.startswith("**Reproduced here:** On global tasks the MDM's circuit lies earlier")
-    assert "(**C2**; One: Countdown +30.0 % of depth, n = 20 examples)" in holds
-    assert "(**C1**; Two: +20.0 /100, n = 20 examples)" in holds
+    assert "(**C2**: One on Countdown)" in holds
+    assert "(**C1**: Two)" in holds
     assert "One" not in fails
-    assert "(**C2**; Two: Countdown reversed, −30.0 % of depth" in fails
+    assert "(**C2**: Two on Countdown, reversed)" in fails
     assert open_.startswith("**Undecided:**")
     assert "C7" in open_
     assert "C6" not in text
-    assert answers(found[:1], {"p": "One"}).endswith("**Undecided:** None of the paper's claims.")
+    assert over.startswith("Each is over 20 examples of One and 20 examples of Two, against")
+    *_, nothing, _ = answers(found[:1], {"p": "One"}).split("\n\n")
+    assert nothing == "**Undecided:** None of the paper's claims."
+    assert len(answers(found[-1:], {"p": "One"}).split("\n\n")) == 3

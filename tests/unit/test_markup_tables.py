@@ -45,10 +45,26 @@ def test_a_cell_sorts_by_its_number(value: object, key: str) -> None:
     assert sort_key(value) == key
 
 
-def test_only_long_texts_may_take_several_lines() -> None:
-    [short, long] = soup_of(table_html(pd.DataFrame({"a": ["x" * LONG], "b": ["x " * LONG]})))("td")
-    assert short.get("class") is None
-    assert long["class"] == ["long"]
+@pytest.mark.parametrize(
+    ("text", "kind", "parts"),
+    [
+        ("a1.h0<q>", None, []),  # an edge
+        ("continued ARM", "words", []),
+        ("x " * LONG, "long", []),
+        ("0.41 [0.36, 0.47]", None, ["0.41", "[0.36, 0.47]"]),
+        ("−24 [−27, −21] (n = 5)", None, ["−24", "[−27, −21]", "(n = 5)"]),
+        ("100 [79, 100], 5 of 16", None, ["100", "[79, 100],", "5 of 16"]),
+        ("+12.4 percentage points of accuracy [−66.5, +91.3]", "words", []),
+        ("13 10 20. Target: 17. Equation: 13 + 10 + " * 2, "long", []),
+    ],
+)
+def test_words_may_take_several_lines_and_a_number_stays_whole(
+    text: str, kind: str | None, parts: list[str]
+) -> None:
+    [cell] = soup_of(table_html(pd.DataFrame({"a": [text]})))("td")
+    assert cell.get("class") == (None if kind is None else [kind])
+    assert [part.get_text() for part in cell("span")] == parts
+    assert cell.get_text() == text
 
 
 def test_only_long_tables_are_searched() -> None:

@@ -43,6 +43,7 @@ _ANSWERS: dict[str, tuple[Outcome, ...]] = {
     "Not reproduced, or the other way round:": ("not reproduced", "reversed"),
     "Undecided:": ("undecided",),
 }
+_OVER = "Each is over {units}, against the yardstick that favours it least."
 _NOTHING = "None of the paper's claims."
 _VERBS: dict[Outcome, str] = {outcome: f"is {outcome}" for outcome in OUTCOMES}
 _VERBS["doesn't apply"] = "doesn't apply"
@@ -135,36 +136,45 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 def answers(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
     """The book's answer in three sentences of Markdown: what holds, what doesn't, what stays open.
 
+    A fourth says over how many units. Effects stand in the grid (:func:`grid`).
+
     Args:
         verdicts: of all pairs.
         titles: pair -> title.
     """
-    return "\n\n".join(
+    lines = [
         f"**{head}** {_answer([v for v in verdicts if v.outcome in outcomes], titles)}"
         for head, outcomes in _ANSWERS.items()
-    )
+    ]
+    units = _over([verdict for verdict in verdicts if verdict.n], titles)
+    return "\n\n".join([*lines, _OVER.format(units=units)] if units else lines)
 
 
 def _answer(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    """The claims of one sentence, each with its pairs."""
     parts = []
     for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
         about = [verdict for verdict in verdicts if verdict.claim == claim]
-        each = []
-        for pair, title in titles.items():
-            own = [verdict for verdict in about if verdict.pair == pair]
-            units = dict.fromkeys(f"{verdict.n} {verdict.of}" for verdict in own)
-            if own:
-                each.append(f"{title}: {', '.join(map(_size, own))}, n = {listed([*units])}")
-        parts.append(f"{SAID[claim]} (**{claim}**; {'; '.join(each)})")
+        own = {title: [v for v in about if v.pair == pair] for pair, title in titles.items()}
+        where = listed([_where(title, found) for title, found in own.items() if found])
+        parts.append(f"{SAID[claim]} (**{claim}**: {where})")
     return f"{_capital(listed(parts))}." if parts else _NOTHING
 
 
-def _size(verdict: Verdict) -> str:
-    """Task, and effect without its interval, which the grid has."""
-    where = f"{label(verdict.task)} " if verdict.task else ""
-    turned = f"{verdict.outcome}, " if verdict.outcome == "reversed" else ""
-    size = effect(verdict, short=True).partition(" [")[0] or verdict.missing
-    return f"{where}{turned}{size}"
+def _where(title: str, verdicts: Sequence[Verdict]) -> str:
+    """A pair, with the tasks that the verdicts are of."""
+    tasks = listed([label(verdict.task) for verdict in verdicts if verdict.task])
+    turned = any(verdict.outcome == "reversed" for verdict in verdicts)
+    return title + (f" on {tasks}" if tasks else "") + (", reversed" if turned else "")
+
+
+def _over(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
+    """How many units the verdicts of each pair are over, such as ``5 trainings of One``."""
+    each = []
+    for pair, title in titles.items():
+        units = dict.fromkeys(f"{v.n} {v.of}" for v in verdicts if v.pair == pair)
+        each += [f"{listed([*units])} of {title}"] if units else []
+    return listed(each)
 
 
 def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
