@@ -13,7 +13,6 @@ from mechshift_lib.analyses import (
     Study,
     ablation,
     attention,
-    circuits,
     components,
     cues,
     errors,
@@ -45,7 +44,6 @@ from mechshift_lib.cli import app
 from mechshift_lib.comparison.worlds import KINDS
 from mechshift_lib.config import ROOT, load_pair, pair_names
 from mechshift_lib.errors import ResultError
-from mechshift_lib.explorer import stored
 from mechshift_lib.results.store import Store, read_provenance
 
 from ..support.study import make_pair
@@ -244,8 +242,6 @@ COMPUTED = {
         study, seed, attention.asked(study)[seed]
     )["heads"],
     "components": lambda study, seed: components.of_model(study, "ioi", "mdm", seed)["spread"],
-    "drawn": lambda study, _: circuits.drawn(study, "ioi")["diagram"],
-    "explored": lambda study, seed: stored.explored(study, "ioi", seed)["files"],
     "dictionaries": lambda study, seed: features.measured(study, seed)["counts"],
     "between-seeds": lambda study, seed: seeds.between_seeds(
         study, "ioi", study.pair.seeds[study.pair.seeds.index(seed) - 1], seed
