@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import hashlib
 import json
 import logging
@@ -18,7 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ from mechshift_lib.results.store import USED, read_provenance
 KERNEL = "mechshift-this-python"
 #: Under which an executed page notes the stored results that it used, in its last cell's metadata.
 RESULTS = "results"
+#: How often a kernel is started that ends before it could begin, and what Jupyter says then.
+STARTS = 3
+_NEVER_BEGAN = "Kernel died before replying"
 
 
 class NotebookError(MechshiftError):
@@ -346,6 +350,27 @@ def _failure(source: Path, error: Exception, kept: Path) -> NotebookError:
     )
 
 
+def _in_kernel(execute: Callable[[], object], name: str) -> None:
+    """Execute a notebook; where its kernel ended before it could begin, in another one.
+
+    A kernel is told ports that were free, and by then another process may have taken one.
+
+    Raises:
+        NotebookError: no kernel began.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            execute()
+            return
+        except RuntimeError as error:
+            if _NEVER_BEGAN not in str(error):
+                raise
+            if not left:
+                raise NotebookError(
+                    f"{name}: no kernel would begin in {STARTS} tries; why stands above."
+                ) from error
+
+
 def _relative_or_full(path: Path) -> str:
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
@@ -402,16 +427,19 @@ def run_notebook(
         peak = Path(scratch) / "peak"
         try:
             with _environment(**{USED: str(noted), kernels.PEAK: str(peak)}):
-                papermill.execute_notebook(
-                    notebook,
-                    str(partial),
-                    parameters=dict(parameters),
-                    kernel_name=kernel,
-                    language="python",
-                    cwd=str(ROOT),
-                    progress_bar={"desc": label} if progress else False,
-                    # When its cells have run, or are not wanted any more, it has nothing to add.
-                    shutdown_kernel="immediate",
+                _in_kernel(
+                    lambda: papermill.execute_notebook(
+                        copy.deepcopy(notebook),
+                        str(partial),
+                        parameters=dict(parameters),
+                        kernel_name=kernel,
+                        language="python",
+                        cwd=str(ROOT),
+                        progress_bar={"desc": label} if progress else False,
+                        # Its cells have run or aren't wanted any more: it has nothing to add.
+                        shutdown_kernel="immediate",
+                    ),
+                    name,
                 )
         except (PapermillExecutionError, DeadKernelError) as error:
             failed.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mechshift_lib import execution
+from mechshift_lib import execution, kernels
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution import NotebookError, run_notebook
 
@@ -130,3 +130,39 @@ def test_a_dead_kernel_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(NotebookError, match="kernel ended early"):
         run_notebook(source, tmp_path / "o.ipynb", {}, failed=tmp_path)
     assert not (tmp_path / "o.ipynb").exists()
+
+
+#: A kernel that ends before it begins, so many times; then it is a kernel.
+FALLING = """
+import pathlib, subprocess, sys
+falls = pathlib.Path(sys.argv[1])
+left = int(falls.read_text())
+falls.write_text(str(left - 1))
+sys.exit(1 if left > 0 else subprocess.call(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("falls", [execution.STARTS - 1, execution.STARTS])
+def test_a_kernel_that_does_not_begin_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls: int
+) -> None:
+    counted, command = tmp_path / "falls", kernels.command
+    counted.write_text(str(falls))
+    monkeypatch.setattr(
+        kernels,
+        "command",
+        lambda *asked: [sys.executable, "-c", FALLING, str(counted), *command(*asked)],
+    )
+    source, output = notebook(tmp_path / "behaviour.ipynb", "print(pair)"), tmp_path / "out.ipynb"
+
+    def run() -> None:
+        run_notebook(source, output, {"pair": "mine"}, failed=tmp_path / "failed")
+
+    if falls < execution.STARTS:
+        run()
+        assert nbformat.read(output, as_version=4).cells[-2].outputs[0].text == "mine\n"
+    else:
+        with pytest.raises(NotebookError, match="no kernel would begin in 3 tries"):
+            run()
+        assert not output.exists()
+    assert int(counted.read_text()) == -1 or falls == execution.STARTS
