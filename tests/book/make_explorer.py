@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 from book._ext.explorer import SCRIPTS
 from mechshift_lib.config import ROOT
 from mechshift_lib.explorer.files import Entry, index, name_of, script
-from mechshift_lib.explorer.sources import Circuits, circuits_of, reading
+from mechshift_lib.explorer.sources import Circuits, along, final, reading
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><title>Explorer</title>
@@ -30,7 +31,8 @@ def write_circuits(folder: Path, pair: str, wanted: Callable[[Circuits], bool]) 
     """Write ``explorer/index.js`` and the wanted circuits of the pair; returns them."""
     study = reading(pair, results="nowhere")
     entry, shown = Entry(study.pair), []
-    for found in circuits_of(study):
+    made = [final(study, task, seed) for task in study.pair.tasks for seed in study.pair.seeds]
+    for found in chain(*made, along(study)):
         if wanted(found):
             path = folder / "explorer" / f"{name_of(pair, found)}.js"
             path.parent.mkdir(exist_ok=True)

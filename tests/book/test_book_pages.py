@@ -253,7 +253,8 @@ def test_a_table_of_seven_columns_fits_between_the_side_bars(address: str) -> No
     assert wide <= 1300
     over, wide, _, lines = ask(address, NOTEBOOK_PAGE, js, width=390)
     assert over > 0  # it scrolls by itself
-    assert (wide, lines) == (390, 1)
+    assert wide <= 390
+    assert lines == 1
 
 
 def test_one_drawing_follows_the_pages_mode_and_fits_a_phone(address: str) -> None:

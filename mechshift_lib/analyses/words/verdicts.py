@@ -155,17 +155,21 @@ def _answer(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
     parts = []
     for claim in dict.fromkeys(verdict.claim for verdict in verdicts):
         about = [verdict for verdict in verdicts if verdict.claim == claim]
-        own = {title: [v for v in about if v.pair == pair] for pair, title in titles.items()}
-        where = listed([_where(title, found) for title, found in own.items() if found])
-        parts.append(f"{SAID[claim]} (**{claim}**: {where})")
+        where: dict[str, list[str]] = {}
+        for pair, title in titles.items():
+            own = [verdict for verdict in about if verdict.pair == pair]
+            if own:
+                where.setdefault(_what(own), []).append(title)
+        said = "; ".join(listed(pairs) + what for what, pairs in where.items())
+        parts.append(f"{SAID[claim]} (**{claim}**: {said})")
     return f"{_capital(listed(parts))}." if parts else _NOTHING
 
 
-def _where(title: str, verdicts: Sequence[Verdict]) -> str:
-    """A pair, with the tasks that the verdicts are of."""
+def _what(verdicts: Sequence[Verdict]) -> str:
+    """What is said after a pair: the tasks that its verdicts are of."""
     tasks = listed([label(verdict.task) for verdict in verdicts if verdict.task])
     turned = any(verdict.outcome == "reversed" for verdict in verdicts)
-    return title + (f" on {tasks}" if tasks else "") + (", reversed" if turned else "")
+    return (f" on {tasks}" if tasks else "") + (", reversed" if turned else "")
 
 
 def _over(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
