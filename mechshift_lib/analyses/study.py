@@ -25,9 +25,19 @@ EXAMPLES_SEED = 2026
 #: Seed of all resampling.
 RESAMPLING_SEED = 7
 
-#: Kinds of result that ship of every pair's first training, too, as they take long and follow from
-#: what ships already: from exact scores, or from answers that every book computes.
-FIRST_TOO = ("errors", "robustness", "robustness-ioi", "trust", "trust-trainings")
+#: Kinds of result that ship of every pair's first training, too, as they take long.
+FIRST_TOO = (
+    "cues",
+    "dictionaries",
+    "errors",
+    "faithfulness",
+    "neurons",
+    "robustness",
+    "robustness-ioi",
+    "signals",
+    "trust",
+    "trust-trainings",
+)
 
 Pool = Literal["common-correct", "all"]
 

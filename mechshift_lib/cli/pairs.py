@@ -235,7 +235,7 @@ def ship(
     The book reads them from there as long as models, examples and estimator are the same, so that
     it needn't patch every edge of every training again. What is there already isn't computed again.
     What else the pair's executed chapters used of trainings but the first is kept in data/tables
-    (of the first only what takes long and follows from what ships):
+    (of the first only what takes long):
     after `mechshift run PAIR`, ship it again.
 
     Example: mechshift ship tiny-qwen --seed 0
