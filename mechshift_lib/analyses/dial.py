@@ -68,12 +68,15 @@ def points(study: Study, seed: int) -> list[Point]:
 def usable(study: Study) -> list[Trajectory]:
     """Trajectories of the pair's models, by seed, joined by those of the MDM's variants.
 
-    A training whose variants aren't shipped, or were asked something else, is left out.
+    A training whose variants aren't shipped, or were asked something else, is left out, and so is
+    one of which no scores are kept.
     """
     found = []
     for one in trajectory.usable(study):
         own = read(study.pair.name, one.seed, study.root, DIAL)
         if own is None or own.notes["amount"] != one.notes["amount"] or own.reads != one.reads:
+            continue
+        if one.kept or own.kept:
             continue
         arms = [part.table.weights[part.table.model == "arm"].item() for part in (one, own)]
         if arms[0] == arms[1]:

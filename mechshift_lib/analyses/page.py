@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from mechshift_lib.analyses.words.formatting import Finding
 from mechshift_lib.markup.figures import Drawn, fits_a_caption
+from mechshift_lib.markup.minus import with_minus
 from mechshift_lib.markup.tables import MOST, table_html
 
 
 def say(markdown: str) -> None:
     """Show Markdown."""
-    display(Markdown(markdown))
+    display(Markdown(with_minus(markdown)))
 
 
 def tell(finding: Finding, *figures: Figure) -> None:
@@ -40,7 +41,7 @@ def show(figure: Figure, said: str = "") -> None:
         figure: the figure; its alternative text is written from what it draws.
         said: what is found in it; its caption begins with it, if it is one plain paragraph.
     """
-    display(Drawn(figure, said, caption=fits_a_caption(said)))
+    display(Drawn(figure, with_minus(said), caption=fits_a_caption(said)))
 
 
 def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> None:

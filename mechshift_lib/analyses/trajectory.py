@@ -10,20 +10,17 @@ from numpy.typing import NDArray
 
 from mechshift_lib.analyses.behaviour import pool
 from mechshift_lib.analyses.cues import TASK as CUE_TASK
-from mechshift_lib.analyses.scores import edges_of, single_reads
+from mechshift_lib.analyses.scores import single_reads
 from mechshift_lib.analyses.study import Study
+from mechshift_lib.analyses.trajectory_curves import CURVES as MEASURED
+from mechshift_lib.analyses.trajectory_curves import SMALLEST
 from mechshift_lib.analyses.trajectory_files import Trajectory, is_of, read
 from mechshift_lib.analyses.trajectory_points import READS
 from mechshift_lib.comparison.cka import LEAST, linear_cka
-from mechshift_lib.comparison.depth import centre_of_mass
 from mechshift_lib.comparison.over_seeds import SHOWN, contrast_over_seeds
-from mechshift_lib.comparison.overlap import REFERENCE_FRACTION, top_edges
-from mechshift_lib.comparison.similarity import corrected, cosine, top_jaccard, way_gone
 from mechshift_lib.diffusion.scratch import FOLLOWED
 from mechshift_lib.semantics.activations import stream_at
 
-#: Change from its start to its end below which a curve has gone no way that could be halved.
-SMALLEST = 0.05
 #: Parts of the way of the behaviour at which the other curves are read.
 PARTS = (0.5, 0.9)
 #: Curves that are set against the behaviour, with their names.
@@ -73,25 +70,15 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
 
     Returns:
         One row per training, model, step and read: ``seed, model, step, displacement, read,
-        jaccard`` (top 5 % of edges, with the ARM's), ``cosine`` (of all scores with the ARM's,
-        noise divided out), ``way`` (share of the way from the circuit at the start of the model's
-        training to that at its end, noise taken out; NaN where they are nearer to each other than
-        :data:`SMALLEST`), ``depth`` (of the top edges' sources), ``n`` (groups of examples).
+        jaccard, cosine, way, depth`` (:data:`~mechshift_lib.analyses.trajectory_curves.CURVES`),
+        ``n`` (groups of examples).
     """
     rows = []
     for one in found:
-        start = int(np.flatnonzero(one.table.model == "arm")[0])
-        source = edges_of(one.graph).source_depth
-        count = max(1, round(REFERENCE_FRACTION * one.graph.n_edges))
+        curves = one.curves()
         for model in FOLLOWED:
-            places = one.of(model)
             for number, name in enumerate(one.reads):
-                arm = one.scores[start, number]
-                begun, end = (one.scores[places[at], number] for at in (0, -1))
-                for place in places:
-                    own = one.scores[place, number]
-                    mean = own.mean(0)
-                    way, length = way_gone(begun, own, end)
+                for place in one.of(model):
                     rows.append(
                         {
                             "seed": one.seed,
@@ -99,19 +86,11 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
                             "step": int(one.table.step[place]),
                             "displacement": float(one.table.displacement[place]),
                             "read": name,
-                            "jaccard": float(top_jaccard(arm.mean(0), mean, count)),
-                            "cosine": _similarity(arm, own),
-                            "way": way if length >= SMALLEST else np.nan,
-                            "depth": float(centre_of_mass(mean, source, top_edges(mean, count))),
-                            "n": len(own),
+                            **{curve: float(curves[curve][place, number]) for curve in MEASURED},
+                            "n": one.scores.shape[2],
                         }
                     )
     return pd.DataFrame(rows)
-
-
-def _similarity(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    """Cosine of two circuits over halves of their groups, divided by what the halves allow."""
-    return 1.0 if a is b else min(1.0, corrected(a, b, cosine).value)
 
 
 def signals(found: Sequence[Trajectory], circuit: pd.DataFrame) -> pd.DataFrame:

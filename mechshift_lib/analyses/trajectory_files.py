@@ -3,7 +3,8 @@
 ``data/trajectories/PAIR/seedS.csv`` has a row for each point of a training: behaviour, cue and
 displacement, as :func:`mechshift_lib.analyses.trajectory_points.measure` gives them.
 ``seedS.safetensors`` beside it has the scores of all edges at each, in half precision, and where
-both come from; ``dial-seedS`` has the same of the MDM's variants
+both come from; of models with too many edges for that it has what follows from them
+(:mod:`mechshift_lib.analyses.trajectory_curves`). ``dial-seedS`` has the same of the MDM's variants
 (:mod:`mechshift_lib.analyses.dial`). They are of the models that stand in data/models if the hashes
 of the ends' weights say so (:func:`is_of`).
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from mechshift_lib.analyses.study import EXAMPLES_SEED, Study
+from mechshift_lib.analyses.trajectory_curves import CURVES, curves_of, rows_of
 from mechshift_lib.analyses.trajectory_points import (
     OWN,
     ROOMS,
@@ -42,6 +44,8 @@ from mechshift_lib.results.atomic import write_atomic
 FOLDER = Path("data") / "trajectories"
 #: How names of files begin that are of the MDM's variants.
 DIAL = "dial-"
+#: Bytes of a training's scores above which only what follows from them is kept.
+LARGEST = 8 * 2**20
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,11 @@ class Trajectory:
         seed: the training.
         table: one row a point (see :func:`trajectory_points.measure`).
         reads: names of the reads, such as ``countdown/4``, ``[n_read]``.
-        scores: ``[n_point, n_read, n_group, n_edges]``, in units of the metric.
+        scores: ``[n_point, n_read, n_group, n_edges]``, in units of the metric; no edge where they
+            aren't kept.
         graph: the models' graph.
         notes: recipe, code, amounts: where it comes from.
+        kept: what is kept in place of scores, as :meth:`curves` gives it.
     """
 
     seed: int
@@ -63,12 +69,17 @@ class Trajectory:
     scores: NDArray[np.float32]
     graph: Graph
     notes: dict[str, Any]
+    kept: Mapping[str, NDArray[np.float64]] | None = None
 
     def of(self, model: str) -> NDArray[np.intp]:
         """Rows of one model's training in the order of steps; the control's begin at the ARM."""
-        start = ["arm"] if model == "continued" else []
-        rows = self.table[self.table.model.isin([*start, model])]
-        return rows.sort_values("step").index.to_numpy()
+        return rows_of(self.table, model)
+
+    def curves(self) -> Mapping[str, NDArray[np.float64]]:
+        """Where every point's circuit stands: name -> ``[n_point, n_read]`` (:data:`CURVES`)."""
+        if self.kept is not None:
+            return self.kept
+        return curves_of(self.table, self.scores, self.graph)
 
 
 def path_of(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Path:
@@ -106,8 +117,12 @@ def write(
         "code": code_hash(*ROOMS, *OWN),
         "points": _points(table),
     }
-    scores = np.stack([one.scores for one in measured]).astype(np.float16)
-    content = save({"scores": scores}, metadata={"about": json.dumps(notes, sort_keys=True)})
+    scores = np.stack([one.scores for one in measured])
+    tensors = {"scores": scores.astype(np.float16)}
+    if tensors["scores"].nbytes > LARGEST:
+        found = curves_of(table, scores, measured[0].graph)
+        tensors = {name: values.astype(np.float32) for name, values in found.items()}
+    content = save(tensors, metadata={"about": json.dumps(notes, sort_keys=True)})
     write_atomic(path.with_suffix(".csv"), table.to_csv(index=False, float_format="%.6g"))
     return write_atomic(path, content)
 
@@ -129,9 +144,18 @@ def read(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Trajector
     try:
         with safe_open(path, framework="numpy") as file:
             notes = json.loads((file.metadata() or {})["about"])
-            scores = file.get_tensor("scores").astype(np.float32)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         text = table_path.read_text(encoding="utf-8")
         table = pd.read_csv(io.StringIO(text), dtype={"weights": str})
+        reads = tuple(notes["reads"])
+        kept = None
+        if "scores" in tensors:
+            scores = tensors["scores"].astype(np.float32)
+        else:
+            kept = {name: tensors[name].astype(np.float64) for name in CURVES}
+            if any(one.shape != (len(table), len(reads)) for one in kept.values()):
+                raise ValueError("table and curves are of different points")
+            scores = np.zeros((len(table), len(reads), notes["amount"]["groups"], 0), np.float32)
         if _points(table) != notes["points"] or len(scores) != len(table):
             raise ValueError("table and scores are of different points")
         graph = Graph(**notes["graph"])
@@ -140,7 +164,7 @@ def read(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Trajector
             f"The trajectory {path} is damaged ({error}): take it and {table_path.name} from the "
             "repository again."
         ) from error
-    return Trajectory(seed, table, tuple(notes["reads"]), scores, graph, notes)
+    return Trajectory(seed, table, reads, scores, graph, notes, kept)
 
 
 def is_of(found: Trajectory, study: Study) -> bool:

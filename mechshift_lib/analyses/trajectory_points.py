@@ -127,6 +127,19 @@ def points(study: Study, seed: int) -> list[Point]:
     return found
 
 
+def some(found: Sequence[Point], names: Sequence[str]) -> list[Point]:
+    """Those points that are named, such as ``mdm@100``.
+
+    Raises:
+        ConfigError: there is no such point.
+    """
+    by_name = {f"{one.model}@{one.step}": one for one in found}
+    for name in names:
+        if name not in by_name:
+            raise ConfigError(f"There is no point {name!r}: choose of {', '.join(by_name)}.")
+    return [by_name[name] for name in dict.fromkeys(names)]
+
+
 def folder_of(study: Study, spec: ModelSpec) -> Path:
     """The folder of what training makes of a model: its weights, or its adapter.
 
@@ -154,6 +167,7 @@ def measure_all(
     amount: Amount | None = None,
     wanted: Sequence[Point] | None = None,
     *,
+    arm: Point | None = None,
     progress: bool = True,
 ) -> list[Measured]:
     """Measure points of a training, in their order; none that is in the store already.
@@ -162,7 +176,8 @@ def measure_all(
         study: whose models they are.
         seed: the training.
         amount: how much is measured of each.
-        wanted: the points, the ARM first (default: all of :func:`points`).
+        wanted: the points (default: all of :func:`points`).
+        arm: the ARM, whose answers decide which examples are asked; by default the first point.
         progress: show a progress bar.
 
     Raises:
@@ -171,7 +186,7 @@ def measure_all(
     """
     amount = Amount() if amount is None else amount
     wanted = points(study, seed) if wanted is None else wanted
-    arm = wanted[0]
+    arm = wanted[0] if arm is None else arm
     if not _is_there(arm):
         raise ModelError(f"The ARM of seed {seed} is missing: train it, or restore {arm.folder}.")
     asked = questions(study, seed, arm, amount)

@@ -33,6 +33,23 @@ def trajectory(
             help="Measure the checkpoints of the MDM's variants instead, those that there are.",
         ),
     ] = False,
+    examples: Annotated[
+        int, typer.Option(min=1, help="Examples of every task that are answered.")
+    ] = 200,
+    circuit: Annotated[
+        int,
+        typer.Option(min=4, help="Examples that edges are scored on at every position, at most."),
+    ] = 32,
+    batch: Annotated[int, typer.Option(min=1, help="Inputs a pass.")] = 64,
+    point: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODEL@STEP",
+            help="Only measure this checkpoint and write nothing, such as mdm@100 (the ARM is "
+            "arm@0); give it again for more. So several processes or machines share the work; "
+            "what each measured is in results/trajectory.",
+        ),
+    ] = None,
 ) -> None:
     """Measure every checkpoint of a post-training and keep what it says in data/trajectories.
 
@@ -42,14 +59,17 @@ def trajectory(
     kept, with the hash of its weights, the recipe and the code's.
 
     A checkpoint that was measured already isn't measured again; where some are missing, the others
-    are measured and one sentence says which.
+    are measured and one sentence says which. Of models with very many edges the circuits' likeness,
+    way and depth are kept in place of the scores.
 
     Example: mechshift trajectory tiny-qwen --seed 0
+
+    Example: mechshift trajectory smollm2-135m --seed 0 --examples 64 --circuit 16 --point mdm@100
     """
-    from mechshift_lib.analyses.dial import points
+    from mechshift_lib.analyses import dial as dialled
     from mechshift_lib.analyses.study import Study
     from mechshift_lib.analyses.trajectory_files import DIAL, write
-    from mechshift_lib.analyses.trajectory_points import Amount, measure_all
+    from mechshift_lib.analyses.trajectory_points import Amount, measure_all, points, some
 
     if checkout is not None and not checkout.is_dir():
         raise ConfigError(f"There is no folder {shown(str(checkout))} that was trained in.")
@@ -58,9 +78,15 @@ def trajectory(
     chosen = seed or study.pair.seeds
     for number in chosen:
         study.pair.model("arm", number)
-    amount = Amount()
+    amount = Amount(accuracy=examples, circuit=circuit, batch=batch)
     for number in chosen:
-        wanted = points(study, number) if dial else None
-        found = measure_all(study, number, amount, wanted, progress=sys.stderr.isatty())
+        all_points = (dialled.points if dial else points)(study, number)
+        wanted = some(all_points, point) if point else all_points
+        found = measure_all(
+            study, number, amount, wanted, arm=all_points[0], progress=sys.stderr.isatty()
+        )
+        if point:
+            typer.echo(f"Measured {', '.join(point)} of seed {number}.")
+            continue
         path = write(study, number, found, amount, prefix=DIAL if dial else "")
         typer.echo(f"Wrote {path}")

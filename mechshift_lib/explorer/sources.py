@@ -204,8 +204,10 @@ def _asked(path: Path) -> dict[str, Any]:
 
 
 def along(study: Study) -> Iterator[Circuits]:
-    """Circuits of every checkpoint of a training, one answer position at a time."""
+    """Circuits of every checkpoint of a training whose scores are kept, one position at a time."""
     for one in usable(study):
+        if one.kept:
+            continue
         n_group = one.scores.shape[2]
         everything = np.arange(n_group)
         splits = tuple(

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 from matplotlib.figure import Figure
 
 from mechshift_lib.markup.drawing import heading, laid_out, png, svg
+from mechshift_lib.markup.minus import with_minus
 from mechshift_lib.markup.numbers import NUMBER
 from mechshift_lib.plots.alt import alt_text
 from mechshift_lib.plots.drawn_from import tables_of
@@ -40,7 +41,7 @@ class Drawn(Markdown):
                 alone.
         """
         super().__init__(said if caption else "")
-        self.alt = alt_text(figure, said)
+        self.alt = with_minus(alt_text(figure, said))
         with laid_out(figure):
             self.html = figure_html(figure, self.alt, self.data or "")
             self.png = png(figure, DPI)

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from mechshift_lib.markup.figures import tools
+from mechshift_lib.markup.minus import with_minus
 
 #: Rows from which on a table has a field that searches it.
 MANY = 9
@@ -76,6 +77,7 @@ def _cell(value: Any, form: str | None) -> str:
         text = form.format(value).rstrip("0").rstrip(".")
     else:
         text = form.format(value) if form else str(value)
+    text = with_minus(text)
     key = sort_key(value)
     about = f' data-sort="{key}"' if key else ""
     parts = _PARTS.split(text)

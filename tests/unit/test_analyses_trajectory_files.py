@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from mechshift_lib.analyses import Study
+from mechshift_lib.analyses import Study, trajectory
 from mechshift_lib.analyses import trajectory_files as files
 from mechshift_lib.analyses import trajectory_points as measuring
 from mechshift_lib.circuits.attribution.edges import attribute
@@ -154,6 +155,60 @@ def test_a_trajectory_that_is_not_whole_is_told_in_a_sentence(
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ResultError, match="is damaged"):
         files.read("toy", 0, tmp_path)
+
+
+def test_of_many_edges_what_follows_from_them_is_kept(
+    study: Study,
+    measured: list[measuring.Measured],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, curves = tmp_path / "whole", tmp_path / "curves"
+    files.write(study, 0, measured, AMOUNT, whole)
+    monkeypatch.setattr(files, "LARGEST", 100)
+    path = files.write(study, 0, measured, AMOUNT, curves)
+    one, other = (files.read("toy", 0, root) for root in (whole, curves))
+    assert one is not None
+    assert other is not None
+    assert one.kept is None
+    assert other.scores.shape == (*one.scores.shape[:3], 0)
+    found, again = (trajectory.circuits([x]) for x in (one, other))
+    assert found[["model", "step", "read", "n"]].equals(again[["model", "step", "read", "n"]])
+    numbers = ["displacement", "jaccard", "cosine", "depth"]
+    pd.testing.assert_frame_equal(found[numbers], again[numbers], atol=5e-3)
+    assert found.way.isna().equals(again.way.isna())
+    tensors = load_file(path)
+    assert set(tensors) == {"jaccard", "cosine", "way", "depth"}
+    with safe_open(path, framework="pt") as file:
+        notes = file.metadata()
+    save_file({name: one[:-1] for name, one in tensors.items()}, path, metadata=notes)
+    with pytest.raises(ResultError, match="curves are of different points"):
+        files.read("toy", 0, curves)
+
+
+def test_points_are_measured_one_by_one_then_together(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What several processes share is put together without measuring again."""
+    monkeypatch.setattr(Study, "open", lambda *_a, **_k: replace(study, store=Store(tmp_path)))
+    calls = []
+    measure = measuring.measure
+    monkeypatch.setattr(
+        measuring, "measure", lambda *a, **k: calls.append(a[2]) or measure(*a, **k)
+    )
+    command = ["trajectory", "toy", "--seed", "0", "--examples", "40", "--circuit", "5"]
+    found = CliRunner().invoke(app, [*command, "--point", "mdm@1", "--point", "continued@3"])
+    assert found.exit_code == 0, found.output
+    assert "Measured mdm@1, continued@3 of seed 0." in found.output
+    assert [(one.model, one.step) for one in calls] == [("mdm", 1), ("continued", 3)]
+    wrong = CliRunner().invoke(app, [*command, "--point", "mdm@2"])
+    assert wrong.exit_code == 2
+    assert "choose of arm@0, mdm@0, mdm@1, mdm@3" in " ".join(wrong.stderr.split())
+    measuring.measure_all(
+        replace(study, store=Store(tmp_path)), 0,
+        measuring.Amount(accuracy=40, circuit=5), progress=False,
+    )  # fmt: skip
+    assert len(calls) == 6
 
 
 def test_a_missing_checkpoint_stops_after_the_others_were_measured(

@@ -83,7 +83,7 @@ def signals(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
     shares = {
         str(signal): fmt.listed(
             [
-                f"{100 * part.switched.mean():.0f} % ({label(str(model))})"
+                f"{fmt.number(part.switched.mean(), '.0f', 100)} % ({label(str(model))})"
                 for model, part in rows.groupby("model", sort=False)
             ]
         )
