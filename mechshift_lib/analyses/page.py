@@ -13,6 +13,12 @@ from mechshift_lib.analyses.words.formatting import Finding
 from mechshift_lib.markup.figures import Drawn, fits_a_caption
 from mechshift_lib.markup.minus import with_minus
 from mechshift_lib.markup.tables import MOST, table_html
+from mechshift_lib.plots.theme import label
+
+#: Columns whose values are names of models or tasks.
+NAMED = ("task", "model", "role", "family")
+#: Words of a column's name that are names of models.
+ROLES = ("arm", "mdm", "continued")
 
 
 def say(markdown: str) -> None:
@@ -44,14 +50,30 @@ def show(figure: Figure, said: str = "") -> None:
     display(Drawn(figure, with_minus(said), caption=fits_a_caption(said)))
 
 
-def tabulate(table: pd.DataFrame, formats: Mapping[str, str] | None = None) -> None:
+def tabulate(
+    table: pd.DataFrame,
+    formats: Mapping[str, str] | None = None,
+    heads: Mapping[str, str] | None = None,
+) -> None:
     """Show a table that scrolls by itself where the screen is narrow, and can be saved as CSV.
+
+    Models and tasks have the names that people read; the file that is saved has those of the data.
 
     Args:
         table: the table; its index isn't shown.
         formats: column -> format of its values, such as ``{"score": "{:.2f}"}``.
+        heads: column -> what heads it, where that isn't its name.
     """
-    display(HTML(table_html(table, formats)))
+    named = {name: table[name].map(label) for name in NAMED if name in table}
+    written = {name: (heads or {}).get(name, _head(str(name))) for name in table.columns}
+    shown = table.assign(**named).rename(columns=written)
+    forms = {written[name]: form for name, form in (formats or {}).items()}
+    display(HTML(table_html(shown, forms, source=table)))
+
+
+def _head(column: str) -> str:
+    """``arm score`` -> ``ARM score``."""
+    return " ".join(label(word) if word in ROLES else word for word in column.split(" "))
 
 
 #: Hides the rows of a folded table that don't have what is typed in.

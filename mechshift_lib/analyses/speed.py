@@ -21,6 +21,13 @@ from mechshift_lib.errors import ResultError
 TIME_AIM, MEMORY_AIM, LARGE_TIME_AIM = 1.3, 1.5, 1.5
 
 MIB = 2**20
+#: Columns of the benchmark of patching -> what heads them.
+HEADS = {
+    "per_second": "per second",
+    "traced_per_second": "by traced passes",
+    "literal_per_second": "literally",
+    "speedup": "× as many as literally",
+}
 
 
 @dataclass(frozen=True)

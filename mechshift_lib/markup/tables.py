@@ -25,12 +25,12 @@ MOST = 250
 #: Characters from which on words may take several lines, and from which on they keep more room.
 WORDS, LONG = 12, 60
 #: Characters up to which what begins with a number stays on one line.
-WHOLE = 24
+WHOLE = 16
 #: What stands for no number.
 MISSING = "–"
 #: Where a number and its interval, or what else is in brackets, may part.
 _PARTS = re.compile(r"\s+(?=[\[(])|(?<=[\])])\s+|(?<=[\])],)\s+")
-_NUMBER = re.compile(r"^[^\d\w]*?([-−+]?)(\d[\d,]*\.?\d*)")
+_NUMBER = re.compile(r"^[^\d\w]{0,2}?([-−+]?)(\d[\d,]*\.?\d*)")
 
 
 def table_html(

@@ -6,13 +6,14 @@ import re
 
 import matplotlib.figure
 import nbformat
+import pandas as pd
 import pytest
 from IPython import display as ipython_display
 from PIL import Image as Picture
 
 from mechshift_lib.analyses import page
 from mechshift_lib.analyses.words.formatting import Finding
-from mechshift_lib.config import ANALYSES
+from mechshift_lib.config import ANALYSES, ROOT
 from mechshift_lib.markup.figures import DPI, Drawn
 from mechshift_lib.plots.theme import WIDTH
 from mechshift_lib.workflow import book_pages
@@ -169,7 +170,13 @@ def test_the_papers_page_needs_no_pair(shown, monkeypatch, tmp_path):
     assert "0.053 and 0.250" in said(shown)
     assert len(pictures(shown)) == 2
     tables = [o.data for o in shown if isinstance(o, ipython_display.HTML)]
-    assert len(tables) == 4
+    assert len(tables) == 5
+    assert "<th>Jaccard, top 1,000 edges (published)</th>" in tables[0]
+    values = pd.read_csv(ROOT / "data/paper/overlap.csv", dtype=str).edge_jaccard_top1000
+    assert all(f">{value}</td>" in tables[0] for value in values)
+    assert "<td>Countdown</td>" in tables[1]
+    assert "(240 rows)" in tables[2]
+    assert "<td>ARM</td>" in tables[-1]
     assert "136,738.5" in tables[-1]
 
 

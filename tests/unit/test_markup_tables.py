@@ -39,6 +39,7 @@ def test_cells_are_written_in_their_format_and_escaped() -> None:
         ("+0.5", "0.5"),
         ("IOI", ""),
         ("a1.h0", ""),
+        ("… : 25 . Equation", ""),
     ],
 )
 def test_a_cell_sorts_by_its_number(value: object, key: str) -> None:
@@ -54,6 +55,7 @@ def test_a_cell_sorts_by_its_number(value: object, key: str) -> None:
         ("0.41 [0.36, 0.47]", None, ["0.41", "[0.36, 0.47]"]),
         ("−24 [−27, −21] (n = 5)", None, ["−24", "[−27, −21]", "(n = 5)"]),
         ("100 [79, 100], 5 of 16", None, ["100", "[79, 100],", "5 of 16"]),
+        ("+7.9 percentage points [+6.3, +9.5]", "words", []),
         ("+12.4 percentage points of accuracy [−66.5, +91.3]", "words", []),
         ("13 10 20. Target: 17. Equation: 13 + 10 + " * 2, "long", []),
     ],

@@ -23,6 +23,8 @@ ROUTES = (
     "When the position that is read can't see the target, the number that is left gains {each} "
     "over the target's number (logits; means over {trainings}, n = {n} prompts each)."
 )
+#: Columns of the questions -> what heads them.
+QUESTIONS = {"at": "answer token", "elimination": "what is left", "target": "what hits the target"}
 CUT_WORDS = {"direct": "hidden from the read", "any": "hidden from all"}
 LOGITS = fmt.span("difference", "+.1f", 1)
 NO_IOI = fmt.Finding("ARM and MDM of this pair don't both solve IOI, so no name is interchanged.")

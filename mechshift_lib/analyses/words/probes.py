@@ -81,9 +81,8 @@ def plan(table: pd.DataFrame) -> fmt.Finding:
         form = "+.1f" if " - " in row.what else ".1f"
         return f"{fmt.number(row.least, form, 100)} to {fmt.number(row.most, form, 100)}"
 
-    texts = {"mean over trainings": text, "single splits": ends}
-    rows = pd.concat([table.assign(of=of) for of in texts])
-    shown = fmt.grid(rows, ["task", "of"], "what", lambda row: texts[row["of"]](row), names)
+    texts = {"mean over trainings [95 %]": text, "single splits": ends}
+    shown = fmt.lines(table.assign(read=table.what.map(names)), ["task", "read"], texts)
     n = int(table.n.max())
     parts = {"trainings": f"{n} training{'s' if n != 1 else ''}", "splits": SPLITS}
     value = fmt.value("value", ".1f", 100)

@@ -15,6 +15,26 @@ DEPTH = (
     "Mean source depth of the printed edges, ARM → MDM: {whole}; without the edges from the "
     "embedding: {without}."
 )
+#: Columns of the published tables -> what heads them.
+HEADS = {
+    "top1000": "Jaccard, top 1,000 edges (published)",
+    "components100": "overlap, top 100 components (published)",
+    "top30": "Jaccard, top 30 edges",
+    "shared30": "shared of them",
+    "chance30": "by chance",
+    "role": "kind",
+    "n": "edges",
+    "from_input": "from the embedding",
+    "source_depth": "source depth",
+    "without_input": "without those from the embedding",
+    "reader_depth": "reader depth",
+    "mean_logit": "mean logit",
+    "top_tokens": "top tokens",
+    "family": "model",
+    "unique_explanatory_components": "unique explanatory components",
+}
+#: The same for components: what a component writes is called its role there.
+COMPONENTS = HEADS | {"role": "what it writes"}
 
 
 def overlap(table: pd.DataFrame) -> str:
