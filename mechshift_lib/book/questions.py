@@ -25,6 +25,8 @@ FOLDER = Path("generated") / "questions"
 NOBODY = "No pair of this book has this chapter."
 #: What a caption begins with stands above the figures of all pairs already.
 _FOUND = re.compile(r'<span class="mechshift-found">.*?</span>\s*', re.S)
+#: Between two sentences.
+_SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _SIBLING = re.compile(r"\]\((?:\.\./[\w.-]+/)?([\w-]+)\.ipynb((?:#[\w-]+)?)\)")
 
 
@@ -171,14 +173,19 @@ def _raw(html: str) -> str:
 
 def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
     """What a cell says for every pair, and its figures behind a tab for each; tables, where it has
-    no figure (a pair's own chapter has both).
+    no figure (a pair's own chapter has both). What it says alike of all of them stands once.
     """
-    said = [(pair.title, " ".join(one.said)) for pair, one in shown if one.said]
-    if len(shown) > 1 and len(said) == len(shown) and len({text for _, text in said}) == 1:
-        yield from [said[0][1], ""]
-    else:
-        for title, text in said:
-            yield from [f"**{title}.** {text}", ""]
+    said = {pair.title: _SENTENCES.split(" ".join(one.said)) for pair, one in shown if one.said}
+    alike: list[str] = []
+    if len(said) == len(shown) > 1:
+        first, *others = said.values()
+        alike = [text for text in first if all(text in other for other in others)]
+    for title, sentences in said.items():
+        own = [text for text in sentences if text not in alike]
+        if own:
+            yield from [f"**{title}.** {' '.join(own)}", ""]
+    if alike:
+        yield from [" ".join(alike), ""]
     drawn = [(pair, one) for pair, one in shown if one.figures or one.more]
     if not drawn:
         return

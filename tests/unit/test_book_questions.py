@@ -116,3 +116,31 @@ def test_pages_and_figures_are_those_of_the_pairs_there_are(tmp_path: Path) -> N
     write_questions(executed, pairs[:1], book)
     assert not (book / FOLDER / "of-an-older-version.png").exists()
     assert "TWO" not in lens.read_text(encoding="utf-8")
+
+
+def test_sentences_that_are_the_same_for_all_pairs_stand_once() -> None:
+    def chapter(value: str, last: str) -> nbformat.NotebookNode:
+        said = f"It is 0.{value}. Bars are intervals. So they are. {last}"
+        cell = new_code_cell(
+            "tell",
+            outputs=[_output("text/markdown", said)],
+            metadata={"tags": ["finding"]},
+            id="b",
+        )
+        return new_notebook(cells=[new_markdown_cell("# T\n\nOpening.", id="a"), cell])
+
+    page = question_page(
+        "lens",
+        [
+            (_pair("one", "lens"), chapter("1", "Only here.")),
+            (_pair("two", "lens"), chapter("2", "There.")),
+        ],
+    )
+    lines = [
+        "**ONE.** It is 0.1. Only here.",
+        "**TWO.** It is 0.2. There.",
+        "Bars are intervals. So they are.",
+    ]
+    assert "\n\n".join(lines) in page
+    alone = question_page("lens", [(_pair("one", "lens"), chapter("1", "Only here."))])
+    assert "**ONE.** It is 0.1. Bars are intervals. So they are. Only here." in alone
