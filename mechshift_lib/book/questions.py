@@ -27,6 +27,8 @@ NOBODY = "No pair of this book has this chapter."
 _FOUND = re.compile(r'<span class="mechshift-found">.*?</span>\s*', re.S)
 #: Between two sentences.
 _SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+#: In a sentence that stays with its pair, whatever others say: a verdict, or a percentage.
+_OWN = re.compile(r"\*\*|\d %")
 _SIBLING = re.compile(r"\]\((?:\.\./[\w.-]+/)?([\w-]+)\.ipynb((?:#[\w-]+)?)\)")
 
 
@@ -179,7 +181,11 @@ def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
     alike: list[str] = []
     if len(said) == len(shown) > 1:
         first, *others = said.values()
-        alike = [text for text in first if all(text in other for other in others)]
+        alike = [
+            text
+            for text in first
+            if all(text in other for other in others) and not _OWN.search(text)
+        ]
     for title, sentences in said.items():
         own = [text for text in sentences if text not in alike]
         if own:

@@ -120,7 +120,7 @@ def test_pages_and_figures_are_those_of_the_pairs_there_are(tmp_path: Path) -> N
 
 def test_sentences_that_are_the_same_for_all_pairs_stand_once() -> None:
     def chapter(value: str, last: str) -> nbformat.NotebookNode:
-        said = f"It is 0.{value}. Bars are intervals. So they are. {last}"
+        said = f"**C1 is open**. It is 0.{value}. Bars are intervals. So they are. {last}"
         cell = new_code_cell(
             "tell",
             outputs=[_output("text/markdown", said)],
@@ -137,10 +137,12 @@ def test_sentences_that_are_the_same_for_all_pairs_stand_once() -> None:
         ],
     )
     lines = [
-        "**ONE.** It is 0.1. Only here.",
-        "**TWO.** It is 0.2. There.",
+        "**ONE.** **C1 is open**. It is 0.1. Only here.",
+        "**TWO.** **C1 is open**. It is 0.2. There.",
         "Bars are intervals. So they are.",
     ]
     assert "\n\n".join(lines) in page
     alone = question_page("lens", [(_pair("one", "lens"), chapter("1", "Only here."))])
-    assert "**ONE.** It is 0.1. Bars are intervals. So they are. Only here." in alone
+    assert (
+        "**ONE.** **C1 is open**. It is 0.1. Bars are intervals. So they are. Only here." in alone
+    )
