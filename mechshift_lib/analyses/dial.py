@@ -126,7 +126,7 @@ def followed(found: Sequence[Trajectory]) -> pd.DataFrame:
         for place in [start, *np.flatnonzero(one.table.step.isin(wanted)).tolist()]:
             end = one.table.loc[place]
             said = {name: float(end[name]) for name in ("displacement", "listed", *accuracies)}
-            for number, name in enumerate(one.reads):
+            for number, name in enumerate(one.places):
                 arm, own = one.scores[start, number], one.scores[place, number]
                 mean = own.mean(0)
                 alike = 1.0 if place == start else min(1.0, corrected(arm, own, cosine).value)

@@ -77,7 +77,7 @@ def circuits(found: Sequence[Trajectory]) -> pd.DataFrame:
     for one in found:
         curves = one.curves()
         for model in FOLLOWED:
-            for number, name in enumerate(one.reads):
+            for number, name in enumerate(one.places):
                 for place in one.of(model):
                     rows.append(
                         {

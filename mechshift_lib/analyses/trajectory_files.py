@@ -44,6 +44,8 @@ from mechshift_lib.results.atomic import write_atomic
 FOLDER = Path("data") / "trajectories"
 #: How names of files begin that are of the MDM's variants.
 DIAL = "dial-"
+#: What the numbers of an equation are called, but for the last.
+NUMBERS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 #: Bytes of a training's scores above which only what follows from them is kept.
 LARGEST = 8 * 2**20
 
@@ -75,11 +77,31 @@ class Trajectory:
         """Rows of one model's training in the order of steps; the control's begin at the ARM."""
         return rows_of(self.table, model)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """What each read is of, such as ``countdown/last number``."""
+        return place_names(self.reads)
+
     def curves(self) -> Mapping[str, NDArray[np.float64]]:
         """Where every point's circuit stands: name -> ``[n_point, n_read]`` (:data:`CURVES`)."""
         if self.kept is not None:
             return self.kept
         return curves_of(self.table, self.scores, self.graph)
+
+
+def place_names(reads: Sequence[str]) -> tuple[str, ...]:
+    """Reads by what stands there: ``countdown/4`` -> ``countdown/last number``, if it is the last.
+
+    Args:
+        reads: task and answer position of each, the positions of a task in order.
+    """
+    tasks = [name.partition("/")[0] for name in reads]
+    found = []
+    for i, task in enumerate(tasks):
+        number, n = tasks[:i].count(task), tasks.count(task)
+        which = "last" if number == n - 1 else NUMBERS[number]
+        found.append(f"{task}/{'the answer' if n == 1 else f'{which} number'}")
+    return tuple(found)
 
 
 def path_of(pair: str, seed: int, root: Path = ROOT, prefix: str = "") -> Path:

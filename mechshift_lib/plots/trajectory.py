@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mechshift_lib.plots.cues import PLACES
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import INK, ROLE_COLORS
 from mechshift_lib.plots.theme import (
@@ -26,11 +25,10 @@ LINEAR = 10
 
 
 def read_label(name: str) -> str:
-    """What people read for the name of a read: ``countdown/4`` → ``Countdown, last number``."""
-    task, _, at = name.partition("/")
-    if not at:
+    """What people read for a place's name: ``ioi/the answer`` → ``IOI, the answer``."""
+    task, _, place = name.partition("/")
+    if not place:
         return "the number that is left" if task == "cue" else label(task)
-    place = PLACES.get(int(at), f"token {at}") if task == "countdown" else "the answer"
     return f"{label(task)}, {place}"
 
 

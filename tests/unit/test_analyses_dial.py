@@ -80,7 +80,7 @@ def test_models_stand_as_far_from_the_arm_as_they_were_made(table: pd.DataFrame)
             np.testing.assert_allclose(own.displacement, 10 * way)
             np.testing.assert_allclose(own.listed, 1 - way)
     assert last[last.model == "arm"].jaccard.eq(1).all()
-    deep = last[last["read"] == "countdown/4"].groupby("model").depth.mean()
+    deep = last[last["read"] == "countdown/last number"].groupby("model").depth.mean()
     assert deep["mdm"] > deep["arm"]
 
 
@@ -93,7 +93,9 @@ def test_each_part_of_the_training_is_one_difference(table: pd.DataFrame) -> Non
     )
     assert cue["read"].eq("").all()
     assert found.n.eq(3).all()
-    circuit = found[(found.measure == "circuit") & (found["read"] == "ioi/0")].set_index("part")
+    circuit = found[(found.measure == "circuit") & (found["read"] == "ioi/the answer")].set_index(
+        "part"
+    )
     for part, model, base in dial.TURNS:
         expected = np.cos(ANGLES[model] * np.pi / 2) - np.cos(ANGLES[base] * np.pi / 2)
         assert circuit.difference[part] == pytest.approx(expected, abs=2e-3)
@@ -121,7 +123,7 @@ def test_a_sentence_for_each_part_over_the_trainings(table: pd.DataFrame) -> Non
     one = (turned.measure == "circuit") & (turned.part != "attention")
     turned.loc[one, "low"] = -1.0
     turned.loc[one, "high"] = 1.0
-    turned.loc[(turned.part == "attention") & (turned["read"] != "ioi/0"), "low"] = 0.0
+    turned.loc[(turned.part == "attention") & (turned["read"] != "ioi/the answer"), "low"] = 0.0
     turned = turned[turned.measure != "cue"]
     few = words.finding(turned, last, 40).said
     assert "steps, no cue was asked. Of 12 changes" in few

@@ -49,7 +49,7 @@ def test_only_trainings_with_a_trajectory_of_their_models_are_followed(
 
 
 def test_similarity_and_depth_follow_the_circuit(circuits: pd.DataFrame) -> None:
-    mdm = circuits[(circuits.model == "mdm") & (circuits["read"] == "countdown/4")]
+    mdm = circuits[(circuits.model == "mdm") & (circuits["read"] == "countdown/last number")]
     turned = np.sqrt([0.0, 0.25, 0.5, 1.0])
     np.testing.assert_allclose(mdm.cosine, np.cos(turned * np.pi / 2), atol=1e-3)
     # Of a quarter circle, along its chord: (1 - cos + sin) / 2.
@@ -58,14 +58,16 @@ def test_similarity_and_depth_follow_the_circuit(circuits: pd.DataFrame) -> None
     assert mdm.jaccard.iloc[0] == 1
     assert mdm.jaccard.iloc[-1] == 0
     assert mdm.depth.iloc[-1] > mdm.depth.iloc[0]
-    control = circuits[(circuits.model == "continued") & (circuits["read"] == "countdown/4")]
+    control = circuits[
+        (circuits.model == "continued") & (circuits["read"] == "countdown/last number")
+    ]
     assert control.step.tolist() == [0, 10, 20, 40]
     np.testing.assert_allclose(control.cosine, 1, atol=1e-6)
     assert control.way.isna().all()
 
 
 def test_the_mdm_is_read_where_the_control_ends(circuits: pd.DataFrame) -> None:
-    row = trajectory.at_the_controls_distance(circuits).set_index("read").loc["ioi/0"]
+    row = trajectory.at_the_controls_distance(circuits).set_index("read").loc["ioi/the answer"]
     # The control ends at distance 1, where the MDM has gone half of its way.
     assert row.mdm == pytest.approx(np.cos(np.sqrt(0.5) * np.pi / 2), abs=1e-3)
     assert row.continued == pytest.approx(1)
@@ -90,7 +92,7 @@ def test_what_stands_where_when_a_part_of_the_behaviour_is_there(
         assert share["listed", "", part] == pytest.approx(part)
     angle = np.sqrt(0.5) * np.pi / 2
     along = (1 - np.cos(angle) + np.sin(angle)) / 2
-    assert share["way", "countdown/0", 0.5] == pytest.approx(along, abs=1e-3)
+    assert share["way", "countdown/first number", 0.5] == pytest.approx(along, abs=1e-3)
     assert not table["read"].str.startswith("ioi").any()
     assert "listed" not in set(trajectory.shares(found, circuits, "ioi").curve)  # Countdown's
     said = words.shares(table, "countdown")

@@ -186,6 +186,16 @@ def test_of_many_edges_what_follows_from_them_is_kept(
         files.read("toy", 0, curves)
 
 
+def test_reads_are_named_by_their_numbers_order() -> None:
+    tiny = files.place_names(["ioi/0", "countdown/0", "countdown/2", "countdown/4"])
+    assert tiny == (
+        "ioi/the answer",
+        *(f"countdown/{x} number" for x in ("first", "second", "last")),
+    )
+    digits = files.place_names([f"countdown/{at}" for at in (1, 4, 7, 10)])
+    assert digits[2:] == ("countdown/third number", "countdown/last number")
+
+
 def test_points_are_measured_one_by_one_then_together(
     study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

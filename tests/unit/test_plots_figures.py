@@ -325,7 +325,7 @@ def met_depth(layers=6):
 
 
 def trajectory_table():
-    reads = ("cue", "ioi/0", "countdown/0", "countdown/2", "countdown/4")
+    reads = ("cue", "ioi/the answer", "countdown/first number", "countdown/last number")
     rows = itertools.product(reads, range(2), ("mdm", "continued"), (0, 10, 100, 4000))
     table = pd.DataFrame(rows, columns=["what", "seed", "model", "step"])
     value = 0.1234 + table.step / 5000
