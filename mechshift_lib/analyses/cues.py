@@ -11,6 +11,7 @@ from mechshift_lib.analyses.behaviour import solved
 from mechshift_lib.analyses.study import RESAMPLING_SEED, Study
 from mechshift_lib.circuits.patching.cutting import cut_attention
 from mechshift_lib.comparison.over_seeds import differences
+from mechshift_lib.errors import TaskError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item, question
 from mechshift_lib.tasks.countdown import Countdown
@@ -37,7 +38,15 @@ DIFFERENCES = (
 
 def asked(study: Study) -> bool:
     """Does the pair have Countdown with numbers of one token, and a seed that solves some?"""
-    return TASK in study.pair.tasks and bool(usable(study))
+    return TASK in study.pair.tasks and bool(usable(study)) and _told_apart(study)
+
+
+def _told_apart(study: Study) -> bool:
+    """Whether the pair's tokenizer reads an equation as numbers and signs, a token each."""
+    try:
+        return bool(conflicts_of(study, usable(study)[0]))
+    except TaskError:
+        return False
 
 
 def usable(study: Study) -> list[int]:

@@ -60,8 +60,9 @@ def measured(model: LoadedModel, made: list[tuple[Interchange, Example]]) -> pd.
         asked = replace(example, clean=one.base, corrupted=one.donor)
         [item] = model.readout.items(asked, one.example)
         items.append(item)
-    found = patch_nodes(model, items, sites=("resid",), direction="noise")
-    after = found.patched["resid"][np.arange(len(items)), :, [one.at for one, _ in made]]
+    places = [one.at for one, _ in made]
+    found = patch_nodes(model, items, sites=("resid",), direction="noise", only=places)
+    after = found.patched["resid"][np.arange(len(items)), :, places]
     rows = []
     for signal in dict.fromkeys(one.signal for one, _ in made):
         of = np.array([one.signal == signal for one, _ in made])

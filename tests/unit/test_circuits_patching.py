@@ -265,3 +265,26 @@ def test_malformed_items_and_questions_are_refused():
     model.hf.model.layers[1].mlp.down_proj.weight[0, 0] = torch.nan
     with pytest.raises(CircuitError, match="NaN"):
         patch_nodes(model, [item])
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_one_position_of_each_item_is_patched_as_among_all(direction):
+    model = wrap_model(tiny_hf(layers=LAYERS), attention="full")
+    items = [*tiny_items(3), *tiny_items(2, length=11, seed=1)]
+    only = [len(item.clean) - 1 - row % 2 for row, item in enumerate(items)]
+    whole = patch_nodes(model, items, direction=direction)
+    found = patch_nodes(model, items, direction=direction, only=only)
+    for site in SITES:
+        for row, position in enumerate(only):
+            one, other = found.patched[site][row], whole.patched[site][row]
+            np.testing.assert_allclose(
+                one[..., position], other[..., position], rtol=1e-5, atol=1e-6
+            )
+            assert np.isnan(np.delete(one, position, axis=-1)).all()
+    for wrong, sentence in (
+        ({"only": only[:-1]}, f"positions for {len(items)} items"),
+        ({"only": [99] * len(items)}, "no position 99"),
+        ({"only": only, "by_position": False}, "takes by_position=True"),
+    ):
+        with pytest.raises(CircuitError, match=sentence):
+            patch_nodes(model, items, **wrong)

@@ -14,6 +14,10 @@ WINS = (
     "At the last number, with a target that asks for another one than is left, the number that is "
     "left has a probability of {each} (means over {trainings}, n = {n} prompts each)."
 )
+NOT_ASKED = (
+    "This pair's Countdown can't be asked so: ARM and MDM don't both solve it, or their tokenizer "
+    "splits its numbers. There is nothing to set against each other."
+)
 NONE = fmt.Finding("No example of this pair gives a conflict at the last number.")
 SIGNALS = (
     "A donor with another place switches {place} of the answer, one with another name {name} "

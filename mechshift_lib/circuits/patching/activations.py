@@ -46,6 +46,7 @@ def patch_nodes(
     direction: Direction = "denoise",
     metric: str = "logit-diff",
     by_position: bool = True,
+    only: Sequence[int] | None = None,
     batch_size: int = 256,
     progress: bool = False,
 ) -> Patching:
@@ -60,6 +61,8 @@ def patch_nodes(
             ``"noise"``: the clean run with an activation of the corrupted run.
         metric: one of :data:`mechshift_lib.circuits.questions.metrics.METRICS`.
         by_position: patch one position at a time; else all of them at once.
+        only: with ``by_position``, the one position of each item that is patched: values of others
+            are NaN.
         batch_size: patched runs in one pass, fewer once a GPU's memory runs out; makes no
             difference to the values.
         progress: show a progress bar.
@@ -70,6 +73,8 @@ def patch_nodes(
     """
     sites = check_patching(sites, direction, metric, batch_size)
     check_items(items, model)
+    if only is not None:
+        _check_only(items, only, by_position)
     n_pos = max(len(item.clean) for item in items) if by_position else 1
     patched: dict[str, NDArray[np.float64]] = {
         site: np.full((len(items), *shape, n_pos), np.nan)
@@ -79,7 +84,8 @@ def patch_nodes(
     clean, corrupted = np.empty(len(items)), np.empty(len(items))
 
     def work(rows: Sequence[int]) -> None:
-        group = TwoRuns.of(model, [items[row] for row in rows], direction, metric)
+        wanted = None if only is None else [only[row] for row in rows]
+        group = TwoRuns.of(model, [items[row] for row in rows], direction, metric, wanted)
         clean[rows] = group.clean.double().cpu().numpy()
         corrupted[rows] = group.corrupted.double().cpu().numpy()
         for site, place, value in _every_patch(
@@ -105,6 +111,19 @@ def patch_nodes(
         corrupted=corrupted,
         patched=patched,
     )
+
+
+def _check_only(items: Sequence[Item], only: Sequence[int], by_position: bool) -> None:
+    """Raise CircuitError unless there is a position of every item, patched one at a time."""
+    if not by_position:
+        raise CircuitError("Patching one position of each item takes by_position=True.")
+    if len(only) != len(items):
+        raise CircuitError(f"There are {len(only)} positions for {len(items)} items.")
+    for item, position in zip(items, only, strict=True):
+        if not 0 <= position < len(item.clean):
+            raise CircuitError(
+                f"An item of {len(item.clean)} tokens has no position {position} to patch."
+            )
 
 
 def check_patching(
@@ -159,6 +178,7 @@ class TwoRuns:
         reaches: which positions of the residual stream can reach a read through a layer,
             ``[batch, pos]``.
         is_read: which positions are read.
+        wanted: which positions are patched, ``[batch, pos]``.
     """
 
     base: LayerRun
@@ -169,10 +189,18 @@ class TwoRuns:
     start: Tensor
     reaches: Tensor
     is_read: Tensor
+    wanted: Tensor
 
     @classmethod
     @torch.no_grad()
-    def of(cls, model: LoadedModel, items: list[Item], direction: str, metric: str) -> TwoRuns:
+    def of(
+        cls,
+        model: LoadedModel,
+        items: list[Item],
+        direction: str,
+        metric: str,
+        only: Sequence[int] | None = None,
+    ) -> TwoRuns:
         runs = [
             run_layers(model, torch.tensor(ids, device=model.device), STREAMS)
             for ids in ([item.clean for item in items], [item.corrupted for item in items])
@@ -188,7 +216,11 @@ class TwoRuns:
             reaches = is_read.flip(1).cumsum(1).flip(1) > 0
         base, source = runs[::-1] if direction == "denoise" else runs
         start = corrupted if direction == "denoise" else clean
-        return cls(base, source, reads, clean, corrupted, start, reaches, is_read)
+        wanted = torch.ones_like(is_read)
+        if only is not None:
+            wanted.fill_(False)
+            wanted[torch.arange(len(items)), torch.tensor(only)] = True
+        return cls(base, source, reads, clean, corrupted, start, reaches, is_read, wanted)
 
 
 #: A patch: its site, its place there (layer, or layer and head), and what belongs to it.
@@ -286,10 +318,12 @@ def _measure(
     base, unembed = group.base, at(model.hf, model.anatomy.unembed)
     stream = base.inputs[boundary]
     matters = group.is_read if boundary == model.n_layers else group.reaches
-    changed = (streams != stream).any(-1) & matters  # [n_patch, batch, pos]
+    changed = (streams != stream).any(-1) & matters & group.wanted  # [n_patch, batch, pos]
     if not by_position:
         changed = changed.any(-1, keepdim=True)
     values = group.start.double().cpu()[None, :, None].expand(changed.shape).clone()
+    if by_position:
+        values[:, ~group.wanted.cpu()] = torch.nan
     found = changed.nonzero()
 
     def work(some: Sequence[int]) -> Tensor:
