@@ -21,7 +21,8 @@ from mechshift_lib.choices import BudgetName
 from mechshift_lib.config import ANALYSES, ROOT, Pair, check_checkout, load_pair
 from mechshift_lib.costs.jobs import asked
 from mechshift_lib.errors import ConfigError, MechshiftError, listed, shown
-from mechshift_lib.execution import NotebookError, results_of
+from mechshift_lib.execution import NotebookError
+from mechshift_lib.execution.pages import results_of
 from mechshift_lib.made_of import sealed
 from mechshift_lib.processes import alone, interruptible, module_command, run_child
 from mechshift_lib.results.provenance import model_hash

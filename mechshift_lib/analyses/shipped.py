@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.errors import ResultError
-from mechshift_lib.execution import results_of
+from mechshift_lib.execution.pages import results_of
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.results.kept import about, keep
 from mechshift_lib.results.provenance import provenance

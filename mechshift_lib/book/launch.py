@@ -23,7 +23,8 @@ import yaml
 from mechshift_lib.config import ROOT, Pair, load_pair
 from mechshift_lib.documents.files import check_place
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.execution import read_notebook, retitle
+from mechshift_lib.execution.pages import retitle
+from mechshift_lib.execution.parameters import read_notebook
 from mechshift_lib.results.atomic import write_atomic
 from mechshift_lib.workflow import book_pages, default_pairs
 

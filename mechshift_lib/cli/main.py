@@ -339,7 +339,8 @@ def execute(
     """
     given = split_settings(set_ or [])
     from mechshift_lib.config import load_pair
-    from mechshift_lib.execution import read_notebook, run_notebook, text_parameters
+    from mechshift_lib.execution import run_notebook
+    from mechshift_lib.execution.parameters import read_notebook, text_parameters
     from mechshift_lib.processes import end_with_owner
 
     end_with_owner()  # the workflow that called this

@@ -17,7 +17,7 @@ from mechshift_lib.book import contents
 from mechshift_lib.book.build import build_book
 from mechshift_lib.book.generated import ANSWER, GAPS, GRID
 from mechshift_lib.config import ROOT, load_pair
-from mechshift_lib.execution import provenance_cell
+from mechshift_lib.execution.pages import provenance_cell
 from mechshift_lib.explorer.landing import write_landing
 from mechshift_lib.markup.figures import Drawn
 from mechshift_lib.markup.numbers import number

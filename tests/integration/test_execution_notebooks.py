@@ -9,9 +9,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from mechshift_lib import execution, kernels
+from mechshift_lib import kernels
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.execution import NotebookError, run_notebook
+from mechshift_lib.execution import NotebookError, run_notebook, running
 
 
 def notebook(path: Path, *cells: str, tag: str | None = "parameters") -> Path:
@@ -46,7 +46,7 @@ def test_parameters_reach_the_notebook_in_this_python(executed: tuple) -> None:
     _, book = executed
     printed = book.cells[-2].outputs[0].text.split()
     assert printed[:3] == ["mine", "book", sys.executable]
-    assert printed[3] == str(execution.ROOT)
+    assert printed[3] == str(running.ROOT)
 
 
 def test_the_page_is_titled_after_the_pair(executed: tuple) -> None:
@@ -142,7 +142,7 @@ sys.exit(1 if left > 0 else subprocess.call(sys.argv[2:]))
 """
 
 
-@pytest.mark.parametrize("falls", [execution.STARTS - 1, execution.STARTS])
+@pytest.mark.parametrize("falls", [running.STARTS - 1, running.STARTS])
 def test_a_kernel_that_does_not_begin_is_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, falls: int
 ) -> None:
@@ -158,11 +158,11 @@ def test_a_kernel_that_does_not_begin_is_started_again(
     def run() -> None:
         run_notebook(source, output, {"pair": "mine"}, failed=tmp_path / "failed")
 
-    if falls < execution.STARTS:
+    if falls < running.STARTS:
         run()
         assert nbformat.read(output, as_version=4).cells[-2].outputs[0].text == "mine\n"
     else:
         with pytest.raises(NotebookError, match="no kernel would begin in 3 tries"):
             run()
         assert not output.exists()
-    assert int(counted.read_text()) == -1 or falls == execution.STARTS
+    assert int(counted.read_text()) == -1 or falls == running.STARTS

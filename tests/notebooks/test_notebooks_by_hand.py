@@ -11,7 +11,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from mechshift_lib.config import ROOT
-from mechshift_lib.execution import run_notebook, tidy
+from mechshift_lib.execution import run_notebook
+from mechshift_lib.execution.pages import tidy
 
 SOURCE = ROOT / "notebooks/eap_ig_by_hand.ipynb"
 

@@ -32,7 +32,7 @@ from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.errors import LONGEST, MechshiftError
 from mechshift_lib.exchange.reading import read_circuit
 from mechshift_lib.exchange.writing import peer_content
-from mechshift_lib.execution import check_parameters
+from mechshift_lib.execution.parameters import check_parameters
 from mechshift_lib.tasks import pair_task
 from tests.support.command import entry
 

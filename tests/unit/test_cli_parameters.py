@@ -10,7 +10,7 @@ from mechshift_lib.cli import parse_parameters
 from mechshift_lib.cli.main import app
 from mechshift_lib.cli.parameters import RULE
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.execution import check_parameters, text_parameters
+from mechshift_lib.execution.parameters import check_parameters, text_parameters
 
 NOTEBOOK = nbformat.v4.new_notebook(
     cells=[
