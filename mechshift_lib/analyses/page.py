@@ -17,8 +17,8 @@ from mechshift_lib.plots.theme import label
 
 #: Columns whose values are names of models or tasks.
 NAMED = ("task", "model", "role", "family")
-#: Words of a column's name that are names of models.
-ROLES = ("arm", "mdm", "continued")
+#: Columns that are models, and words of a column's name that are models' names.
+ROLES, ROLE_WORDS = ("arm", "mdm", "continued"), ("arm", "mdm")
 
 
 def say(markdown: str) -> None:
@@ -72,8 +72,10 @@ def tabulate(
 
 
 def _head(column: str) -> str:
-    """``arm score`` -> ``ARM score``."""
-    return " ".join(label(word) if word in ROLES else word for word in column.split(" "))
+    """``arm score`` -> ``ARM score``; what is in words already stays."""
+    if column in ROLES:
+        return label(column)
+    return " ".join(label(word) if word in ROLE_WORDS else word for word in column.split(" "))
 
 
 #: Hides the rows of a folded table that don't have what is typed in.

@@ -34,3 +34,15 @@ def test_pages_and_tables_show_it_and_sort_by_the_number(monkeypatch: pytest.Mon
     html = table_html(table)
     assert '<td data-sort="-0.20"><span>−0.20</span> <span>[−0.30, −0.10]</span></td>' in html
     assert '<td data-sort="-0.5">−0.5</td>' in html
+
+
+def test_heads_name_models_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[object] = []
+    monkeypatch.setattr(page, "display", shown.append)
+    columns = ["task", "arm", "continued", "continued ARM", "mdm score", "x"]
+    table = pd.DataFrame([["ioi", 1, 2, 3, 4, 5]], columns=columns)
+    page.tabulate(table, heads={"x": "a head"})
+    html = shown[0].data  # type: ignore[attr-defined]
+    heads = ["task", "ARM", "continued ARM", "continued ARM", "MDM score", "a head"]
+    assert "".join(f"<th>{head}</th>" for head in heads) in html
+    assert "<td>IOI</td>" in html
