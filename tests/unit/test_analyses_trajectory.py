@@ -45,6 +45,7 @@ def test_only_trainings_with_a_trajectory_of_their_models_are_followed(
         "There is no trajectory of seed 1, as those models are now."
     )
     assert words.left_out([], 5) == "This page follows 5 trainings."
+    assert "follows 1 training, which decides nothing." in words.left_out([1], 1)
     assert "`mechshift trajectory` makes one" in words.left_out([0, 1], 0)
 
 
@@ -154,7 +155,7 @@ def test_layers_are_compared_where_answers_are_read(study: Study) -> None:
     assert last.n == 6
     said = words.layers(table)
     assert "in the MDM" in said.said
-    assert "2 trainings, n = " in said.said
+    assert "2 trainings, too few for an interval, n = " in said.said
     assert "Too few" in words.layers(table.iloc[:0]).said
 
 

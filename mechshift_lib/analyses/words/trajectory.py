@@ -51,11 +51,6 @@ LAYERS = (
 NO_LAYERS = fmt.Finding("Too few examples are solved by ARM and MDM to compare their layers.")
 
 
-def trainings(n: int) -> str:
-    """``1 training``, ``5 trainings``."""
-    return f"{n} training{'s' if n != 1 else ''}"
-
-
 def left_out(seeds: Sequence[int], followed: int) -> str:
     """Which trainings the page follows, and which not.
 
@@ -66,7 +61,9 @@ def left_out(seeds: Sequence[int], followed: int) -> str:
     if not followed:
         return NOTHING
     names = f"seed{'s' if len(seeds) != 1 else ''} {listed([str(s) for s in seeds])}"
-    return FOLLOWED.format(n=trainings(followed)) + (LEFT_OUT.format(seeds=names) if seeds else "")
+    return FOLLOWED.format(n=fmt.trainings(followed)) + (
+        LEFT_OUT.format(seeds=names) if seeds else ""
+    )
 
 
 def behaviour(table: pd.DataFrame, half: pd.DataFrame) -> fmt.Finding:
@@ -135,7 +132,7 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
     """
     said, rows = [], []
     moved: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    number = trainings(table.seed.nunique())
+    number = fmt.trainings(table.seed.nunique())
     means = table.groupby(["what", "model", "step"], sort=False).value.mean()
     for what in dict.fromkeys(table.what):
         mdm = means[what]["mdm"]
@@ -204,7 +201,9 @@ def shares(table: pd.DataFrame, task: str) -> fmt.Finding:
             if len(known) and part == first and curve != "depth":
                 each.append(f"{named} {text.replace(' [', ' % [')}")
         rows.append(row | {"trainings": str(int(curves.step[curves.part == first].count()))})
-    number = trainings(int(table.step[table.part == first].notna().groupby(table.seed).any().sum()))
+    number = fmt.trainings(
+        int(table.step[table.part == first].notna().groupby(table.seed).any().sum())
+    )
     said = HALF.format(task=label(task), each=listed(each), trainings=number)
     return fmt.Finding(said, pd.DataFrame(rows))
 
@@ -231,7 +230,7 @@ def layers(table: pd.DataFrame) -> fmt.Finding:
     said = LAYERS.format(
         each=listed(each),
         least=listed(least),
-        trainings=trainings(table.seed.nunique()),
+        trainings=fmt.trainings(table.seed.nunique()),
         n=count_text(table.n),
     )
     rows = table.groupby(["task", "model", "layer"], sort=False).cka.agg(["mean", "min", "max"])
