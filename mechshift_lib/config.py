@@ -302,6 +302,8 @@ class Pair(Strict):
     Attributes:
         parent: the ARM (``arm`` in the file); ``None`` for an MDM that was trained from scratch,
             which has no chapters.
+        analyses: its chapters.
+        full_analyses: chapters beside those, too long for a book, that the full budget has.
         tables: trainings whose tables the repository ships. ``later``: all but the first, which
             every book computes; ``all``: the first, too, where a book would take too long.
         cluster: what its jobs ask of a cluster.
@@ -322,6 +324,7 @@ class Pair(Strict):
     variants: dict[str, ModelSpec] = Field(default_factory=dict)
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(default=(0,), min_length=1)
     analyses: tuple[Analysis, ...] = ANALYSES
+    full_analyses: tuple[Analysis, ...] = ()
     tables: Literal["later", "all"] = "later"
     budgets: dict[BudgetName, Budget] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -334,7 +337,7 @@ class Pair(Strict):
             raise ValueError(fault)
         return name
 
-    @field_validator("analyses")
+    @field_validator("analyses", "full_analyses")
     @classmethod
     def _in_order(cls, analyses: tuple[Analysis, ...]) -> tuple[Analysis, ...]:
         return tuple(name for name in ANALYSES if name in analyses)
@@ -348,8 +351,18 @@ class Pair(Strict):
         return cluster
 
     @model_validator(mode="after")
+    def _once(self) -> Pair:
+        if twice := set(self.analyses) & set(self.full_analyses):
+            raise ValueError(
+                f"{min(twice)} stands in both analyses and full_analyses: the full budget has all "
+                "of analyses anyway"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parent(self) -> Pair:
-        if self.parent is None and (self.analyses or self.continued is not None):
+        chapters = self.analyses or self.full_analyses
+        if self.parent is None and (chapters or self.continued is not None):
             raise ValueError(
                 "chapters and a control compare with an ARM: give arm, or write 'analyses: []'"
             )
@@ -420,6 +433,13 @@ class Pair(Strict):
         if name not in BUDGETS:
             raise ConfigError(f"Unknown budget {name!r}: choose 'book' or 'full'.")
         return self.budgets.get(name, Budget())  # type: ignore[call-overload]
+
+    def at_budget(self, name: str) -> Pair:
+        """The pair with the chapters that it has at a budget as its :attr:`analyses`."""
+        if name == "book" or not self.full_analyses:
+            return self
+        chapters = {*self.analyses, *self.full_analyses}
+        return self.model_copy(update={"analyses": tuple(x for x in ANALYSES if x in chapters)})
 
 
 #: Bytes that a pair's file may have.

@@ -42,6 +42,11 @@ def default_pairs(root: Path = ROOT) -> list[str]:
     return list(workflow_config(root)["pairs"])
 
 
+def book_pairs(root: Path = ROOT, budget: str = "book") -> list[Pair]:
+    """The pairs that the book has chapters of, with those that they have at this budget."""
+    return [load_pair(name, root).at_budget(budget) for name in default_pairs(root)]
+
+
 def book_pages(root: Path = ROOT) -> list[str]:
     """Notebooks of the whole book, which belong to no pair."""
     return list(workflow_config(root)["pages"])
@@ -93,10 +98,12 @@ def faults_of_pages(results: Path, root: Path = ROOT) -> Iterator[tuple[str, str
             yield page, ""
 
 
-def pages_of(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
+def pages_of(
+    pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName = "book"
+) -> list[str]:
     """The chapters that these pairs and analyses have, such as ``"tiny-qwen/circuits"``.
 
-    No analyses means those that each pair has.
+    No analyses means those that each pair has at this budget.
 
     Raises:
         ConfigError: an analysis or a pair doesn't exist, or a pair doesn't have an analysis.
@@ -109,7 +116,7 @@ def pages_of(pairs: Sequence[str], analyses: Sequence[str]) -> list[str]:
         for role in pair.roles:
             for seed in pair.seeds:
                 model_hash(pair.model(role, seed))
-        chosen = analyses or pair.analyses
+        chosen = analyses or pair.at_budget(budget).analyses
         wanted += [f"{name}/{analysis}" for analysis in chosen]
     return wanted
 
@@ -125,12 +132,13 @@ def check_chapters(pair: Pair, analyses: Sequence[str]) -> None:
         raise ConfigError(
             f"Unknown analysis {', '.join(unknown)}: choose from {', '.join(ANALYSES)}."
         )
-    if not pair.analyses:
+    having = pair.at_budget("full").analyses
+    if not having:
         raise ConfigError(
             f"{pair.name!r} is an MDM without an ARM, and chapters compare the two: fetch it and "
             "use mechshift attribute, evaluate or patch on its folder."
         )
-    absent = [analysis for analysis in analyses if analysis not in pair.analyses]
+    absent = [analysis for analysis in analyses if analysis not in having]
     if absent:
         raise ConfigError(
             f"Pair {pair.name!r} has no {', '.join(absent)}: add it to `analyses` in its file."
@@ -153,7 +161,7 @@ def run_workflow(
 
     Args:
         pairs: names of pairs; none means those of the book.
-        analyses: some of :data:`ANALYSES`; none means all that a pair has.
+        analyses: some of :data:`ANALYSES`; none means all that a pair has at this budget.
         budget: ``"book"`` or ``"full"``.
         jobs: notebooks at once, one thread each; by default two, or what the profile says.
         pages: also these pages of the whole book, some of :func:`book_pages`.
@@ -169,7 +177,7 @@ def run_workflow(
     if importlib.util.find_spec("snakemake") is None:
         raise ConfigError("Snakemake is missing: install it with pip install -e '.[workflow]'.")
     chosen = list(pairs) or default_pairs()
-    wanted = [*pages_of(chosen, list(analyses)), *pages]
+    wanted = [*pages_of(chosen, list(analyses), budget), *pages]
     here = profile is None
     command = _snakemake("--quiet", "rules", "host", *_where(profile, jobs))
     on_slurm = not here and executor_of(str(profile)) == "slurm"
@@ -287,13 +295,13 @@ def out_of_date(root: Path = ROOT, *, budget: str = "book") -> list[str]:
 
     Without Snakemake only the latter two are known.
     """
-    pairs = default_pairs(root)
-    pages = [f"{pair}/{name}" for pair in pairs for name in load_pair(pair, root).analyses]
+    pairs = book_pairs(root, budget)
+    pages = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses]
     pages += book_pages(root)
     if importlib.util.find_spec("snakemake") is None:
         return [p for p in pages if not sealed(page_file(p, root), root / mark(p))]
     command = _snakemake("--summary", "--quiet", "host", root=root)
-    command += ["--config", f"pairs={','.join(pairs)}", f"budget={budget}"]
+    command += ["--config", f"pairs={','.join(p.name for p in pairs)}", f"budget={budget}"]
     command += ["--", *map(mark, pages)]
     with interruptible():
         done = run_child(command, cwd=root, environment=_environment(), capture=True)

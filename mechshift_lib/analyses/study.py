@@ -91,7 +91,7 @@ class Study:
         loaded = load_pair(pair, root)
         loaded.budget(budget)
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(loaded, budget, Store(Path(results)), pool, device, root)
+        return cls(loaded.at_budget(budget), budget, Store(Path(results)), pool, device, root)
 
     @property
     def budget(self) -> Budget:

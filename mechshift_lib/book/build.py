@@ -10,6 +10,7 @@ from pathlib import Path
 
 from mechshift_lib.book.card import card
 from mechshift_lib.book.citation import citation_page
+from mechshift_lib.book.contents import TOC, with_chapters
 from mechshift_lib.book.generated import (
     ANSWER,
     GAPS,
@@ -25,11 +26,11 @@ from mechshift_lib.book.legend import legend_page
 from mechshift_lib.book.models import pairs_page
 from mechshift_lib.book.questions import write_questions
 from mechshift_lib.book.vendored import vendor
-from mechshift_lib.config import ROOT, check_checkout, load_pair
+from mechshift_lib.config import ROOT, check_checkout
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.processes import interruptible, run_child
 from mechshift_lib.results.atomic import write_atomic
-from mechshift_lib.workflow import book_pages, default_pairs
+from mechshift_lib.workflow import book_pages, book_pairs
 
 #: Bytes of a page, its figures and tables included, above which the build says so.
 HEAVY = 1_000_000
@@ -53,11 +54,11 @@ def _write_if_changed(path: Path, text: str) -> None:
         write_atomic(path, text)
 
 
-def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
+def generate(root: Path = ROOT, stale: Sequence[str] = (), budget: str = "book") -> None:
     """Write ``book/generated``: what hand-written pages include, and which pages aren't fresh."""
     from mechshift_lib.plots.graph import graph_svg  # drawing takes a second to import
 
-    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    pairs = book_pairs(root, budget)
     generated = root / "book" / "generated"
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
     _write_if_changed(generated / "legend.md", legend_page())
@@ -74,16 +75,24 @@ def generate(root: Path = ROOT, stale: Sequence[str] = ()) -> None:
     picture = card(pairs, root)
     if picture is not None:
         write_atomic(generated / "card.png", picture)
+    _write_if_changed(generated / TOC, with_chapters(pairs, root))
     _write_if_changed(generated / "stale.json", json.dumps(sorted(stale)) + "\n")
 
 
-def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[str] = ()) -> Path:
+def build_book(
+    root: Path = ROOT,
+    out: Path | None = None,
+    *,
+    stale: Sequence[str] = (),
+    budget: str = "book",
+) -> Path:
     """Build the book from the executed notebooks; only changed pages are made anew.
 
     Args:
         root: the checkout.
         out: folder in which ``_build`` is made; by default the checkout.
         stale: pages that aren't fresh, such as ``"tiny-qwen/circuits"``: they will say so.
+        budget: ``"full"`` takes in the chapters that pairs have at that budget only.
 
     Returns:
         Path of the first page.
@@ -96,7 +105,7 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
     check_checkout(root)
     if importlib.util.find_spec("jupyter_book") is None:
         raise ConfigError("Jupyter Book is missing: install it with pip install -e '.[book]'.")
-    pairs = [load_pair(name, root) for name in default_pairs(root)]
+    pairs = book_pairs(root, budget)
     expected = [f"{pair.name}/{name}" for pair in pairs for name in pair.analyses]
     expected += book_pages(root)
     absent = [n for n in expected if not (root / "book/executed" / f"{n}.ipynb").is_file()]
@@ -104,12 +113,13 @@ def build_book(root: Path = ROOT, out: Path | None = None, *, stale: Sequence[st
         raise BookError(
             f"{len(absent)} pages are not executed yet ({absent[0]}, ...): say mechshift book."
         )
-    generate(root, stale)
+    generate(root, stale, budget)
     out = out or root
     # It has no __main__ to run by -m.
     start = "from mechshift_lib.processes import end_with_owner; end_with_owner(); "
     start += "from jupyter_book.cli.main import main; main()"
     command = [sys.executable, "-c", start, "build", str(root)]
+    command += ["--toc", str(root / "book" / "generated" / TOC)]
     command += ["--path-output", str(out), "-W", "-n", "--keep-going", "--quiet"]
     with interruptible():
         for package in vendor(root):

@@ -20,13 +20,13 @@ from urllib.parse import quote
 import nbformat
 import yaml
 
-from mechshift_lib.config import ROOT, Pair, load_pair
+from mechshift_lib.config import ROOT, Pair
 from mechshift_lib.documents.files import check_place
 from mechshift_lib.errors import ConfigError
 from mechshift_lib.execution.pages import retitle
 from mechshift_lib.execution.parameters import read_notebook
 from mechshift_lib.results.atomic import write_atomic
-from mechshift_lib.workflow import book_pages, default_pairs
+from mechshift_lib.workflow import book_pages, book_pairs
 
 #: Branch that holds the launchers, and folder of the built book (and of Binder's checkout).
 BRANCH = FOLDER = "launch"
@@ -183,7 +183,7 @@ def write_launchers(out: Path, root: Path = ROOT, where: Place | None = None) ->
     check_place(out / "any.ipynb", ConfigError)
     where = where or place(root)
     pages: list[tuple[str, Pair | None]] = [(name, None) for name in book_pages(root)]
-    for pair in (load_pair(name, root) for name in default_pairs(root)):
+    for pair in book_pairs(root, "full"):
         pages += [(name, pair) for name in pair.analyses]
     texts = {}
     for name, chosen in pages:

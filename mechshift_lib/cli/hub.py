@@ -128,7 +128,7 @@ def foresee(pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName) -
         _foresee_models(pair, budget)
         total, unknown = Span(0.0, 0.0), []
         parameters = _parameters(pair)
-        for chapter in analyses or pair.analyses:
+        for chapter in analyses or pair.at_budget(budget).analyses:
             tasks, roles = len(pair.tasks), len(pair.roles)
             found = (
                 span(chapter, parameters, pair.budget(budget), roles, tasks, costs)

@@ -213,7 +213,7 @@ def book(
     write_explorer()
     write_landing()
     write_play()
-    page = build_book(stale=stale)
+    page = build_book(stale=stale, budget=budget)
     typer.echo(f"The book is ready: {page}")
 
 

@@ -46,6 +46,19 @@ def test_nothing_is_done_twice_and_a_page_that_is_gone_is_made_anew(project: Pat
     assert "first" in page.read_text(encoding="utf-8")
 
 
+def test_a_chapter_of_the_full_budget_is_made_there_or_where_it_is_asked_for(project: Path) -> None:
+    toy.describe(project, full_analyses=["lens"])
+    toy.write_chapter(project, "print('long')", "lens")
+    page = toy.page(project, "lens")
+    assert toy.run(project)[0] == 0
+    assert not page.exists()
+    assert toy.run(project, "--analysis", "lens")[0] == 0
+    assert "long" in page.read_text(encoding="utf-8")
+    page.unlink()
+    assert toy.run(project, "--budget", "full")[0] == 0
+    assert "long" in page.read_text(encoding="utf-8")
+
+
 def test_a_failed_chapter_keeps_its_page_and_runs_again(project: Path) -> None:
     page = toy.page(project)
     before = page.read_bytes()

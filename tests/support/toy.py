@@ -45,11 +45,16 @@ def make_toy(folder: Path, chapters: Sequence[str] = ("behaviour",)) -> Path:
     return folder
 
 
+def describe(folder: Path, **said: Any) -> None:
+    """Let the pair's file say this, too."""
+    path = folder / "data" / "pairs" / "toy.yaml"
+    described = yaml.safe_load(path.read_text(encoding="utf-8")) | said
+    path.write_text(yaml.safe_dump(described), encoding="utf-8")
+
+
 def ask_of_cluster(folder: Path, asked: dict[str, Any]) -> None:
     """Let the pair's file say this under ``cluster``."""
-    path = folder / "data" / "pairs" / "toy.yaml"
-    described = yaml.safe_load(path.read_text(encoding="utf-8")) | {"cluster": asked}
-    path.write_text(yaml.safe_dump(described), encoding="utf-8")
+    describe(folder, cluster=asked)
 
 
 def write_chapter(folder: Path, code: str, chapter: str = "behaviour") -> None:

@@ -21,7 +21,7 @@ from mechshift_lib.book.launch import (
 )
 from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.errors import ConfigError
-from mechshift_lib.workflow import book_pages, default_pairs
+from mechshift_lib.workflow import book_pages, book_pairs
 from tests.support.notebooks import code, parameters, read
 
 NOTEBOOKS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
@@ -53,7 +53,7 @@ def test_all_notebooks_begin_with_the_same_cell(name: str) -> None:
 
 
 def test_every_page_of_the_book_has_its_launcher(made: Path) -> None:
-    pairs = [load_pair(name) for name in default_pairs()]
+    pairs = book_pairs(budget="full")
     expected = {f"{pair.name}/{name}.ipynb" for pair in pairs for name in pair.analyses}
     expected |= {f"{name}.ipynb" for name in book_pages()}
     assert {file.relative_to(made).as_posix() for file in made.rglob("*.ipynb")} == expected

@@ -33,9 +33,17 @@ def test_shipped_pairs_are_valid(name):
     assert pair.budget("book").circuit_examples <= pair.budget("full").circuit_examples
 
 
+def test_some_chapters_are_of_the_full_budget_only(tmp_path):
+    change = {"analyses": ["overlap", "behaviour"], "full_analyses": ["neurons", "circuits"]}
+    pair = load_pair("tiny-qwen", write(tmp_path, TINY | change))
+    assert pair.at_budget("book").analyses == ("behaviour", "overlap")
+    assert pair.at_budget("full").analyses == ("behaviour", "circuits", "overlap", "neurons")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"analyses": ["lens"], "full_analyses": ["lens"]}, "lens stands in both"),
         ({"colour": "red"}, "colour"),
         ({"tasks": []}, "tasks"),
         ({"name": "Tiny Qwen"}, "name"),
