@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mechshift_lib.config import Attention
+from mechshift_lib.choices import Attention
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.anatomy import Anatomy, at, scatter_qkv, split_sizes
 from mechshift_lib.models.checks import embedding_rows

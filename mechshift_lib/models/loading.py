@@ -13,16 +13,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from mechshift_lib.choices import KV, Quantization
-from mechshift_lib.config import (
-    ROOT,
-    Attention,
-    DeviceMap,
-    Dtype,
-    FolderSource,
-    ModelSpec,
-    placed,
-)
+from mechshift_lib.choices import KV, Attention, Dtype, Quantization
+from mechshift_lib.config import ROOT, DeviceMap, FolderSource, ModelSpec, placed
 from mechshift_lib.errors import ModelError
 from mechshift_lib.models.adapters import merge_adapter
 from mechshift_lib.models.anatomy import Anatomy, at, rows

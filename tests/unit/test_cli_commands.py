@@ -154,13 +154,13 @@ def test_a_book_of_older_pages_says_so(
 ) -> None:
     monkeypatch.setattr(workflow, "out_of_date", lambda **_: stale)
     built = []
-    monkeypatch.setattr(book, "build_book", lambda stale: built.append(stale) or tmp_path)
+    monkeypatch.setattr(book, "build_book", lambda **asked: built.append(asked) or tmp_path)
     monkeypatch.setattr(explorer, "write_explorer", lambda: 0)
     monkeypatch.setattr(play, "write_play", lambda: 0)
-    code, out, err = call("book", "--no-execute")
+    code, out, err = call("book", "--no-execute", "--budget", "full")
     assert code == 0
     assert str(tmp_path) in out
-    assert built == [stale]
+    assert built == [{"stale": stale, "budget": "full"}]
     if stale:
         assert_one_sentence(err, "not fresh", stale[0], f"{len(stale)} in all")
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mechshift_lib.choices import KV, Ablation, Quantization
+from mechshift_lib.choices import KV, Ablation, Attention, Dtype, Quantization
 from mechshift_lib.circuits.evaluation.curve import AREAS, FRACTIONS, RANKING_OF, Curve
 from mechshift_lib.circuits.evaluation.faithfulness import (
     RunOptions,
@@ -32,7 +32,7 @@ from mechshift_lib.cli.files.prompts import Asking, items_of_rows
 from mechshift_lib.cli.files.remote import asked_remotely
 from mechshift_lib.cli.files.rows import read_rows
 from mechshift_lib.cli.files.tables import SUFFIXES, write_table
-from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
+from mechshift_lib.config import DeviceMap, ReadoutName
 from mechshift_lib.errors import CircuitError
 from mechshift_lib.exchange.reading import check_circuit_path, read_circuit
 from mechshift_lib.models.loading import LoadedModel, load_folder

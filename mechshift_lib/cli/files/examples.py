@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from mechshift_lib.choices import KV, Quantization
+from mechshift_lib.choices import KV, Attention, Dtype, Quantization
 from mechshift_lib.circuits.attribution.edges import (
     Attribution,
     attribute,
@@ -35,7 +35,7 @@ from mechshift_lib.cli.files.partial import (
 from mechshift_lib.cli.files.prompts import Asking, items_of_rows
 from mechshift_lib.cli.files.remote import asked_remotely
 from mechshift_lib.cli.files.rows import read_rows
-from mechshift_lib.config import Attention, DeviceMap, Dtype, ReadoutName
+from mechshift_lib.config import DeviceMap, ReadoutName
 from mechshift_lib.models.loading import load_folder
 from mechshift_lib.models.readout import Item
 

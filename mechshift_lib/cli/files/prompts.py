@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mechshift_lib.choices import Attention
 from mechshift_lib.cli.files.rows import IN_A_ROW, Answer, ExampleRow, Rows
 from mechshift_lib.cli.files.tokenisations import parting, side_by_side, tokens_of
-from mechshift_lib.config import ROOT, Attention, FolderSource, ReadoutName
+from mechshift_lib.config import ROOT, FolderSource, ReadoutName
 from mechshift_lib.errors import CircuitError, ConfigError, ModelError, TaskError, shown
 from mechshift_lib.models.opening import open_tokenizer
 from mechshift_lib.models.readout import Item, Readout, make_readout
