@@ -63,7 +63,8 @@ def more(verdict: Verdict) -> float:
     """How many times as many of what ``n`` counts would set the deciding effect apart from 0.
 
     If effect and spread stayed what they are and the interval shrank with √n: the square of its
-    nearer half-width over the effect.
+    nearer half-width over the effect. A positive effect is shown by its own interval, a negative
+    one by that which holds for all contrasts at once, as in the rule.
 
     Returns:
         1 or less where the interval doesn't reach 0; NaN where there is no interval or no effect.
@@ -71,7 +72,7 @@ def more(verdict: Verdict) -> float:
     if math.isnan(verdict.low) or math.isnan(verdict.high) or verdict.effect == 0:
         return math.nan
     above = verdict.effect > 0
-    half = verdict.effect - verdict.low if above else verdict.high - verdict.effect
+    half = verdict.effect - verdict.low if above else verdict.wide_high - verdict.effect
     return (half / abs(verdict.effect)) ** 2
 
 

@@ -99,6 +99,8 @@ class Verdict:
         effect: effect of the contrast that decides, the least favourable one; NaN without any.
         low: lower end of its interval.
         high: upper end.
+        wide_low: lower end of the interval that holds for all contrasts at once.
+        wide_high: upper end of that.
         yardstick: what it is held against.
         missing: the yardsticks that the pair lacks, the precondition that fails, or what was not
             measured.
@@ -123,6 +125,17 @@ class Verdict:
     n: int
     page: str
     of: str = "examples"
+    wide_low: float = math.nan
+    wide_high: float = math.nan
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval that its outcome is read from: that of all contrasts at once, unless the
+        claim is reproduced or reversed, which each contrast has to show by itself.
+        """
+        if self.outcome in ("reproduced", "reversed"):
+            return self.low, self.high
+        return self.wide_low, self.wide_high
 
 
 def decide(contrasts: Sequence[Contrast], margin: float = 0.0) -> Outcome:
@@ -146,8 +159,13 @@ def decide(contrasts: Sequence[Contrast], margin: float = 0.0) -> Outcome:
 
 def _upper(contrast: Contrast, k: int) -> float:
     """Upper end of the interval, widened so that all ``k`` hold at once (Bonferroni)."""
+    return contrast.effect + (contrast.high - contrast.effect) * _factor(contrast, k)
+
+
+def _factor(contrast: Contrast, k: int) -> float:
+    """How many times as wide the interval is that holds for ``k`` contrasts at once."""
     wider, usual = student.ppf([1 - contrast.error / k, 1 - contrast.error], contrast.freedom)
-    return float(contrast.effect + (contrast.high - contrast.effect) * wider / usual)
+    return float(wider / usual)
 
 
 def judge(
@@ -177,7 +195,7 @@ def judge(
         CircuitError: as :func:`decide`.
     """
     outcome = decide(contrasts, claims.margin(claim) if margin is None else margin)
-    worst = _least_favourable(contrasts, outcome)
+    worst, k = _least_favourable(contrasts, outcome), len(contrasts)
     return Verdict(
         claim=claim,
         pair=pair,
@@ -190,10 +208,12 @@ def judge(
         high=worst.high,
         yardstick=worst.against,
         missing="; ".join(dict.fromkeys(c.against for c in contrasts if math.isnan(c.effect))),
-        contrasts=len(contrasts),
+        contrasts=k,
         n=worst.n,
         page=page,
         of=worst.of,
+        wide_low=worst.effect - (worst.effect - worst.low) * _factor(worst, k),
+        wide_high=_upper(worst, k),
     )
 
 

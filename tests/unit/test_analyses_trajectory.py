@@ -97,11 +97,11 @@ def test_what_stands_where_when_a_part_of_the_behaviour_is_there(
     assert not table["read"].str.startswith("ioi").any()
     assert "listed" not in set(trajectory.shares(found, circuits, "ioi").curve)  # Countdown's
     said = words.shares(table, "countdown")
-    assert "‖Δθ‖ 50 % [50, 50]" in said.said
-    assert "the circuit of Countdown, first number 73 % [73, 73]" in said.said
+    assert "the weights have gone 50 % of theirs, the probability of the number" in said.said
+    assert "and the circuit 73 % on each (means over 1 training" in said.said
     assert "depth" not in said.said
     assert said.table is not None
-    assert said.table.iloc[0].tolist() == ["‖Δθ‖", "50 [50, 50]", "90 [90, 90]", "1"]
+    assert said.table.iloc[0].tolist() == ["the weights", "50 [50, 50]", "90 [90, 90]", "1"]
 
 
 def test_steps_between_checkpoints_are_interpolated_and_small_ways_have_no_share() -> None:

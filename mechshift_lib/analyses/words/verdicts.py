@@ -20,19 +20,20 @@ from mechshift_lib.plots.theme import OUTCOME_SIGNS, label
 
 @dataclass(frozen=True)
 class _Written:
-    """How a unit's fractions are written: ``0.041`` as ``+4.1 Jaccard points``."""
+    """How effects in a unit are written: ``0.041`` as ``+4.1 % of the model's depth``."""
 
     name: str
     short: str
+    scale: float = 100
+    form: str = "+z.1f"
 
 
-#: Every effect is a fraction and is written in hundredths.
 _UNITS: dict[Unit, _Written] = {
-    "cosine": _Written("hundredths of a cosine", "/100"),
+    "cosine": _Written("in cosine", "in cosine", 1, "+z.2f"),
     "depth": _Written("% of the model's depth", "% of depth"),
     "accuracy": _Written("percentage points of accuracy", "% points"),
     "components": _Written("percentage points", "% points"),
-    "logarithm": _Written("hundredths of a natural logarithm", "/100 ln"),
+    "logarithm": _Written("in natural logarithm", "in ln", 1, "+z.2f"),
 }
 #: What a sentence says after the outcome, with and without an effect.
 _EFFECT = "{measure}: {effect} against {yardstick}, {least}n = {n} {of}."
@@ -44,28 +45,29 @@ _ANSWERS: dict[str, tuple[Outcome, ...]] = {
     "Undecided:": ("undecided",),
 }
 _OVER = "Each is over {units}, against the yardstick that favours it least."
+#: Units of one pair, and of several that have the same number.
+_OF, _EACH_OF = "{units} of {title}", "{units} each of {title}"
 _NOTHING = "None of the paper's claims."
 _VERBS: dict[Outcome, str] = {outcome: f"is {outcome}" for outcome in OUTCOMES}
 _VERBS["doesn't apply"] = "doesn't apply"
 
 
 def effect(verdict: Verdict, *, short: bool = False) -> str:
-    """``+4.1 hundredths of a cosine [-1.0, +9.2]``; empty where there is no effect.
+    """``+0.04 in cosine [-0.01, +0.09]``; empty where there is no effect.
 
     Args:
-        verdict: whose effect is written, in hundredths of its unit.
+        verdict: whose effect is written, with the interval that its outcome is read from.
         short: with the unit's short name, for cells.
     """
     if verdict.unit is None or math.isnan(verdict.effect):
         return ""
     written = _UNITS[verdict.unit]
-    value, low, high = (_hundredths(x) for x in (verdict.effect, verdict.low, verdict.high))
+    value, low, high = (
+        format(written.scale * x, written.form).replace("-", "−")
+        for x in (verdict.effect, *verdict.interval)
+    )
     ends = "" if math.isnan(verdict.low) else f" [{low}, {high}]"
     return f"{value} {written.short if short else written.name}{ends}"
-
-
-def _hundredths(value: float) -> str:
-    return f"{100 * value:+z.1f}".replace("-", "−")
 
 
 def sentence(verdict: Verdict) -> str:
@@ -173,12 +175,18 @@ def _what(verdicts: Sequence[Verdict]) -> str:
 
 
 def _over(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
-    """How many units the verdicts of each pair are over, such as ``5 trainings of One``."""
-    each = []
+    """How many units the verdicts of pairs are over, such as ``5 trainings each of A and B``."""
+    having: dict[str, list[str]] = {}
     for pair, title in titles.items():
         units = dict.fromkeys(f"{v.n} {v.of}" for v in verdicts if v.pair == pair)
-        each += [f"{listed([*units])} of {title}"] if units else []
-    return listed(each)
+        if units:
+            having.setdefault(listed([*units]), []).append(title)
+    return listed(
+        [
+            (_EACH_OF if own[1:] else _OF).format(units=units, title=listed(own))
+            for units, own in having.items()
+        ]
+    )
 
 
 def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
@@ -196,16 +204,21 @@ def gaps(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> str:
     return "\n".join(lines) or "Every claim was asked of every pair."
 
 
-def details(verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """What was held against what: one row a verdict, ``n`` and yardsticks included."""
+def details(verdicts: Sequence[Verdict], titles: Mapping[str, str]) -> pd.DataFrame:
+    """What was held against what: one row a verdict, ``n`` and yardsticks included.
+
+    Args:
+        verdicts: of all pairs.
+        titles: pair -> title.
+    """
     return pd.DataFrame(
         {
             "claim": [v.claim for v in verdicts],
-            "pair": [v.pair for v in verdicts],
+            "pair": [titles[v.pair] for v in verdicts],
             "task": [label(v.task) if v.task else "all" for v in verdicts],
             "outcome": [f"{OUTCOME_SIGNS[v.outcome]} {v.outcome}" for v in verdicts],
             "what": [v.measure or v.missing for v in verdicts],
-            "effect": [effect(v) for v in verdicts],
+            "effect": [effect(v, short=True) for v in verdicts],
             "against": [v.yardstick for v in verdicts],
             "n": [f"{v.n} {v.of}" if v.n else "" for v in verdicts],
         }
