@@ -25,6 +25,8 @@ FOLDER = Path("generated") / "questions"
 NOBODY = "No pair of this book has this chapter."
 #: What a caption begins with stands above the figures of all pairs already.
 _FOUND = re.compile(r'<span class="mechshift-found">.*?</span>\s*', re.S)
+#: The number that a figure has in its own chapter; on a comparative page it counts anew.
+_NUMBERED = re.compile(r'(?<=<b class="mechshift-number">)(Figure )\d+')
 #: Between two sentences.
 _SENTENCES = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 #: In a sentence that stays with its pair, whatever others say: a verdict, or a percentage.
@@ -97,6 +99,7 @@ def question_page(analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookN
     lines = [f"# {chapter_title(first, pair)}", ""]
     opening, sections, closing = _story(first)
     lines += [*opening, f"*Every figure and table, pair by pair: {full}.*", ""]
+    figures = 0
     for story, chosen in sections:
         lines += story
         for cell in chosen:
@@ -106,7 +109,13 @@ def question_page(analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookN
                 for other in notebook.cells
                 if other.id == cell.id
             ]
+            for _, one in shown:
+                one.figures[:] = [
+                    _NUMBERED.sub(rf"\g<1>{figures + i}", html)
+                    for i, html in enumerate(one.figures, start=1)
+                ]
             lines += _side_by_side(shown)
+            figures += max((len(one.figures) for _, one in shown), default=0)
     return "\n".join([*lines, *closing]).rstrip() + "\n"
 
 

@@ -69,7 +69,7 @@ def plot_routes(table: pd.DataFrame) -> Figure:
         }
         fig, ax = dots(parts, "change", "model", ROLES)
         ax.axvline(0, color=INK, lw=0.8)
-        ax.set_xlabel("change of logit(what is left) − logit(target's number)")
+        ax.set_xlabel("change of logit(left) − logit(target's)")
         return headed(
             fig,
             table,
@@ -102,9 +102,9 @@ def plot_signals(table: pd.DataFrame) -> Figure:
                 ax.plot(mean.index, mean, color=color, marker=MARKERS.get(role, "o"), ms=5)
             ax.set_title(SIGNALS.get(signal, signal))
             ax.set_xticks(sorted(set(table.layer)))
-            ax.set_xlabel("layers before the replaced stream")
             ax.grid(axis="y")
         axes[0].set_ylabel("share of the answer switched")
+        fig.supxlabel("layers before the replaced stream")
         seeds = table.seed.nunique()
         return header(
             fig,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import nbformat
@@ -91,6 +92,30 @@ def test_one_story_with_the_findings_of_every_pair() -> None:
     assert text.count("| a | b |") == 2
     assert "<table>" not in text  # it stands beside a figure, and in the pair's own chapter
     assert text.rstrip().endswith("What this page can't say: much.")
+
+
+def test_figures_count_anew_alike_for_all_pairs() -> None:
+    def chapter(name: str, count: int) -> nbformat.NotebookNode:
+        drawn = '<figure><svg/><b class="mechshift-number">Figure {}.</b> Of {}.</figure>'
+        cells = [
+            new_code_cell(
+                "tell",
+                outputs=[_output("text/html", drawn.format(i + 3, name)) for i in numbers],
+                metadata={"tags": ["finding"]},
+                id=f"f{k}",
+            )
+            for k, numbers in enumerate((range(count), range(count, count + 1)))
+        ]
+        return new_notebook(cells=[new_markdown_cell("# T\n\nOpening.", id="a"), *cells])
+
+    having = [
+        (_pair("one", "lens"), chapter("one", 1)),
+        (_pair("two", "lens"), chapter("two", 2)),
+    ]
+    text = question_page("lens", having)
+    assert re.findall(r"Figure (\d)\.</b> Of (\w+)", text) == [
+        ("1", "one"), ("1", "two"), ("2", "two"), ("3", "one"), ("3", "two"),
+    ]  # fmt: skip
 
 
 def test_a_single_pair_is_named_too() -> None:

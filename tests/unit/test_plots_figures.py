@@ -10,9 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import FancyArrowPatch
 
+from mechshift_lib.analyses import cues as cues_of
 from mechshift_lib.analyses.planning import PLACES
 from mechshift_lib.comparison import published
-from mechshift_lib.plots import meeting, trajectory
+from mechshift_lib.plots import cues, meeting, trajectory
 from mechshift_lib.plots.ablation import (
     ABLATIONS,
     CONTRASTS,
@@ -332,7 +333,33 @@ def trajectory_table():
     return table.assign(value=value, read=table.what, cosine=value, displacement=table.step, n=50)
 
 
+def cue_table():
+    asked = (("none", 0), ("other target", 4), ("target moved", 4), ("number swapped", 2))
+    rows = itertools.product(range(3), (*ROLES, "matched"), asked)
+    return pd.DataFrame(
+        [
+            {"seed": s, "model": m, "kind": kind, "at": at, "listed": 0.5 + 0.1 * s, "n": 50}
+            for s, m, (kind, at) in rows
+        ]
+    )
+
+
+def route_table():
+    rows = itertools.product(range(3), (*ROLES, "matched"), cues_of.CUTS, cues_of.TOKENS)
+    table = pd.DataFrame(rows, columns=["seed", "model", "cut", "tokens"])
+    return table.assign(change=1.0 - table.seed, n=50)
+
+
+def switched_table(layers=6):
+    rows = itertools.product(range(3), (*ROLES, "matched"), ("name", "place"), range(layers + 1))
+    table = pd.DataFrame(rows, columns=["seed", "model", "signal", "layer"])
+    return table.assign(switched=1 / (1 + table.layer), n=50)
+
+
 FIGURES = {
+    "cues": lambda: cues.plot_cues(cue_table()),
+    "routes": lambda: cues.plot_routes(route_table()),
+    "switched": lambda: cues.plot_signals(switched_table()),
     "similarity": lambda: trajectory.plot_similarity(trajectory_table()),
     "signals": lambda: trajectory.plot_signals(trajectory_table()),
     "met-kept": lambda: meeting.plot_kept(met_table()),
@@ -400,6 +427,11 @@ def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
     boxes = [t.get_window_extent(renderer) for t in titles if t.get_text()]
     for one, other in itertools.combinations(boxes, 2):
         assert not one.overlaps(other), "titles of two panels run into each other"
+    for axis in ("xaxis", "yaxis"):
+        named = [getattr(ax, axis).label for ax in seen]
+        boxes = [t.get_window_extent(renderer) for t in named if t.get_text() and t.get_visible()]
+        for one, other in itertools.combinations(boxes, 2):
+            assert not one.overlaps(other), "names of two axes run into each other"
     above = [t for t in fig.texts if t not in (fig._supxlabel, fig._supylabel)]
     lowest = min(t.get_window_extent(renderer).y0 for t in above)
     lowest = min([lowest, *(b.get_window_extent(renderer).y0 for b in fig.legends)])
