@@ -137,7 +137,7 @@ def test_no_two_pages_say_different_things(outcome, study, whole, shown, monkeyp
                 assert sentence(verdict) in pages[f"toy/question-{name}"].splitlines()
     assert outcome in pages["index"]
     for verdict in decided:
-        assert sentence(verdict) in pages["outlook"].splitlines()
+        assert f"| {sentence(verdict)} |" in pages["outlook"]
     planted = {
         "toy/circuits": "**C1 is reproduced on this pair.**",
         "toy/overview": sentence(decided[0]).replace(outcome, "not measured"),

@@ -48,9 +48,18 @@ def contradictions(
             allowed |= {
                 line for text in (answers, grid, gaps) for line in text(own, titles).splitlines()
             }
-        lines = [line for line in text.splitlines() if NAMED.search(line)]
-        found += [f"{page}: {line}" for line in lines if line not in allowed]
+        found += [
+            f"{page}: {line}"
+            for line in text.splitlines()
+            if line not in allowed
+            and any(NAMED.search(part) and part not in allowed for part in _parts(line))
+        ]
     return found
+
+
+def _parts(line: str) -> list[str]:
+    """A line, or the cells of a table's row."""
+    return [cell.strip() for cell in line.split("|")] if line.startswith("|") else [line]
 
 
 def judgements(pages: Mapping[str, str]) -> list[str]:

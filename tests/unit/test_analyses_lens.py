@@ -208,14 +208,14 @@ def test_curves_are_drawn_for_every_training_and_their_mean():
     assert len(ax.lines) == 2 * 2 * 3  # two models; answer and distractor; two trainings, a mean
     means = [line.get_ydata() for line in ax.lines if line.get_linewidth() > 1]
     assert any(np.allclose(y, [0.5, 0.6, 0.7]) for y in means)
-    assert "0.70 on IOI in the ARM" in words.output(table).said
+    assert "of 0.70 in the ARM and 0.70 in the MDM (means over tasks" in words.output(table).said
     assert (
         "is 0.60 (ARM, tuned lens) and 0.60 (MDM, tuned lens)"
         in words.reads(table.assign(top=table.probability)).said
     )
-    assert (
-        "is 1.00 on IOI in the ARM; 1.00 on IOI in the MDM" in words.halfway(table, "entropy").said
-    )
+    assert "is 1.00 in the ARM and 1.00 in the MDM" in words.halfway(table, "entropy").said
+    two = pd.concat([table, table.assign(task="countdown", rank=9.0)])
+    assert ": 9 in the ARM and 9 in the MDM (means over 2" in words.halfway(two, "rank").said
     kl = table.assign(kl=1.0, used=True)
     assert plot_quality(kl).axes[0].get_yscale() == "log"
 

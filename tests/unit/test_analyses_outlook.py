@@ -58,6 +58,11 @@ def test_trainings_are_as_many_as_the_least_favourable_world_needs() -> None:
     assert "no number is known" in words.power(None, "Toy")
 
 
+def cells(text: str) -> list[str]:
+    """Cells of the Markdown tables in a text."""
+    return [cell.strip() for line in text.splitlines() for cell in line.split("|")]
+
+
 def test_every_outcome_is_told_what_would_turn_it() -> None:
     verdicts = of_every_outcome("toy")
     assert {v.outcome for v in verdicts} == set(OUTCOMES)
@@ -65,22 +70,29 @@ def test_every_outcome_is_told_what_would_turn_it() -> None:
     for claim in CLAIMS:
         about = [v for v in verdicts if v.claim == claim]
         text = words.claim(about, {"toy": outlook.power_of(POWER)}, {"toy": "Toy"})
-        assert sentence(about[0]) in text.splitlines()
-        assert words.turns(about[0]) in text
+        assert sentence(about[0]) in cells(text)
+        assert words.more(about[0]) in cells(text)
         assert ("Simulated on Toy" in text) == (claim == "C1")
         assert "nan" not in text
         pages[claim] = text
     assert contradictions(pages, verdicts, {"toy": "Toy"}) == []
-    turned = {v.claim: words.turns(v) for v in verdicts}
-    assert "No number of trainings" in turned["C7"]
-    assert "about 80 of what n counts" in turned["C5"]
-    assert "once this is no longer so: the pair has no Countdown" in turned["C6"]
+    more = {v.claim: words.more(v) for v in verdicts}
+    assert (more["C7"], more["C5"], more["C6"]) == ("no number", "about 80", "–")
+    text = words.rules(verdicts)
+    assert [line.split(" | ")[0][4:] for line in text.splitlines()[2:]] == list(OUTCOMES)
+    assert "| ✓ reproduced | falls with any yardstick" in text
+    assert "undecided" not in words.rules([v for v in verdicts if v.claim == "C6"])
+
+
+def test_an_effect_at_zero_is_more_than_can_be_counted() -> None:
+    [one] = [v for v in of_every_outcome("toy") if v.claim == "C5"]
+    assert words.more(replace(one, effect=1e-9)) == "more than 1,000"
 
 
 def test_equal_verdicts_of_two_pairs_are_said_once() -> None:
     [one] = [v for v in of_every_outcome("toy") if v.claim == "C3"]
     text = words.claim([one, replace(one, pair="other")], {}, {"toy": "Toy", "other": "Other"})
-    assert "*Toy and Other*" in text
+    assert "| Toy and Other |" in text
     assert text.count(sentence(one)) == 1
 
 

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 
 from mechshift_lib.analyses.narrative import listed
-from mechshift_lib.analyses.outlook import WANTED, Power, needed
-from mechshift_lib.analyses.words.verdicts import effect, sentence
+from mechshift_lib.analyses.outlook import FARTHEST, WANTED, Power, needed
+from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.comparison.claims import SAID, Claim
 from mechshift_lib.comparison.verdicts import Outcome, Verdict
+from mechshift_lib.plots.theme import OUTCOME_SIGNS
 
 #: Outcome -> what would turn it.
 TURNS: dict[Outcome, str] = {
-    "reproduced": (
-        "It would fall with any yardstick that its interval no longer clears: the nearest is "
-        "{yardstick} ({effect})."
-    ),
+    "reproduced": "falls with any yardstick that its interval no longer clears",
     "not reproduced": (
-        "Too small an effect against {yardstick} rules it out ({effect}). It would be open again "
-        "if more trainings moved that interval up to the smallest effect that matters, and would "
-        "stand only with every yardstick beaten."
+        "is open again if more trainings move the interval up to the smallest effect that matters, "
+        "and stands only with every yardstick beaten"
     ),
-    "reversed": (
-        "The effect has the other sign on every yardstick; the one nearest to turning is "
-        "{yardstick} ({effect}). An interval there that reaches 0 would take the reversal back."
-    ),
+    "reversed": "is taken back by an interval that reaches 0 on any yardstick",
     "undecided": (
-        "An interval above 0 on every yardstick would decide it one way, one below the smallest "
-        "effect that matters the other way. The one that keeps it open is {yardstick} ({effect})."
+        "is settled by intervals above 0 on every yardstick, or by one below the smallest effect "
+        "that matters; no number of trainings settles it while a yardstick is missing"
     ),
-    "doesn't apply": "It can be asked once this is no longer so: {missing}.",
-    "not measured": "Anything measured would be news: {missing}.",
+    "doesn't apply": "can be asked once the precondition that fails holds",
+    "not measured": "changes with anything that is measured",
 }
-LACKS = " No number of trainings decides it without what is missing: {missing}."
-NUMBER = (
-    " If effect and spread stayed as they are, about {needed} of what n counts would set it apart "
-    "from 0."
-)
+#: What stands in place of a number of trainings.
+LACKS, TOO_MANY = "no number", "more than {most:,}"
+HEAD = ("pair", "what stands", "n that would set it apart from 0")
 ENOUGH = (
     "Simulated on {pair}, {needed} trainings find a shift of a published size in at least "
     "{wanted} % of studies."
@@ -72,10 +66,21 @@ DECIDES: dict[Claim, str] = {
 }
 
 
+def rules(found: Sequence[Verdict]) -> str:
+    """What would turn a verdict of each kind that there is, as a Markdown table."""
+    there = {verdict.outcome for verdict in found}
+    rows = [
+        f"| {OUTCOME_SIGNS[outcome]} {outcome} | {turn} |"
+        for outcome, turn in TURNS.items()
+        if outcome in there
+    ]
+    return "\n".join(["| a claim that is | turns so |", "|---|---|", *rows])
+
+
 def claim(
     found: Sequence[Verdict], powers: Mapping[str, Power | None], titles: Mapping[str, str]
 ) -> str:
-    """What stands for one claim on every pair, and what would turn it, in Markdown.
+    """What stands for one claim on every pair, and how much more would settle it, in Markdown.
 
     Args:
         found: its verdicts, of all pairs.
@@ -85,26 +90,27 @@ def claim(
     name = found[0].claim
     # What it says, without naming another claim: only verdicts name claims.
     about = re.sub(r" of C[1-7]", "", SAID[name])
-    parts = [f"**{about[:1].upper()}{about[1:]}.**"]
-    said: dict[str, list[str]] = {}
+    said: dict[tuple[str, str], list[str]] = {}
     for verdict in found:
-        said.setdefault(f"{sentence(verdict)}\n\n{turns(verdict)}", []).append(titles[verdict.pair])
-    parts += [f"*{listed(list(dict.fromkeys(names)))}*\n\n{text}" for text, names in said.items()]
+        said.setdefault((sentence(verdict), more(verdict)), []).append(titles[verdict.pair])
+    rows = [[listed(names), *texts] for texts, names in said.items()]
+    lines = [HEAD, ["---"] * len(HEAD), *rows]
+    parts = [f"**{about[:1].upper()}{about[1:]}.**"]
+    parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
     if name == "C1":
         parts += [power(one, titles[pair]) for pair, one in powers.items()]
     parts.append(f"*What would decide.* {DECIDES[name]}")
     return "\n\n".join(parts)
 
 
-def turns(verdict: Verdict) -> str:
-    """What would turn a verdict, in one line that doesn't name its claim."""
-    said = TURNS[verdict.outcome].format(
-        yardstick=verdict.yardstick, effect=effect(verdict), missing=verdict.missing
-    )
-    if verdict.missing and effect(verdict):
-        said += LACKS.format(missing=verdict.missing)
+def more(verdict: Verdict) -> str:
+    """How many of what ``n`` counts would set an undecided effect apart from 0."""
+    if verdict.outcome != "undecided":
+        return fmt.MISSING
+    if verdict.missing or math.isnan(verdict.low):
+        return LACKS
     number = needed(verdict)
-    return said if number is None else said + NUMBER.format(needed=f"{number:,}")
+    return TOO_MANY.format(most=FARTHEST) if number is None else f"about {number:,}"
 
 
 def power(found: Power | None, pair: str) -> str:
