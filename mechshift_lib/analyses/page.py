@@ -16,7 +16,7 @@ from mechshift_lib.markup.tables import MOST, table_html
 from mechshift_lib.plots.theme import label
 
 #: Columns whose values are names of models or tasks.
-NAMED = ("task", "model", "role", "family")
+NAMED = ("task", "model", "base", "role", "family", "read")
 #: Columns that are models, and words of a column's name that are models' names.
 ROLES, ROLE_WORDS = ("arm", "mdm", "continued"), ("arm", "mdm")
 
@@ -64,18 +64,27 @@ def tabulate(
         formats: column -> format of its values, such as ``{"score": "{:.2f}"}``.
         heads: column -> what heads it, where that isn't its name.
     """
-    named = {name: table[name].map(label) for name in NAMED if name in table}
     written = {name: (heads or {}).get(name, _head(str(name))) for name in table.columns}
-    shown = table.assign(**named).rename(columns=written)
     forms = {written[name]: form for name, form in (formats or {}).items()}
-    display(HTML(table_html(shown, forms, source=table)))
+    display(HTML(table_html(_named(table, written), forms, source=table)))
+
+
+def _named(table: pd.DataFrame, written: Mapping[str, str]) -> pd.DataFrame:
+    """A table for people: names of models and tasks in words, and these heads."""
+    named = {
+        name: table[name].map(lambda x: label(str(x)), na_action="ignore")
+        for name in NAMED
+        if name in table
+    }
+    return table.assign(**named).rename(columns=written)
 
 
 def _head(column: str) -> str:
-    """``arm score`` -> ``ARM score``; what is in words already stays."""
+    """``arm_score`` -> ``ARM score``; what is in words already stays."""
     if column in ROLES:
         return label(column)
-    return " ".join(label(word) if word in ROLE_WORDS else word for word in column.split(" "))
+    words = column.replace("_", " ").split(" ")
+    return " ".join(label(word) if word in ROLE_WORDS else word for word in words)
 
 
 #: Hides the rows of a folded table that don't have what is typed in.
@@ -88,16 +97,18 @@ _SEARCH = (
 
 def fold(table: pd.DataFrame, title: str, name: str) -> None:
     """Show a table folded up, which can be searched unless it is too long to be shown whole, with a
-    link that saves it as CSV.
+    link that saves it as CSV, where it has the names of the data.
 
     Args:
         table: the table, as numbers.
         title: what stands on the fold.
         name: name of the file, without ending.
     """
+    written = {name: _head(str(name)) for name in table.columns}
     numbers = table.select_dtypes("number").columns
-    formats = {str(c): "{:.3f}" for c in numbers if table[c].dtype.kind == "f"}
-    shown = table_html(table, formats, name=name, searched=False)
+    formats = {written[c]: "{:.3f}" for c in numbers if table[c].dtype.kind == "f"}
+    named = _named(table, written)
+    shown = table_html(named, formats, source=table, name=name, searched=False)
     search = (
         f'<input type="search" placeholder="Search" aria-label="Search: {escape(title)}" '
         f'oninput="{_SEARCH}">'

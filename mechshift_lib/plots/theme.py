@@ -94,8 +94,12 @@ LABELS = {
 
 
 def label(name: str) -> str:
-    """What people read for the name of a role, task, order or comparison."""
-    return LABELS.get(name, name)
+    """What people read for the name of a role, task, order, comparison or read.
+
+    A read is a task and what of it is read: ``ioi/the answer`` → ``IOI, the answer``.
+    """
+    first, *place = name.split("/")
+    return ", ".join([LABELS.get(first, first), *place])
 
 
 @contextmanager

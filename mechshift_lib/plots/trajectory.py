@@ -25,11 +25,8 @@ LINEAR = 10
 
 
 def read_label(name: str) -> str:
-    """What people read for a place's name: ``ioi/the answer`` → ``IOI, the answer``."""
-    task, _, place = name.partition("/")
-    if not place:
-        return "the number that is left" if task == "cue" else label(task)
-    return f"{label(task)}, {place}"
+    """What people read for what is followed: a read, or the cue."""
+    return "the number that is left" if name == "cue" else label(name)
 
 
 @drawn_from_tables

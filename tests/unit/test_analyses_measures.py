@@ -48,10 +48,13 @@ def test_a_folded_table_can_be_saved(monkeypatch: pytest.MonkeyPatch) -> None:
 
     shown: list[HTML] = []
     monkeypatch.setattr(page, "display", shown.append)
-    page.fold(pd.DataFrame({"task": ["ioi"], "value": [0.12345]}), "All of it", "toy")
+    table = pd.DataFrame({"task": ["ioi"], "read": ["countdown/x"], "arm_low": [0.12345]})
+    page.fold(table, "All of it", "toy")
     html = str(shown[0].data)
     assert "<summary>All of it (1 rows)</summary>" in html
     assert "0.123<" in html
+    for written in ("<td>IOI</td>", "<td>Countdown, x</td>", "<th>ARM low</th>"):
+        assert written in html
     link = re.search(r'download="toy.csv" href="data:text/csv;base64,([^"]+)"', html)
     assert link is not None
-    assert base64.b64decode(link[1]).decode() == "task,value\nioi,0.12345\n"
+    assert base64.b64decode(link[1]).decode() == "task,read,arm_low\nioi,countdown/x,0.12345\n"
