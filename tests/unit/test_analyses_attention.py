@@ -210,5 +210,8 @@ def test_a_pair_without_control_or_with_one_training_says_less(made) -> None:
     assert f"(in the control {MISSING})" in turned.said
     shares = attention_tables.over_heads(frames["heads"])
     assert "one training" not in words.classes(shares, attention_tables.changes(shares)).said
-    assert "1 training;" in words.classes(shares, attention_tables.changes(shares)).said
+    assert (
+        "1 training, which decides nothing;"
+        in words.classes(shares, attention_tables.changes(shares)).said
+    )
     assert PROMPT in set(shares.queries)

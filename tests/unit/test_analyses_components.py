@@ -177,7 +177,7 @@ def test_what_is_said_and_drawn(toy: Study) -> None:
     spread = components.spread(tables["spread"])
     said = words.totals(components.totals(tables["answer"]), tables["check"])
     fewest = tables["answer"].n.min()
-    assert f"means over 2 trainings, n = {fewest}–6 examples" in said.said
+    assert f"means over 2 trainings, too few for an interval, n = {fewest}–6 examples" in said.said
     assert MISSING not in RANGE.sub("", said.said)
     grid = components.shown_grid(tables["answer"], 0)
     strongest = components.strongest(tables["lens"], 0)

@@ -88,7 +88,7 @@ def test_the_finding_says_probabilities_differences_and_trainings() -> None:
     assert found.table.iloc[0, 2].startswith("-20 [")
     alone = table([0.7], control=False)
     found = words.finding(alone, cues.over_seeds(alone))
-    assert "over 1 training, n = 20" in found.said
+    assert "over 1 training, which decides nothing, n = 20" in found.said
     assert "continued" not in found.said
     assert found.table is not None
     assert found.table.iloc[0, 2] == "-25"
@@ -134,7 +134,7 @@ def test_routes_are_told_for_the_target_and_over_trainings() -> None:
     assert over.loc[("any", "given numbers")].difference == 0
     found = words.routes(by_seed, cues.routes_over_seeds(by_seed))
     assert "gains +0.5 (ARM) and +4.0 (MDM)" in found.said
-    assert "2 trainings, n = 9 prompts" in found.said
+    assert "2 trainings, too few for an interval, n = 9 prompts" in found.said
     assert words.routes(by_seed.iloc[:0], over.reset_index()) == words.NONE
     [ax] = plot_routes(by_seed).axes
     assert len(ax.get_yticklabels()) == 6

@@ -176,7 +176,7 @@ def test_what_is_said_and_drawn(toy: Study) -> None:
     for name, one in found.items():
         assert "nan" not in one.said, name
         assert MISSING not in one.said, name
-    assert "one training" in found["scored"].said
+    assert "1 training, which decides nothing" in found["scored"].said
     table = found["named"].table
     assert table is not None
     assert table["strongest at"].str.contains(r"\[.+\]").all()

@@ -104,7 +104,7 @@ def test_words_and_figure_say_shares_of_every_model() -> None:
     found = words.signals(by_seed, signals.over_seeds(by_seed))
     assert "another place switches 10 % (ARM), 15 % (continued ARM) and 25 % (MDM)" in found.said
     assert "another name 20 % (ARM)" in found.said
-    assert "2 trainings, n = 7 prompts" in found.said
+    assert "2 trainings, too few for an interval, n = 7 prompts" in found.said
     fig = plot_signals(by_seed)
     assert [ax.get_title(loc="left") for ax in fig.axes] == ["another name", "another place"]
     assert [len(ax.lines) for ax in fig.axes] == [9, 9]  # two trainings and a mean of three models

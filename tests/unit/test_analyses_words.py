@@ -381,3 +381,9 @@ def test_a_missing_control_leaves_a_dash():
     assert "the pair has no control" in said
     assert "ARM and control" in patched(models=("arm", "mdm"))[4].said
     assert "by – between ARM and control" in patched(models=("arm", "mdm"))[4].said
+
+
+def test_what_is_the_same_for_every_model_is_written_once() -> None:
+    assert formatting.by_model([("0 %", "ARM"), ("0 %", "MDM")]) == "0 % (each)"
+    assert formatting.by_model([("0 %", "ARM"), ("1 %", "MDM")]) == "0 % (ARM) and 1 % (MDM)"
+    assert formatting.by_model([("0 %", "ARM")]) == "0 % (ARM)"

@@ -58,7 +58,7 @@ def losses(table: pd.DataFrame) -> fmt.Finding:
     )
     text = fmt.value("accuracy", ".0f", 100)
     return fmt.told(
-        SOLVED, means, ["kind"], text, shown, " %", trainings=_trainings(table.seed.nunique())
+        SOLVED, means, ["kind"], text, shown, " %", trainings=fmt.trainings(table.seed.nunique())
     )
 
 
@@ -78,8 +78,4 @@ def contrasts(table: pd.DataFrame) -> fmt.Finding:
     )
     told = table[(table.against == "random") & (table.ablation == "zero")]
     text, n = fmt.value("value", "+.0f", 100), int(table.n.max())
-    return fmt.told(MORE, told, ["contrast"], text, shown, trainings=_trainings(n))
-
-
-def _trainings(n: int) -> str:
-    return f"{n} training{'s' if n != 1 else ''}"
+    return fmt.told(MORE, told, ["contrast"], text, shown, trainings=fmt.trainings(n))

@@ -186,5 +186,4 @@ def _percent(share: float) -> str:
 
 
 def _trainings(table: pd.DataFrame) -> str:
-    seeds = table.seed.nunique()
-    return f"{seeds} training{'s' if seeds != 1 else ''}"
+    return fmt.trainings(table.seed.nunique())

@@ -157,5 +157,4 @@ def published(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _trainings(table: pd.DataFrame) -> str:
-    seeds = table.seed.nunique()
-    return f"{seeds} training{'s' if seeds != 1 else ''}"
+    return fmt.trainings(table.seed.nunique())

@@ -87,9 +87,9 @@ def routes(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
 def signals(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
     """How far place and name switch the answer of each model, and differences over trainings."""
     shares = {
-        str(signal): fmt.listed(
+        str(signal): fmt.by_model(
             [
-                f"{fmt.number(part.switched.mean(), '.0f', 100)} % ({label(str(model))})"
+                (f"{fmt.number(part.switched.mean(), '.0f', 100)} %", label(str(model)))
                 for model, part in rows.groupby("model", sort=False)
             ]
         )
@@ -108,5 +108,4 @@ def signals(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
 
 
 def _trainings(rows: pd.DataFrame) -> str:
-    seeds = rows.seed.nunique()
-    return f"{seeds} training{'s' if seeds != 1 else ''}"
+    return fmt.trainings(rows.seed.nunique())

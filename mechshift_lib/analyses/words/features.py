@@ -169,18 +169,18 @@ def _rows(table: pd.DataFrame) -> list[pd.Series]:
 
 
 def _each(table: pd.DataFrame, column: str, form: str, scale: float, unit: str) -> str:
-    return fmt.listed(
+    return fmt.by_model(
         [
-            f"{fmt.number(value, form, scale)}{unit} ({label(str(model))})"
+            (f"{fmt.number(value, form, scale)}{unit}", label(str(model)))
             for model, value in zip(table.model, table[column], strict=True)
         ]
     )
 
 
 def _by_name(table: pd.DataFrame, column: str) -> str:
-    return fmt.listed(
+    return fmt.by_model(
         [
-            f"{fmt.number(value)} ({NAMES[str(name)]})"
+            (fmt.number(value), NAMES[str(name)])
             for name, value in zip(table.name, table[column], strict=True)
         ]
     )

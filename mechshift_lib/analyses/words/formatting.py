@@ -90,6 +90,17 @@ def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
     return f"{said(*least)} to {said(*most)}"
 
 
+def by_model(values: Sequence[tuple[str, str]]) -> str:
+    """``15 % (ARM) and 24 % (MDM)``; ``0 % (each)`` where all are written alike.
+
+    Args:
+        values: each as it is written, and what it is of.
+    """
+    if values[1:] and len({text for text, _ in values}) == 1:
+        return f"{values[0][0]} (each)"
+    return listed([f"{text} ({of})" for text, of in values])
+
+
 def told(
     template: str,
     rows: pd.DataFrame,

@@ -209,7 +209,7 @@ def _each(table: pd.DataFrame, column: str, form: str = ".2f") -> str:
 
 
 def _trainings(rows: pd.DataFrame) -> str:
-    return _plural(pd.Series([rows.seed.nunique()]))
+    return fmt.trainings(rows.seed.nunique())
 
 
 def _plural(n: pd.Series) -> str:

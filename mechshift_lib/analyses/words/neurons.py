@@ -171,5 +171,4 @@ def _models(table: pd.DataFrame, column: str, form: str, scale: float = 1, unit:
 
 
 def _trainings(table: pd.DataFrame) -> str:
-    seeds = table.seed.nunique()
-    return f"{seeds} training{'s' if seeds != 1 else ''}" if seeds != 1 else "one training"
+    return fmt.trainings(table.seed.nunique())
