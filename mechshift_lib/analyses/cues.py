@@ -15,13 +15,13 @@ from mechshift_lib.errors import TaskError
 from mechshift_lib.models.loading import LoadedModel
 from mechshift_lib.models.readout import Item, question
 from mechshift_lib.tasks.countdown import Countdown
-from mechshift_lib.tasks.cues import KINDS, Conflict, conflicts
+from mechshift_lib.tasks.cues import KINDS, Conflict, Kind, conflicts
 
 ROOMS = ("circuits", "diffusion/samplers", "analyses/behaviour", "analyses/cues")
 TASK = "countdown"
 #: The conflict that decides: elimination determines the last number, and the target asks for
 #: another number of the list.
-DECISIVE = ("other target", 4)
+DECISIVE: Kind = "other target"
 #: Tokens that the last number can be read from.
 TOKENS = ("given numbers", "target", "written tokens")
 #: Whose sight of them is cut: the read position's alone, or everybody's.
@@ -139,7 +139,7 @@ def routes(study: Study, role: str, seed: int) -> pd.DataFrame:
     }
 
     def compute() -> dict[str, pd.DataFrame]:
-        made = [c for c in conflicts_of(study, seed) if (c.kind, c.at) == DECISIVE]
+        made = [c for c in conflicts_of(study, seed) if c.kind == DECISIVE]
         return {"routes": cut_routes(study.model(role, seed), made)}
 
     return study.frames("cues", key, compute)["routes"]

@@ -269,7 +269,7 @@ def _decisive(task: Countdown, tokenizer: Tokenizer, example: Example, i: int) -
         made = conflicts(task, tokenizer, example, i, RESAMPLING_SEED)
     except TaskError:
         return []
-    return [one for one in made if (one.kind, one.at) == DECISIVE]
+    return [one for one in made if one.kind == DECISIVE]
 
 
 def right_answers(

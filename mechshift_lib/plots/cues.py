@@ -21,8 +21,17 @@ from mechshift_lib.plots.trainings import dots, headed
 ROLES = ("arm", "continued", "matched", "mdm", "mdm-answers", "mdm-causal")
 #: What a donor of the stream changes, in words.
 SIGNALS = {"name": "another name", "place": "another place"}
-#: Answer tokens at which numbers stand, in words.
-PLACES = {0: "first number", 2: "second number", 4: "last number", 6: "fourth number"}
+_NUMBERS = ("first", "second", "third", "fourth")
+
+
+def place(at: int, last: int) -> str:
+    """What people read for a number of the equation.
+
+    Args:
+        at: its answer token; operators stand between numbers.
+        last: the last number's.
+    """
+    return f"{'last' if at == last else _NUMBERS[at // 2]} number"
 
 
 @drawn_from_tables
@@ -34,8 +43,9 @@ def plot_cues(table: pd.DataFrame) -> Figure:
     """
     with theme():
         rows = table[["kind", "at"]].drop_duplicates().to_records(index=False).tolist()
+        last = table["at"].max()
         parts = {
-            f"{kind},\n{PLACES.get(at, at)}": table[(table.kind == kind) & (table["at"] == at)]
+            f"{kind},\n{place(at, last)}": table[(table.kind == kind) & (table["at"] == at)]
             for kind, at in rows
         }
         fig, ax = dots(parts, "listed", "model", ROLES)

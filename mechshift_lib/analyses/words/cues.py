@@ -6,7 +6,7 @@ import pandas as pd
 
 from mechshift_lib.analyses.cues import CUTS, DECISIVE
 from mechshift_lib.analyses.words import formatting as fmt
-from mechshift_lib.plots.cues import PLACES
+from mechshift_lib.plots.cues import place
 from mechshift_lib.plots.cues import SIGNALS as SIGNAL_WORDS
 from mechshift_lib.plots.theme import count_text, label
 
@@ -39,8 +39,7 @@ def finding(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
     """What happens at the last number when the target is another equation's, and all differences
     between models over trainings.
     """
-    kind, at = DECISIVE
-    rows = by_seed[(by_seed.kind == kind) & (by_seed["at"] == at)]
+    rows = by_seed[by_seed.kind == DECISIVE]
     if rows.empty:
         return NONE
     each = [
@@ -55,8 +54,9 @@ def finding(by_seed: pd.DataFrame, over_seeds: pd.DataFrame) -> fmt.Finding:
 
 def differences(table: pd.DataFrame) -> pd.DataFrame:
     """Differences of the probability of what elimination names, between models, over trainings."""
+    last = table["at"].max()
     rows = table.assign(
-        conflict=[f"{row.kind}, {PLACES.get(row.at, row.at)}" for row in table.itertuples()],
+        conflict=[f"{row.kind}, {place(row.at, last)}" for row in table.itertuples()],
         compared=[f"{label(r.model)} − {label(r.base)}" for r in table.itertuples()],
     )
     columns = {
