@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -22,6 +23,7 @@ TASK = "countdown"
 #: The conflict that decides: elimination determines the last number, and the target asks for
 #: another number of the list.
 DECISIVE: Kind = "other target"
+Obstacle = Literal["no task", "not solved", "no conflict", "split"]
 #: Tokens that the last number can be read from.
 TOKENS = ("given numbers", "target", "written tokens")
 #: Whose sight of them is cut: the read position's alone, or everybody's.
@@ -36,17 +38,20 @@ DIFFERENCES = (
 )
 
 
-def asked(study: Study) -> bool:
-    """Does the pair have Countdown with numbers of one token, and a seed that solves some?"""
-    return TASK in study.pair.tasks and bool(usable(study)) and _told_apart(study)
+def obstacle(study: Study) -> Obstacle | None:
+    """Why a pair's Countdown can't be asked with two cues; None where it can.
 
-
-def _told_apart(study: Study) -> bool:
-    """Whether the pair's tokenizer reads an equation as numbers and signs, a token each."""
+    It takes Countdown, a training that solves some of it, and a tokenizer that reads an equation as
+    numbers and signs, a token each.
+    """
+    if TASK not in study.pair.tasks:
+        return "no task"
+    if not usable(study):
+        return "not solved"
     try:
-        return bool(conflicts_of(study, usable(study)[0]))
+        return None if conflicts_of(study, usable(study)[0]) else "no conflict"
     except TaskError:
-        return False
+        return "split"
 
 
 def usable(study: Study) -> list[int]:

@@ -141,7 +141,7 @@ def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, show
         ("attention", "1 training, which decides nothing"),
         ("meeting", "which decides nothing"),
         ("dictionaries", "no continued-training control"),
-        ("cues", "nothing to set against"),
+        ("cues", "can't be asked so, as it has no Countdown"),
         ("trajectory", "ships no trajectory"),
         ("robustness", "can't be measured again"),
         ("errors", "nothing to simulate from"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mechshift_lib.analyses import Study, cues
 from mechshift_lib.analyses.words import cues as words
+from mechshift_lib.errors import TaskError
 from mechshift_lib.models.readout import NextToken, ShiftedMask, question
 from mechshift_lib.plots.cues import place, plot_cues, plot_routes
 from mechshift_lib.tasks.cues import Conflict
@@ -160,7 +161,7 @@ def test_hiding_tokens_from_the_read_is_exact_in_a_real_model(tmp_path) -> None:
     name = make_pair(tmp_path, tasks=("countdown",), budget={"cue_examples": 6})
     study = Study.open(name, "book", str(tmp_path / "results"), "all", tmp_path)
     only = replace(study, pair=study.pair.model_copy(update={"seeds": (0,)}))
-    assert cues.asked(only)  # the first training is number 0, and one is enough
+    assert cues.obstacle(only) is None  # the first training is number 0, and one is enough
     made = [c for c in cues.conflicts_of(study, 0) if c.kind == cues.DECISIVE][:1]
     [one] = made
     for role in ("arm", "mdm"):
@@ -182,3 +183,23 @@ def test_hiding_tokens_from_the_read_is_exact_in_a_real_model(tmp_path) -> None:
             values.append(float(row[one.listed[0]] - row[one.targeted[0]]))
         assert found["direct", "target"] == pytest.approx(values[1] - values[0], abs=1e-4)
         assert found["any", "target"] != pytest.approx(found["direct", "target"], abs=1e-6)
+
+
+def test_a_pair_that_is_not_asked_is_told_why(monkeypatch, tmp_path) -> None:
+    name = make_pair(tmp_path, tasks=("ioi", "countdown"), seeds=(0,))
+    study = Study.open(name, "book", str(tmp_path / "results"), "all", tmp_path)
+    assert cues.obstacle(study) is None
+    only = replace(study, pair=study.pair.model_copy(update={"tasks": ("ioi",)}))
+    assert cues.obstacle(only) == "no task"
+
+    def split(*_: object) -> None:
+        raise TaskError("numbers are split")
+
+    for part, instead, said in (
+        ("conflicts", split, "split"),
+        ("conflicts", lambda *_: [], "no conflict"),
+        ("usable", lambda _: [], "not solved"),
+    ):
+        monkeypatch.setattr(cues, part, instead)
+        assert cues.obstacle(study) == said
+    assert set(words.NOT_ASKED) == {"no task", "not solved", "no conflict", "split"}

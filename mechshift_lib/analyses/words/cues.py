@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import pandas as pd
 
-from mechshift_lib.analyses.cues import CUTS, DECISIVE
+from mechshift_lib.analyses.cues import CUTS, DECISIVE, Obstacle
 from mechshift_lib.analyses.words import formatting as fmt
-from mechshift_lib.plots.cues import place
 from mechshift_lib.plots.cues import SIGNALS as SIGNAL_WORDS
+from mechshift_lib.plots.cues import place
 from mechshift_lib.plots.theme import count_text, label
 
 WINS = (
     "At the last number, with a target that asks for another one than is left, the number that is "
     "left has a probability of {each} (means over {trainings}, n = {n} prompts each)."
 )
-NOT_ASKED = (
-    "This pair's Countdown can't be asked so: ARM and MDM don't both solve it, or their tokenizer "
-    "splits its numbers. There is nothing to set against each other."
-)
+_WHY: dict[Obstacle, str] = {
+    "no task": "it has no Countdown",
+    "not solved": "ARM and MDM don't both solve Countdown",
+    "no conflict": "no example of its Countdown sets the two against each other",
+    "split": "its tokenizer doesn't read an equation as numbers and signs of one token each",
+}
+#: What is said of a pair that isn't asked.
+NOT_ASKED = {
+    why: fmt.Finding(f"This pair can't be asked so, as {said}.") for why, said in _WHY.items()
+}
 NONE = fmt.Finding("No example of this pair gives a conflict at the last number.")
 SIGNALS = (
     "A donor with another place switches {place} of the answer, one with another name {name} "
