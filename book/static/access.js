@@ -1,10 +1,18 @@
 // What the theme leaves out for keyboards, screen readers and speech control.
 (() => {
-  // What scrolls sideways inside a page can be reached and moved with the keyboard.
+  // What scrolls sideways inside a page can be reached and moved with the keyboard, and fades where
+  // there is more of it.
+  const more = box => box.classList.toggle("mechshift-more", box.scrollWidth - box.clientWidth - box.scrollLeft > 2);
+  const look = box => {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+    more(box);
+  };
   const reach = () => {
+    const seen = new ResizeObserver(all => all.forEach(one => look(one.target))); // folds and tabs, too
     for (const box of document.querySelectorAll(".bd-article .cell_output, .bd-article table, .bd-article div.math, .bd-article [style*='overflow-x']")) {
-      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
+      box.addEventListener("scroll", () => more(box), { passive: true });
+      seen.observe(box);
     }
   };
   // A button's name has in it what is written on it, icons included.
@@ -35,5 +43,4 @@
   };
   addEventListener("load", () => { reach(); name(); fold(); unfold(); });
   addEventListener("hashchange", unfold);
-  addEventListener("resize", reach);
 })();

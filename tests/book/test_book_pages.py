@@ -272,6 +272,23 @@ def test_one_drawing_follows_the_pages_mode_and_fits_a_phone(address: str) -> No
     assert reached == 0
 
 
+def test_what_goes_on_sideways_fades_until_its_end_is_seen(address: str) -> None:
+    js = """new Promise(done => {
+      const box = d.querySelector('figure svg').parentElement;
+      const fades = () => [box.classList.contains('mechshift-more'),
+        w.getComputedStyle(box).maskImage.includes('gradient')];
+      const before = fades();
+      box.scrollLeft = box.scrollWidth;
+      box.dispatchEvent(new w.Event('scroll')); // a hidden window is late to tell of it
+      setTimeout(() => done([before, fades()]), 300);
+    })"""
+    before, at_the_end = ask(address, NOTEBOOK_PAGE, js, width=390)
+    assert before == [True, True]
+    assert at_the_end == [False, False]
+    wide, _ = ask(address, NOTEBOOK_PAGE, js, width=1200)
+    assert wide == [False, False]
+
+
 def raw_tables(soup: BeautifulSoup) -> list[str]:
     """Tables of Markdown that were not made into tables."""
     article = BeautifulSoup(str(soup.find("article") or ""), "html.parser")
