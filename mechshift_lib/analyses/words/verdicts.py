@@ -108,7 +108,9 @@ def cell(verdicts: Sequence[Verdict]) -> str:
     lines = []
     for verdict in verdicts:
         task = label(verdict.task) if verdict.task and len(verdicts) != 1 else ""
-        lines += [task, badge(verdict.outcome), effect(verdict, short=True)]
+        value, opens, ends = effect(verdict, short=True).partition(" [")
+        whole = f' <span style="white-space: nowrap">[{ends}</span>' if opens else ""
+        lines += [task, badge(verdict.outcome), value + whole]
     return "<br>".join(filter(None, lines))
 
 
