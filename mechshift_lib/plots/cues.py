@@ -12,6 +12,7 @@ from mechshift_lib.plots.theme import (
     count_text,
     figure,
     header,
+    layer_ticks,
     present,
     role_handles,
     theme,
@@ -111,7 +112,7 @@ def plot_signals(table: pd.DataFrame) -> Figure:
                 mean = here.groupby("layer").switched.mean()
                 ax.plot(mean.index, mean, color=color, marker=MARKERS.get(role, "o"), ms=5)
             ax.set_title(SIGNALS.get(signal, signal))
-            ax.set_xticks(sorted(set(table.layer)))
+            ax.set_xticks(layer_ticks(table.layer))
             ax.grid(axis="y")
         axes[0].set_ylabel("share of the answer switched")
         fig.supxlabel("layers before the replaced stream")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    layer_ticks,
     present,
     theme,
 )
@@ -82,7 +82,7 @@ def plot_layers(table: pd.DataFrame) -> Figure:
                 ax.axhline(0, color=MUTED, lw=0.9, ls="--", zorder=0)
                 ax.set_title(f"{label(task)}, {label(model)}", fontsize=10)
                 ax.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-                ax.set_xticks(sorted(set(table.layer)))
+                ax.set_xticks(layer_ticks(table.layer))
                 ax.grid(axis="y")
         fig.supxlabel("layer whose input is patched (the last: the final norm)", fontsize=10.5)
         fig.supylabel("share of the gap lost", fontsize=10.5)
@@ -156,7 +156,7 @@ def plot_cells(table: pd.DataFrame) -> Figure:
                         ax.axhline(0, color=MUTED, lw=0.9, zorder=0)
                     if len(here):
                         _each_and_mean(ax, here, column, color, marker)
-                        ax.set_xticks(np.arange(here.layer.min(), here.layer.max() + 1))
+                        ax.set_xticks(layer_ticks(here.layer))
         fig.supxlabel("layer whose input is probed and patched", fontsize=10.5)
         handles = [
             handle(name, color, marker, linestyle="-", markersize=4.5)

@@ -6,8 +6,9 @@ follow the page's mode (:mod:`mechshift_lib.plots.palette`, :mod:`mechshift_lib.
 
 from __future__ import annotations
 
+import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -100,6 +101,14 @@ def label(name: str) -> str:
     """
     first, *place = name.split("/")
     return ", ".join([LABELS.get(first, first), *place])
+
+
+def layer_ticks(layers: Iterable[int]) -> range:
+    """Ticks of an axis of layers: all of a few, every fifth of more, every tenth of very many."""
+    known = set(layers)
+    first, last = int(min(known)), int(max(known))
+    every = next(step for step, most in ((1, 8), (5, 45), (10, math.inf)) if last - first <= most)
+    return range(first, last + 1, every)
 
 
 @contextmanager

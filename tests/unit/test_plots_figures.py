@@ -260,10 +260,10 @@ def ablation_more():
     return ablation_table().rename(columns={"lost": "more", "kind": "against"})
 
 
-def place_layers():
-    rows = itertools.product(TASKS, range(3), ("arm", "mdm"), range(4), PLACES)
+def place_layers(layers=3):
+    rows = itertools.product(TASKS, range(3), ("arm", "mdm"), range(layers + 1), PLACES)
     table = pd.DataFrame(rows, columns=["task", "seed", "model", "layer", "place"])
-    return table.assign(share=0.06 * table.layer + 0.01 * table.seed, n=50)
+    return table.assign(share=0.18 * table.layer / layers + 0.01 * table.seed, n=50)
 
 
 def cut_table():
@@ -360,6 +360,7 @@ FIGURES = {
     "cues": lambda: cues.plot_cues(cue_table()),
     "routes": lambda: cues.plot_routes(route_table()),
     "switched": lambda: cues.plot_signals(switched_table()),
+    "switched-30": lambda: cues.plot_signals(switched_table(30)),
     "similarity": lambda: trajectory.plot_similarity(trajectory_table()),
     "signals": lambda: trajectory.plot_signals(trajectory_table()),
     "met-kept": lambda: meeting.plot_kept(met_table()),
@@ -395,6 +396,7 @@ FIGURES = {
     "losses": lambda: plot_losses(ablation_table()),
     "contrasts": lambda: plot_contrasts(ablation_contrasts(), ablation_more()),
     "layers": lambda: plot_layers(place_layers()),
+    "layers-30": lambda: plot_layers(place_layers(30)),
     "cells": lambda: plot_cells(cell_table()),
     "cuts": lambda: plot_cuts(cut_table()),
     "scatter": lambda: plot_scatter(score_table(), "EAP"),
@@ -427,6 +429,11 @@ def test_no_text_is_cut_off_and_the_header_is_clear_of_the_axes(name):
     boxes = [t.get_window_extent(renderer) for t in titles if t.get_text()]
     for one, other in itertools.combinations(boxes, 2):
         assert not one.overlaps(other), "titles of two panels run into each other"
+    for ax in seen:
+        ticks = [t for t in ax.get_xticklabels() if t.get_text() and t.get_visible()]
+        boxes = [t.get_window_extent(renderer) for t in ticks]
+        for one, other in itertools.pairwise(sorted(boxes, key=lambda box: box.x0)):
+            assert one.x1 <= other.x0 + 1, "two ticks run into each other"
     for axis in ("xaxis", "yaxis"):
         named = [getattr(ax, axis).label for ax in seen]
         boxes = [t.get_window_extent(renderer) for t in named if t.get_text() and t.get_visible()]
