@@ -59,6 +59,13 @@ def test_a_chapter_of_the_full_budget_is_made_there_or_where_it_is_asked_for(pro
     assert "long" in page.read_text(encoding="utf-8")
 
 
+def test_a_chapter_runs_though_its_pair_lacks_those_that_it_builds_on(tmp_path: Path) -> None:
+    folder = toy.make_toy(tmp_path / "alone", ["overlap"])
+    code, output = toy.run(folder)
+    assert code == 0, output
+    assert "first" in toy.page(folder, "overlap").read_text(encoding="utf-8")
+
+
 def test_a_failed_chapter_keeps_its_page_and_runs_again(project: Path) -> None:
     page = toy.page(project)
     before = page.read_bytes()
