@@ -39,13 +39,12 @@ from mechshift_lib.config import ROOT
 from mechshift_lib.errors import ConfigError, ResultError
 from mechshift_lib.results import code_hash
 from mechshift_lib.results.atomic import write_atomic
+from mechshift_lib.tasks.countdown import number_name
 
 #: Where trajectories lie, relative to the checkout.
 FOLDER = Path("data") / "trajectories"
 #: How names of files begin that are of the MDM's variants.
 DIAL = "dial-"
-#: What the numbers of an equation are called, but for the last.
-NUMBERS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 #: Bytes of a training's scores above which only what follows from them is kept.
 LARGEST = 8 * 2**20
 
@@ -99,8 +98,7 @@ def place_names(reads: Sequence[str]) -> tuple[str, ...]:
     found = []
     for i, task in enumerate(tasks):
         number, n = tasks[:i].count(task), tasks.count(task)
-        which = "last" if number == n - 1 else NUMBERS[number]
-        found.append(f"{task}/{'the answer' if n == 1 else f'{which} number'}")
+        found.append(f"{task}/{'the answer' if n == 1 else number_name(number, n)}")
     return tuple(found)
 
 

@@ -18,11 +18,11 @@ from mechshift_lib.plots.theme import (
     theme,
 )
 from mechshift_lib.plots.trainings import dots, headed
+from mechshift_lib.tasks.countdown import number_name
 
 ROLES = ("arm", "continued", "matched", "mdm", "mdm-answers", "mdm-causal")
 #: What a donor of the stream changes, in words.
 SIGNALS = {"name": "another name", "place": "another place"}
-_NUMBERS = ("first", "second", "third", "fourth")
 
 
 def place(at: int, last: int) -> str:
@@ -32,7 +32,7 @@ def place(at: int, last: int) -> str:
         at: its answer token; operators stand between numbers.
         last: the last number's.
     """
-    return f"{'last' if at == last else _NUMBERS[at // 2]} number"
+    return number_name(at // 2, last // 2 + 1)
 
 
 @drawn_from_tables
@@ -115,7 +115,7 @@ def plot_signals(table: pd.DataFrame) -> Figure:
             ax.set_xticks(layer_ticks(table.layer))
             ax.grid(axis="y")
         axes[0].set_ylabel("share of the answer switched")
-        fig.supxlabel("layers before the replaced stream")
+        fig.supxlabel("layers before the replaced stream", fontsize=10.5)
         seeds = table.seed.nunique()
         return header(
             fig,

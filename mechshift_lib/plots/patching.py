@@ -22,6 +22,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    layer_ticks,
     present,
     theme,
 )
@@ -205,8 +206,7 @@ def plot_arrival(table: pd.DataFrame) -> Figure:
             ax.set_title(label(task))
         for ax in axes[len(tasks) :]:
             ax.remove()
-        last = int(table.layer.max())
-        axes[0].set_xticks(range(0, last + 1, 1 if last <= 12 else 5))
+        axes[0].set_xticks(layer_ticks(table.layer))
         fig.supxlabel("layer whose input is patched (the last: the final norm)", fontsize=10.5)
         fig.supylabel("share of the effect at the answer", fontsize=10.5)
         handles = [handle(label(r), ROLE_COLORS[r], linestyle="-", markersize=4) for r in roles]

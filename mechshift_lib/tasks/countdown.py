@@ -173,3 +173,11 @@ def _spaced(text: str) -> str:
     for operator in OPERATORS:
         text = text.replace(operator, f" {operator} ")
     return " ".join(text.split())
+
+
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
+
+
+def number_name(k: int, n: int) -> str:
+    """What people call number ``k`` (from 0) of an equation of ``n``, such as ``last number``."""
+    return f"{'last' if k == n - 1 else _ORDINALS[k]} number"
