@@ -11,7 +11,16 @@ from dataclasses import replace
 
 import pandas as pd
 
-from mechshift_lib.analyses import ablation, components, neurons, robustness, scores, shift, steps
+from mechshift_lib.analyses import (
+    ablation,
+    components,
+    neuron_tables,
+    neurons,
+    robustness,
+    scores,
+    shift,
+    steps,
+)
 from mechshift_lib.analyses.study import Study
 from mechshift_lib.comparison.claims import CLAIMS, Claim, margin
 from mechshift_lib.comparison.over_seeds import FEWEST, contrast_over_seeds
@@ -159,10 +168,10 @@ def _neurons(study: Study) -> list[Verdict]:
     if not neurons.asked(study):
         why = f"ARM and MDM solve fewer than {shift.FEWEST} examples of every task in common"
         return [inapplicable("C4", study.pair.name, why, "behaviour")]
-    table = neurons.measured(neurons.tables(study))
+    table = neuron_tables.measured(neurons.tables(study))
     found: dict[str, Contrast] = {}
-    for reading, (said, _) in neurons.READINGS.items():
-        values = neurons.more(table, reading)
+    for reading, (said, _) in neuron_tables.READINGS.items():
+        values = neuron_tables.more(table, reading)
         if values["mdm"].isna().all():
             why = "too few coordinates of a model's stream are explained to count explanations"
             return [inapplicable("C4", study.pair.name, why, "neurons")]

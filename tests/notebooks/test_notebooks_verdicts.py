@@ -5,7 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mechshift_lib.analyses import Study, ablation, components, neurons, page, shift, verdicts
+from mechshift_lib.analyses import (
+    Study,
+    ablation,
+    components,
+    neuron_tables,
+    neurons,
+    page,
+    shift,
+    verdicts,
+)
 from mechshift_lib.analyses.words.verdicts import sentence
 from mechshift_lib.book.generated import ANSWER, GAPS, GRID, from_verdicts, overview_page
 from mechshift_lib.book.questions import question_page
@@ -70,7 +79,7 @@ def made_up(study, outcome, monkeypatch):
         for directions in (components.OWN, components.RANDOM)
     )
     written = written | {"spread": spread}
-    explained = neurons.judged(neurons.measured(neurons.tables(study))).iloc[[0]]
+    explained = neuron_tables.judged(neuron_tables.measured(neurons.tables(study))).iloc[[0]]
     explained = pd.concat(
         # Its margin is twice that of the others, and so is everything else.
         explained.assign(seed=r.seed, model=r.circuit, m=9).assign(
@@ -78,7 +87,7 @@ def made_up(study, outcome, monkeypatch):
         )
         for r in rows[rows.task == "ioi"].rename(columns={"size": "size_"}).itertuples()
     )
-    monkeypatch.setattr(neurons, "measured", lambda _: explained)
+    monkeypatch.setattr(neuron_tables, "measured", lambda _: explained)
     monkeypatch.setattr(components, "tables", lambda _: written)
     monkeypatch.setattr(shift, "likeness", lambda _: likeness)
     monkeypatch.setattr(shift, "depths", lambda _: depths)
@@ -178,9 +187,9 @@ def test_without_a_control_nothing_is_reproduced(study, monkeypatch):
     spread = components.tables(study)["spread"]
     alone = {"spread": spread[spread.model.isin(["arm", "mdm"])]}
     monkeypatch.setattr(components, "tables", lambda _: alone)
-    explained = neurons.measured(None)
+    explained = neuron_tables.measured(None)
     explained = explained[explained.model.isin(["arm", "mdm"])]
-    monkeypatch.setattr(neurons, "measured", lambda _: explained)
+    monkeypatch.setattr(neuron_tables, "measured", lambda _: explained)
     for claim in ("C1", "C2", "C3", "C4", "C6"):
         for verdict in verdicts.of(study, claim):
             assert verdict.outcome == "undecided"

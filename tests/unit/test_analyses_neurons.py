@@ -12,7 +12,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from mechshift_lib.analyses import Study, neurons, verdicts
+from mechshift_lib.analyses import Study, neuron_tables, neurons, verdicts
 from mechshift_lib.analyses.words import neurons as words
 from mechshift_lib.analyses.words.formatting import MISSING
 from mechshift_lib.comparison.published import read_table
@@ -164,10 +164,10 @@ def test_tables_of_a_toy_pair(toy: Study, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_what_is_said_and_drawn(toy: Study) -> None:
     tables = neurons.tables(toy)
-    measured = neurons.measured(tables)
-    judged, over = neurons.judged(measured), neurons.over_trainings(measured)
+    measured = neuron_tables.measured(tables)
+    judged, over = neuron_tables.judged(measured), neuron_tables.over_trainings(measured)
     assert len(judged) == len(MODELS)
-    common = neurons.common(tables["counts"])
+    common = neuron_tables.common(tables["counts"])
     found = {
         "scored": words.scored(measured, tables["check"]),
         "named": words.named(tables["top"], 0),
@@ -182,11 +182,11 @@ def test_what_is_said_and_drawn(toy: Study) -> None:
     assert table["strongest at"].str.contains(r"\[.+\]").all()
     assert "in the ARM" in words.counted(measured, judged, over).said
     assert len(words.measures(measured)) == len(measured)
-    assert len(neurons.best(tables["neurons"], 0)) == len(MODELS) * 2 * neurons.FOLDED
+    assert len(neuron_tables.best(tables["neurons"], 0)) == len(MODELS) * 2 * neuron_tables.FOLDED
     figures = [
         plot_scores(tables["neurons"], 0.1, 0.5),
         plot_common(common),
-        plot_counts(neurons.compared(measured)),
+        plot_counts(neuron_tables.compared(measured)),
     ]
     assert all(len(alt_text(fig)) > 60 for fig in figures)
 
@@ -212,8 +212,8 @@ def test_explanations_are_counted_among_as_many() -> None:
         name: pd.concat([tables[name].query("model != 'mdm'"), more[name].query("model == 'mdm'")])
         for name in tables
     }
-    measured = neurons.measured({name: x.reset_index(drop=True) for name, x in parts.items()})
-    judged = neurons.judged(measured).set_index(["seed", "model"])
+    measured = neuron_tables.measured({name: x.reset_index(drop=True) for name, x in parts.items()})
+    judged = neuron_tables.judged(measured).set_index(["seed", "model"])
     assert judged.m.unique().tolist() == [60]
     assert judged.distinct[0, "arm"] == pytest.approx(20)
     assert 18 < judged.distinct[0, "mdm"] < 20
@@ -231,7 +231,7 @@ def test_c4_is_decided_over_trainings(
     assert found.outcome == outcome
     assert found.contrasts == 6
     assert found.page == "neurons"
-    signs = neurons.more(neurons.measured(made(mdm)), "relative")["mdm"]
+    signs = neuron_tables.more(neuron_tables.measured(made(mdm)), "relative")["mdm"]
     assert (np.sign(signs) == np.sign(mdm)).all()
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from mechshift_lib.analyses.narrative import listed
-from mechshift_lib.analyses.neurons import MASKED, OWN, RANDOM, READINGS, WHOLE
+from mechshift_lib.analyses.neuron_tables import READINGS
+from mechshift_lib.analyses.neurons import MASKED, OWN, RANDOM, WHOLE
 from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.theme import count_text, label
 from mechshift_lib.semantics.explanations import EXPLAINED
@@ -51,7 +52,7 @@ def scored(table: pd.DataFrame, check: pd.DataFrame) -> fmt.Finding:
     """How well rules predict neurons, beside a random basis and chance.
 
     Args:
-        table: of :func:`mechshift_lib.analyses.neurons.measured`.
+        table: of :func:`mechshift_lib.analyses.neuron_tables.measured`.
         check: the table of that name.
     """
     here = table[(table.state == WHOLE) & (table.threshold == EXPLAINED)]
@@ -89,9 +90,9 @@ def counted(table: pd.DataFrame, judged: pd.DataFrame, over: pd.DataFrame) -> fm
     """How many explanations and how much variance; ratios over trainings below.
 
     Args:
-        table: of :func:`mechshift_lib.analyses.neurons.measured`.
+        table: of :func:`mechshift_lib.analyses.neuron_tables.measured`.
         judged: its rows that are judged.
-        over: of :func:`mechshift_lib.analyses.neurons.over_trainings`.
+        over: of :func:`mechshift_lib.analyses.neuron_tables.over_trainings`.
     """
     shares = judged.assign(explained=judged.explained / judged.neurons)
     said = COUNTED.format(
