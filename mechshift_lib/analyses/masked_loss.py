@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.analyses.training import log_of
 from mechshift_lib.config import Role
 from mechshift_lib.diffusion.evaluation import BLANKS, RATIO_BINS
+from mechshift_lib.diffusion.logs import log_of
 
 #: Field of a training log -> what is masked in which texts.
 TEXTS = {"mask_loss": "answers", "text_loss": "task texts", "general_loss": "general text"}
@@ -70,7 +70,7 @@ def general_table(study: Study) -> pd.DataFrame:
 
 def _last(study: Study, role: Role, seed: int) -> dict[str, Any]:
     """The last line of a model's training log; nothing where it has none."""
-    path = log_of(study, role, seed)
+    path = log_of(study.pair, role, seed, study.root)
     if path is None or not path.is_file():
         return {}
     line: dict[str, Any] = json.loads(path.read_text("utf-8").splitlines()[-1])

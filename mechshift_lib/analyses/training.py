@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mechshift_lib.analyses.study import Study
-from mechshift_lib.config import FolderSource, Role
+from mechshift_lib.config import Role
+from mechshift_lib.diffusion.logs import log_of, logged_in
 from mechshift_lib.diffusion.loop import displacement
 from mechshift_lib.diffusion.recipe import recipe_of
 from mechshift_lib.models.loading import load_model
-
-LOG = "training.jsonl"
 
 
 def training_table(study: Study) -> pd.DataFrame:
@@ -31,7 +28,7 @@ def training_table(study: Study) -> pd.DataFrame:
     rows = []
     for seed in study.pair.seeds:
         for role in study.pair.roles:
-            logged = _logged(log_of(study, role, seed))
+            logged = logged_in(log_of(study.pair, role, seed, study.root))
             if role == "arm" and not logged:
                 continue
             row: dict[str, Any] = {"role": role, "seed": seed, "peak": _peak(study, role)}
@@ -39,29 +36,6 @@ def training_table(study: Study) -> pd.DataFrame:
             rows.append(row | logged | moved)
     names = ["role", "seed", "steps", "tokens", "peak", "end", "third", "last", "moved", "share"]
     return pd.DataFrame(rows, columns=names)
-
-
-def log_of(study: Study, role: Role, seed: int) -> Path | None:
-    """Where a model's training log would be: beside its weights or its adapter."""
-    spec = study.pair.model(role, seed)
-    if spec.adapter is not None:
-        return study.root / spec.adapter / LOG
-    return study.root / spec.source.path / LOG if isinstance(spec.source, FolderSource) else None
-
-
-def _logged(path: Path | None) -> dict[str, Any]:
-    if path is None or not path.is_file():
-        return {}
-    log = pd.DataFrame([json.loads(line) for line in path.read_text("utf-8").splitlines()])
-    steps = int(log.step.iloc[-1]) + 1
-    quarter = np.ceil(4 * (log.step + 1) / steps)
-    return {
-        "steps": steps,
-        "tokens": int(log.tokens.iloc[-1]),
-        "end": float(log.lr.iloc[-1]),
-        "third": float(log.loss[quarter == 3].mean()),
-        "last": float(log.loss[quarter == 4].mean()),
-    }
 
 
 def _peak(study: Study, role: Role) -> float:

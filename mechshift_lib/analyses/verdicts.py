@@ -214,7 +214,8 @@ def _ablation(study: Study) -> list[Verdict]:
     found: dict[str, Contrast] = {}
     for kind, said in (("zero", "zeroed"), ("mean", "set to their mean")):
         values = ablation.in_trainings(more, shift.GLOBAL, kind, "random")
-        base, what = (f"{x}, {said}" for x in ("random others", "what they cost beyond others"))
+        base = f"random others, {said}"
+        what = f"what they cost ({said}) beyond others"
         # What both ablations lack is missing once.
         found |= {one.against: one for one in _over_trainings(values, base, what)}
     measure = "accuracy that the MDM loses with its early heads beyond what it loses with others"

@@ -23,7 +23,7 @@ from mechshift_lib.book.generated import (
 )
 from mechshift_lib.book.launch import FOLDER, write_launchers
 from mechshift_lib.book.legend import legend_page
-from mechshift_lib.book.models import pairs_page
+from mechshift_lib.book.models import pairs_page, trainings_table
 from mechshift_lib.book.questions import write_questions
 from mechshift_lib.book.vendored import vendor
 from mechshift_lib.config import ROOT, check_checkout
@@ -61,6 +61,7 @@ def generate(root: Path = ROOT, stale: Sequence[str] = (), budget: str = "book")
     pairs = book_pairs(root, budget)
     generated = root / "book" / "generated"
     _write_if_changed(generated / "pairs.md", pairs_page(pairs, root) + "\n")
+    _write_if_changed(generated / "trainings.md", trainings_table(pairs, root) + "\n")
     _write_if_changed(generated / "legend.md", legend_page())
     _write_if_changed(generated / "claims.md", claims_page() + "\n")
     executed = root / "book" / "executed"

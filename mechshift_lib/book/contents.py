@@ -19,6 +19,14 @@ def pages(root: Path = ROOT) -> list[str]:
     return [page for part in _contents(root)["parts"] for page in _below(part)]
 
 
+def titles(root: Path = ROOT) -> dict[str, str]:
+    """Page -> its title in the contents, where it has one there; nothing without ``_toc.yml``."""
+    if not (root / "_toc.yml").is_file():
+        return {}
+    entries = [entry for part in _contents(root)["parts"] for entry in _entries(part)]
+    return {entry["file"]: entry["title"] for entry in entries if "title" in entry}
+
+
 def with_chapters(pairs: Sequence[Pair], root: Path = ROOT) -> str:
     """The table of contents with every chapter of every pair below the pair's own page.
 

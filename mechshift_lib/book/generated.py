@@ -13,8 +13,12 @@ from mechshift_lib.comparison.claims import SAID
 from mechshift_lib.config import ROOT, Pair
 from mechshift_lib.errors import MechshiftError
 
-#: Cells of a chapter with this tag are shown on its pair's first page.
-FINDING = "finding"
+#: Cells of a chapter with the first tag say what it found; those that say how a claim fares have
+#: the second besides. The third is of the cell that stands for its chapter on its pair's first
+#: page, where that isn't the first that found something.
+FINDING, VERDICT, MAIN = "finding", "verdict", "main"
+#: Headings of a pair's first page.
+CLAIMS, CHAPTERS = "The paper's claims on this pair", "Chapter by chapter"
 #: Cells of the page of verdicts with these tags are included by hand-written pages: the answer in
 #: three sentences, the verdict on each claim and pair, and what isn't measured or doesn't apply.
 ANSWER, GRID, GAPS = "answer", "grid", "gaps"
@@ -47,34 +51,47 @@ def chapter_title(notebook: nbformat.NotebookNode, pair: Pair) -> str:
 
 
 def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
-    """Markdown of a pair's first page: its models, and what each of its chapters found.
+    """Markdown of a pair's first page: its models, its verdicts, and one finding of each chapter.
 
     Args:
         executed: folder of the executed notebooks.
         pair: the pair; chapters that are not executed yet are left out, and one that has no
-            finding of its own is only linked.
+            finding but verdicts is only linked.
         root: the checkout.
 
     Returns:
         MyST markdown of ``book/generated/PAIR.md``.
     """
     lines = [f"# {pair.title}", "", pair.description.strip(), "", pairs_table([pair], root), ""]
-    only_linked = []
+    claims, chapters = [], []
     for analysis in pair.analyses:
         path = executed / pair.name / f"{analysis}.ipynb"
         if not path.is_file():
             continue
         notebook = nbformat.read(path, as_version=4)
-        title = chapter_title(notebook, pair)
-        link = f"[{title}](../executed/{pair.name}/{analysis}.ipynb)"
-        found = tagged(notebook, FINDING)
-        if found:
-            lines += [f"## {link}", "", *[f"{text}\n" for text in found]]
-        else:
-            only_linked.append(f"- {link}")
-    if only_linked:
-        lines += ["## More chapters", "", *only_linked, ""]
+        link = f"[{chapter_title(notebook, pair)}](../executed/{pair.name}/{analysis}.ipynb)"
+        verdicts = "\n".join(tagged(notebook, VERDICT)).splitlines()
+        claims += [f"- {line}" for line in verdicts if line]
+        found = main_finding(notebook)
+        chapters += [f"**{link}.** {found}" if found else f"**{link}**", ""]
+    if claims:
+        lines += [f"## {CLAIMS}", "", *claims, ""]
+    if chapters:
+        lines += [f"## {CHAPTERS}", "", *chapters]
     return "\n".join(lines)
+
+
+def main_finding(notebook: nbformat.NotebookNode) -> str:
+    """What stands for a chapter: the first paragraph of its cell with the tag :data:`MAIN`, else of
+    the first that found something and is no verdict; empty where there is none.
+    """
+    cells = [cell for cell in notebook.cells if VERDICT not in cell.metadata.get("tags", [])]
+    for tag in (MAIN, FINDING):
+        for cell in cells:
+            text = said(cell) if tag in cell.metadata.get("tags", []) else ""
+            if text:
+                return text.split("\n\n")[0]
+    return ""
 
 
 def from_verdicts(executed: Path, tag: str) -> str:

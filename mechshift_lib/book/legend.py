@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mechshift_lib.comparison.over_seeds import LEVEL
+from mechshift_lib.comparison.over_seeds import LEVEL, SHOWN
 from mechshift_lib.comparison.verdicts import OUTCOMES
 from mechshift_lib.plots.palette import COMPARISON_COLORS, OUTCOME_COLORS, ROLE_COLORS, variable
 from mechshift_lib.plots.theme import OUTCOME_SIGNS, label
@@ -73,6 +73,8 @@ def legend_page() -> str:
             ("Colour", "Comparison", "What it stands for"), _rows(COMPARISON_COLORS, COMPARISONS)
         ),
         _table(("Sign", "Outcome", "What it says"), outcomes),
-        f"Intervals over trainings are of {LEVEL:.0%}, those over examples of 95 %.\n",
+        f"Intervals of verdicts, and of figures beside one, are of {100 * LEVEL:.0f} % over "
+        f"trainings. All others are of {100 * SHOWN:.0f} %, over trainings or over examples, as "
+        "stands beside them.\n",
     ]
     return "\n".join(parts)

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from mechshift_lib.config import ROOT, FolderSource, Pair, WheelSource
+from mechshift_lib.diffusion.logs import log_of, logged_in
+from mechshift_lib.plots.theme import count_text, label
 
 
 def shape(pair: Pair, root: Path = ROOT) -> dict[str, Any]:
@@ -94,6 +98,20 @@ def pairs_table(pairs: Sequence[Pair], root: Path = ROOT) -> str:
             ", ".join(map(str, pair.seeds)),
         )
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def trainings_table(pairs: Sequence[Pair], root: Path = ROOT) -> str:
+    """Markdown table of how long each model was trained, from the logs beside the weights."""
+    lines = ["| pair | model | steps | tokens of a training |", "|---|---|---|---|"]
+    for pair in pairs:
+        for role in pair.roles:
+            logs = [logged_in(log_of(pair, role, seed, root)) for seed in pair.seeds]
+            known = pd.DataFrame([log for log in logs if log])
+            steps, tokens = (
+                (count_text(known[name]) for name in ("steps", "tokens")) if len(known) else "––"
+            )
+            lines.append(f"| {pair.title} | {label(role)} | {steps} | {tokens} |")
     return "\n".join(lines)
 
 

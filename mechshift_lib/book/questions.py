@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 
+from mechshift_lib.book.contents import titles
 from mechshift_lib.book.generated import FINDING, chapter_title
 from mechshift_lib.config import ANALYSES, Pair
 from mechshift_lib.results.atomic import write_atomic
@@ -23,6 +24,8 @@ COMPARED = "compared"
 #: Where comparative pages lie below ``book``; as deep as a pair's chapters, so their links hold.
 FOLDER = Path("generated") / "questions"
 NOBODY = "No pair of this book has this chapter."
+#: On what a table that stands behind figures is folded up.
+IN_NUMBERS = "In numbers"
 #: What a caption begins with stands above the figures of all pairs already.
 _FOUND = re.compile(r'<span class="mechshift-found">.*?</span>\s*', re.S)
 #: The number that a figure has in its own chapter; on a comparative page it counts anew.
@@ -60,6 +63,7 @@ def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[P
         book: the folder ``book``.
     """
     folder = book / FOLDER
+    named = titles(book.parent)
     pages: list[Path] = []
     for analysis in ANALYSES:
         having = [
@@ -68,8 +72,9 @@ def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[P
             if analysis in pair.analyses
             and (path := executed / pair.name / f"{analysis}.ipynb").is_file()
         ]
-        text = question_page(analysis, having) if having else ""
-        text = text or f"# {analysis.capitalize()}\n\n{NOBODY}\n"
+        title = named.get((Path("book") / FOLDER / analysis).as_posix())
+        text = question_page(analysis, having, title) if having else ""
+        text = text or f"# {title or analysis.capitalize()}\n\n{NOBODY}\n"
         page = folder / f"{analysis}.md"
         if not page.is_file() or page.read_text(encoding="utf-8") != text:
             write_atomic(page, text)
@@ -81,12 +86,17 @@ def write_questions(executed: Path, pairs: Sequence[Pair], book: Path) -> list[P
     return pages
 
 
-def question_page(analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookNode]]) -> str:
+def question_page(
+    analysis: str,
+    having: Sequence[tuple[Pair, nbformat.NotebookNode]],
+    title: str | None = None,
+) -> str:
     """The comparative page of a chapter.
 
     Args:
         analysis: name of the chapter.
         having: the pairs that have it, in the book's order, with their executed notebooks.
+        title: what heads the page, as in the table of contents; by default the chapter's heading.
 
     Returns:
         MyST markdown.
@@ -96,7 +106,7 @@ def question_page(analysis: str, having: Sequence[tuple[Pair, nbformat.NotebookN
     """
     pair, first = having[0]
     full = ", ".join(f"[{p.title}](../../executed/{p.name}/{analysis}.ipynb)" for p, _ in having)
-    lines = [f"# {chapter_title(first, pair)}", ""]
+    lines = [f"# {title or chapter_title(first, pair)}", ""]
     opening, sections, closing = _story(first)
     lines += [*opening, f"*Every figure and table, pair by pair: {full}.*", ""]
     figures = 0
@@ -183,8 +193,8 @@ def _raw(html: str) -> str:
 
 
 def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
-    """What a cell says for every pair, and its figures behind a tab for each; tables, where it has
-    no figure (a pair's own chapter has both). What it says alike of all of them stands once.
+    """What a cell says for every pair, and what it shows behind a tab for each: its figures, with
+    its tables folded up below them. What it says alike of all of them stands once.
     """
     said = {pair.title: _SENTENCES.split(" ".join(one.said)) for pair, one in shown if one.said}
     alike: list[str] = []
@@ -204,10 +214,19 @@ def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
     drawn = [(pair, one) for pair, one in shown if one.figures or one.more]
     if not drawn:
         return
-    yield "::::{tab-set}"
+    yield ":::::{tab-set}"
     for pair, one in drawn:
-        yield from [f":::{{tab-item}} {pair.title}", f":sync: {pair.name}", ""]
-        for text in one.figures or one.more:
+        yield from [f"::::{{tab-item}} {pair.title}", f":sync: {pair.name}", ""]
+        for text in one.figures:
             yield from [text, ""]
-        yield ":::"
-    yield from ["::::", ""]
+        for text in one.more:
+            yield from [_folded(text) if one.figures else text, ""]
+        yield "::::"
+    yield from [":::::", ""]
+
+
+def _folded(table: str) -> str:
+    """A table behind a figure, folded up unless it is so already."""
+    if "<details" in table:
+        return table
+    return f":::{{dropdown}} {IN_NUMBERS}\n{table}\n:::"

@@ -67,7 +67,8 @@ def figure_html(figure: Figure, alt: str, said: str = "") -> str:
     """
     title, subtitle = heading(figure)
     found = f'<span class="mechshift-found">{inline(said)}</span>' if said else ""
-    about = ": ".join(escape(part) for part in (title, subtitle) if part)
+    joined = " " if title.endswith("?") else ": "
+    about = joined.join(escape(part) for part in (title, subtitle) if part)
     about = f'<span class="mechshift-about">{about}</span>' if about else ""
     tables = tables_of(figure)
     return (

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import (
@@ -25,6 +24,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    percent_axis,
     present,
     role_handles,
     theme,
@@ -64,7 +64,7 @@ def plot_classes(table: pd.DataFrame) -> Figure:
             ax.set_title(title)
             ax.grid(axis="x")
             ax.set_xlim(0, None)
-            ax.xaxis.set_major_formatter(PercentFormatter(1))
+            ax.xaxis.set_major_formatter(percent_axis())
         axes[0].set_yticks(range(len(names)), names)
         axes[0].set_ylim(len(names) - 0.5, -0.5)
         fig.supxlabel("attention, mean over heads", fontsize=10.5)
@@ -130,7 +130,7 @@ def plot_heads(table: pd.DataFrame, seed: int) -> Figure:
         fig.supylabel("layer", fontsize=10.5)
         bar = fig.colorbar(image, ax=axes, orientation="horizontal", aspect=45, pad=0.02)
         bar.set_label("attention of a head (columns) to the class")
-        bar.ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        bar.ax.xaxis.set_major_formatter(percent_axis())
         bar.outline.set_visible(False)  # type: ignore[operator]
         return header(
             fig,
@@ -157,7 +157,7 @@ def plot_moved(table: pd.DataFrame) -> Figure:
         for y, here in enumerate(parts.values()):
             ax.plot([here.between.mean()] * 2, [y - 0.4, y + 0.4], color=MUTED, lw=1.4)
         ax.set_xlim(0, 1.06 * float(table[["whole", "between"]].max(axis=None)))
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(percent_axis())
         ax.set_xlabel("attention that has to be moved (total variation)")
         return headed(
             fig,
@@ -193,7 +193,7 @@ def plot_waiting(table: pd.DataFrame) -> Figure:
             ax.set_title(label(task))
             ax.set_xticks(even.index + 1)
             ax.set_ylim(0, None)
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(percent_axis())
             ax.grid()
         fig.supxlabel("answer token that is read", fontsize=10.5)
         axes[0].set_ylabel("attention to MASKs")

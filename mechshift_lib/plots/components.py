@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import (
@@ -20,6 +19,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    percent_axis,
     present,
     theme,
 )
@@ -108,8 +108,8 @@ def plot_lorenz(table: pd.DataFrame) -> Figure:
                 ax.plot(curves.index, curves.mean(axis=1), color=color, lw=1.8)
             ax.set_title(label(task))
             ax.set_xticks([0, 0.5, 1])
-            ax.xaxis.set_major_formatter(PercentFormatter(1))
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            ax.xaxis.set_major_formatter(percent_axis())
+            ax.yaxis.set_major_formatter(percent_axis())
             ax.grid()
         fig.supxlabel("share of heads and MLPs, the weakest first", fontsize=10.5)
         fig.supylabel("share of what they write", fontsize=10.5)
@@ -152,7 +152,7 @@ def plot_spread(table: pd.DataFrame) -> Figure:
         }
         order = (*ROLES, RANDOM)
         fig, ax = dots(parts, "value", "model", order)
-        ax.xaxis.set_major_formatter(PercentFormatter(1))
+        ax.xaxis.set_major_formatter(percent_axis())
         ax.set_xlabel("effective share (participation ratio)")
         return headed(
             fig,

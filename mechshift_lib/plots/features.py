@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import (
@@ -21,6 +21,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    percent_axis,
     theme,
 )
 from mechshift_lib.plots.trainings import dots, headed
@@ -68,7 +69,7 @@ def plot_relative(table: pd.DataFrame, bounds: tuple[float, float]) -> Figure:
             ax.set_title(title, fontsize=10)
             ax.set_xlim(0, 1)
             ax.set_xticks([0, 0.5, 1], ["ARM\nonly", "both", "other\nonly"])
-            ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+            ax.yaxis.set_major_formatter(percent_axis())
         fig.supylabel("share of live features", fontsize=10.5)
         n = table.groupby(["name", "seed"]).size()
         seeds = table.seed.nunique()
@@ -98,7 +99,7 @@ def plot_whose(table: pd.DataFrame) -> Figure:
                 if len(here):
                     parts[f"{what},\n{how}"] = here.assign(value=here[column])
         fig, ax = dots(parts, "value", "model", ORDER)
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.xaxis.set_major_formatter(percent_axis())
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_xlabel("share of live features")
         return headed(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import CARD, GRID, INK, ROLE_COLORS
@@ -15,6 +14,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    percent_axis,
     present,
     theme,
 )
@@ -59,7 +59,7 @@ def plot_depth(table: pd.DataFrame) -> Figure:
                     ax.plot(curves.index, curves.mean(axis=1), color=color, lw=1.8)
                 ax.set_ylim(-0.03, 1.03)
                 ax.set_yticks([0, 0.5, 1])
-                ax.yaxis.set_major_formatter(PercentFormatter(1))
+                ax.yaxis.set_major_formatter(percent_axis())
                 ax.set_xticks([0, last] if last > 8 else range(0, last + 1, 2))
                 ax.grid()
             row[0].set_ylabel(label(task), fontsize=9.5)
@@ -111,7 +111,7 @@ def plot_components(table: pd.DataFrame) -> Figure:
                 ax.set_title(f"{label(task)}, {label(model)}", fontsize=9)
                 ax.set_ylim(-0.06, 1.16)
                 ax.set_yticks([0, 0.5, 1])
-                ax.yaxis.set_major_formatter(PercentFormatter(1))
+                ax.yaxis.set_major_formatter(percent_axis())
                 ax.grid()
         low = min(-0.2, float(np.floor(10 * table.meaning.min()) / 10))
         axes[0, 0].set_xlim(low, 1.12)

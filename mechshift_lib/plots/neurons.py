@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import CARD, INK, MUTED, ROLE_COLORS
@@ -15,6 +14,7 @@ from mechshift_lib.plots.theme import (
     handle,
     header,
     label,
+    percent_axis,
     present,
     role_handles,
     theme,
@@ -57,7 +57,7 @@ def plot_scores(table: pd.DataFrame, chance: float, least: float) -> Figure:
             ax.set_xlim(0, 1)
             ax.set_xticks([0, 0.5, 1])
             ax.set_ylim(0, 1)
-            ax.yaxis.set_major_formatter(PercentFormatter(1))
+            ax.yaxis.set_major_formatter(percent_axis())
             ax.grid()
         axes[0].set_ylabel("neurons that reach it")
         fig.supxlabel("score: correlation on texts that the rule wasn't chosen on", fontsize=10.5)
@@ -95,7 +95,7 @@ def plot_common(table: pd.DataFrame) -> Figure:
         ax.set_yticks(range(len(rules)), [_short(rule) for rule in rules], fontsize=9)
         ax.set_ylim(len(rules) - 0.5, -0.5)
         ax.set_xlim(left=-0.01)  # markers at 0 stay whole
-        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        ax.xaxis.set_major_formatter(percent_axis())
         ax.grid()
         ax.set_xlabel("of the explained residual coordinates")
         return header(

@@ -113,7 +113,7 @@ def plot_cuts(table: pd.DataFrame) -> Figure:
         fig, ax = dots(parts, "lost", "model", MODELS)
         ax.axvline(0, color=INK, lw=0.8)
         ax.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
-        ax.set_xlabel("answers lost beyond the control (points)")
+        ax.set_xlabel("answers lost beyond as many prompt tokens (points)")
         return headed(
             fig,
             table,

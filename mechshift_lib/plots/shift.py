@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from mechshift_lib.plots.drawn_from import drawn_from_tables
 from mechshift_lib.plots.palette import INK
-from mechshift_lib.plots.theme import count_text, label, theme
+from mechshift_lib.plots.theme import count_text, label, percent_axis, theme
 from mechshift_lib.plots.trainings import dots, headed
 
 CIRCUITS = ("continued", "matched", "mdm")
@@ -39,7 +39,8 @@ def plot_earlier(table: pd.DataFrame) -> Figure:
         parts = {label(task): table[table.task == task] for task in dict.fromkeys(table.task)}
         fig, ax = dots(parts, "earlier", "circuit", CIRCUITS)
         ax.axvline(0, color=INK, lw=0.8)
-        ax.set_xlabel("earlier than the ARM's (share of depth)")
+        ax.xaxis.set_major_formatter(percent_axis())
+        ax.set_xlabel("earlier than the ARM's, of the model's depth")
         return _headed(fig, table, "Do sources move to earlier layers?", "negative: later")
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from mechshift_lib.plots.palette import CARD, GRID, INK, MUTED, ROLE_COLORS
 
@@ -142,6 +143,11 @@ def theme() -> Iterator[None]:
     }
     with sns.axes_style("ticks"), mpl.rc_context(settings):  # type: ignore[arg-type]
         yield
+
+
+def percent_axis() -> FuncFormatter:
+    """How an axis of shares writes them: ``20 %``, as sentences do."""
+    return FuncFormatter(lambda share, _: f"{100 * share:g}\N{NO-BREAK SPACE}%".replace("-", "−"))
 
 
 def figure(height: float, width: float = WIDTH) -> Figure:

@@ -112,7 +112,7 @@ def test_a_sentence_for_each_part_over_the_trainings(table: pd.DataFrame) -> Non
     assert whole.said.startswith("At the end of the post-training (20 steps), the probability")
     assert "3 trainings" in told.said
     assert (
-        "-20 [-20, -20] with the masked objective, -20 [-20, -20] with attention that opens"
+        "-20 [no spread] with the masked objective, -20 [no spread] with attention that opens"
         in told.said
     )
     assert (

@@ -146,7 +146,10 @@ def test_whose_features_are_by_hand_and_over_trainings():
     assert one.n.tolist() == [3, 3]
     found = words.whose(table, over)
     assert "89 % (ARM and MDM, whole texts)" in found.said
-    assert "trained on has 11.0 %, 21.0 %, 3.0 % and 6.0 %" in found.said
+    assert (
+        "are 5.5 % on whole texts and 10.5 % with masks; of the continued ARM only, 1.5 % ("
+        in found.said
+    )
     assert "3 trainings; 200 live features each" in found.said
     assert "no continued-training control" not in found.said
     assert len(found.table) == 12
@@ -154,7 +157,7 @@ def test_whose_features_are_by_hand_and_over_trainings():
     assert "no continued-training control" in words.whose(few, over).said
     numbers = {"name": "arm-mdm", "matching": 0.8, "chance": 0.3, "relative": 0.9, "seed": 0}
     second = words.again(pd.DataFrame([numbers]), table)
-    assert "0.80 (ARM and MDM, whole texts)" in second.said
+    assert "mean cosine of 0.80 (random ones: 0.30), and" in second.said
     assert second.table["the other only (%)"].tolist() == ["10.0", "12.0"]
     assert words.again(pd.DataFrame([numbers])[:0], table) is None
     labels = [

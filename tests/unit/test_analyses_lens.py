@@ -215,7 +215,7 @@ def test_curves_are_drawn_for_every_training_and_their_mean():
     )
     assert "is 1.00 in the ARM and 1.00 in the MDM" in words.halfway(table, "entropy").said
     two = pd.concat([table, table.assign(task="countdown", rank=9.0)])
-    assert ": 9 in the ARM and 9 in the MDM (means over 2" in words.halfway(two, "rank").said
+    assert "number 9 in the ARM and 9 in the MDM (means over 2" in words.halfway(two, "rank").said
     kl = table.assign(kl=1.0, used=True)
     assert plot_quality(kl).axes[0].get_yscale() == "log"
 

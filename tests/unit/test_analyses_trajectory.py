@@ -98,7 +98,7 @@ def test_what_stands_where_when_a_part_of_the_behaviour_is_there(
     assert "listed" not in set(trajectory.shares(found, circuits, "ioi").curve)  # Countdown's
     said = words.shares(table, "countdown")
     assert "the weights have gone 50 % of theirs, the probability of the number" in said.said
-    assert "and the circuit 73 % on each (means over 1 training" in said.said
+    assert "and the circuit 73 % on each (1 training, which decides nothing" in said.said
     assert "depth" not in said.said
     assert said.table is not None
     assert said.table.iloc[0].tolist() == ["the weights", "50 [50, 50]", "90 [90, 90]", "1"]
@@ -130,7 +130,10 @@ def test_words_of_behaviour_and_signals(
     assert shown.iloc[0].tolist() == ["the number that is left", "90 %", "10 %", "90 %"]
     assert shown["what"].tolist()[1] == "IOI, the answer, depth"
     # Made so that the circuit goes from the first layers to the last.
-    assert "changes by +0.50 on each in the MDM and by +0.00 on each in the control (means" in text
+    assert (
+        "changes by +0.50 on each in the MDM and by +0.00 on each in the control (1 training"
+        in text
+    )
     only = words.signals(signals[signals.model == "mdm"])
     assert "control" not in only.said
     no_cue = signals[signals.what != "cue"]

@@ -165,8 +165,8 @@ def test_words_and_table_say_the_errors():
     over = trust_trainings.over_trainings(readings)
     said = words.finding(readings, over, "EAP-IG(5)").said
     assert "+0.233 [" in said
-    assert "+0.000 [+0.000, +0.000] on Countdown" in said
-    assert "beyond the control's by -0.020 [-0.020, -0.020] on IOI" in said
+    assert "+0.000 [no spread] on Countdown" in said
+    assert "beyond the control's by -0.020 [no spread] on IOI" in said
     assert "is +0.100 by exact patching and +0.100 by EAP-IG(5)" in said
     assert "both have the same sign in 3 of 3 trainings" in said
     agreement = agreed(3)

@@ -308,7 +308,7 @@ def test_heads_that_are_taken_away_are_named():
 
 def test_plans_are_told_over_trainings_and_one_training_decides_nothing():
     carried, peaks, accuracies, cuts, agree = planned(seeds=(0, 1, 2))
-    assert "carry 25.0 % [25.0, 25.0] on Countdown" in carried.said
+    assert "carry 25.0 % [no spread] on Countdown" in carried.said
     assert "means over 3 trainings;" in cuts.said
     assert "MDM − ARM" in carried.table["compared"].to_list()
     assert "on IOI" not in carried.said  # no mask waits there
@@ -384,6 +384,6 @@ def test_a_missing_control_leaves_a_dash():
 
 
 def test_what_is_the_same_for_every_model_is_written_once() -> None:
-    assert formatting.by_model([("0 %", "ARM"), ("0 %", "MDM")]) == "0 % (each)"
+    assert formatting.by_model([("0 %", "ARM"), ("0 %", "MDM")]) == "0 % in each"
     assert formatting.by_model([("0 %", "ARM"), ("1 %", "MDM")]) == "0 % (ARM) and 1 % (MDM)"
     assert formatting.by_model([("0 %", "ARM")]) == "0 % (ARM)"

@@ -132,7 +132,7 @@ def test_the_answer_is_three_sentences_over_all_verdicts():
     assert open_.startswith("**Undecided:**")
     assert "C7" in open_
     assert "C6" not in text
-    assert over.startswith("Each is over 20 examples each of One and Two, against")
+    assert over.startswith("They rest on 20 examples each of One and Two, each held against")
     *_, nothing, _ = answers(found[:1], {"p": "One"}).split("\n\n")
     assert nothing == "**Undecided:** None of the paper's claims."
     assert len(answers(found[-1:], {"p": "One"}).split("\n\n")) == 3

@@ -9,6 +9,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from mechshift_lib.book.build import HEAVY, heavy_pages
 from mechshift_lib.book.generated import (
+    CHAPTERS,
+    CLAIMS,
     GAPS,
     GRID,
     BookError,
@@ -34,7 +36,13 @@ def said(text, *tags):
 def executed(tmp_path):
     pair = load_pair("tiny-qwen")
     (tmp_path / pair.name).mkdir()
-    cells = [said("**Tagged.** n = 3", "finding"), said("not tagged"), new_code_cell("1")]
+    cells = [
+        said("✓ **C1 is reproduced**.\n\n✗ **C2 is not**.", "finding", "verdict"),
+        said("First found.", "finding"),
+        said("**Tagged.** n = 3\n\nAnd more.", "finding", "main"),
+        said("not tagged"),
+        new_code_cell("1"),
+    ]
     book = chapter(f"# Overlap and depth: {pair.title}\n\nText.", *cells)
     nbformat.write(book, tmp_path / pair.name / "overlap.ipynb")
     return tmp_path
@@ -43,11 +51,10 @@ def executed(tmp_path):
 def test_an_overview_says_what_executed_chapters_found_and_links_to_them(executed):
     page = overview_page(executed, load_pair("tiny-qwen"))
     assert page.startswith("# Tiny Qwen2\n")
-    assert (
-        "## [Overlap and depth](../executed/tiny-qwen/overlap.ipynb)\n\n**Tagged.** n = 3" in page
-    )
-    assert "not tagged" not in page
-    assert page.count("\n## ") == 1  # the others are not executed
+    claims, _, chapters = page.partition(f"## {CHAPTERS}\n")
+    assert f"## {CLAIMS}\n\n- ✓ **C1 is reproduced**.\n- ✗ **C2 is not**.\n" in claims
+    link = "[Overlap and depth](../executed/tiny-qwen/overlap.ipynb)"
+    assert chapters.strip() == f"**{link}.** **Tagged.** n = 3"  # the others are not executed
     assert "| 6 × 4 (2) | 128 | 1,280,128 (F16) |" in page
 
 
@@ -64,14 +71,20 @@ def test_a_chapter_without_a_heading_is_refused():
         chapter_title(chapter("Text."), load_pair("tiny-qwen"))
 
 
-def test_a_chapter_without_a_finding_is_linked_without_a_section_of_its_own(executed):
+def test_without_a_main_finding_the_first_stands_for_a_chapter_and_without_any_it_is_linked(
+    executed,
+):
     pair = load_pair("tiny-qwen")
-    nbformat.write(
-        chapter("# Circuits", said("not tagged")), executed / pair.name / "circuits.ipynb"
-    )
+    for name, cells in {
+        "circuits": [said("not tagged"), said("? **C5 is undecided**.", "finding", "verdict")],
+        "patching": [said("One.\n\nTwo.", "finding"), said("Three.", "finding")],
+    }.items():
+        found = chapter(f"# {name.capitalize()}", *cells)
+        nbformat.write(found, executed / pair.name / f"{name}.ipynb")
     page = overview_page(executed, pair)
-    assert "## More chapters\n\n- [Circuits](../executed/tiny-qwen/circuits.ipynb)" in page
-    assert "## [Circuits]" not in page
+    assert "- ? **C5 is undecided**." in page
+    assert "\n**[Circuits](../executed/tiny-qwen/circuits.ipynb)**\n" in page
+    assert "\n**[Patching](../executed/tiny-qwen/patching.ipynb).** One.\n" in page
 
 
 def test_parts_of_the_page_of_verdicts_are_found_by_their_tag(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mechshift_lib.book.questions import FOLDER, NOBODY, question_page, write_questions
+from mechshift_lib.book.contents import titles
+from mechshift_lib.book.questions import FOLDER, IN_NUMBERS, NOBODY, question_page, write_questions
 from mechshift_lib.config import ANALYSES, Pair
 
 MODEL = {
@@ -90,7 +92,10 @@ def test_one_story_with_the_findings_of_every_pair() -> None:
     assert text.count("Found in two.") == 1
     assert text.count(":sync: one") == 2  # the figure's tab and the table's
     assert text.count("| a | b |") == 2
-    assert "<table>" not in text  # it stands beside a figure, and in the pair's own chapter
+    # A table behind a figure is folded up; one without stands as it is.
+    table = "<table><td>two</td></table>"
+    assert f":::{{dropdown}} {IN_NUMBERS}\n```{{raw}} html\n{table}\n```\n:::" in text
+    assert text.count("{dropdown}") == 2
     assert text.rstrip().endswith("What this page can't say: much.")
 
 
@@ -116,6 +121,35 @@ def test_figures_count_anew_alike_for_all_pairs() -> None:
     assert re.findall(r"Figure (\d)\.</b> Of (\w+)", text) == [
         ("1", "one"), ("1", "two"), ("2", "two"), ("3", "one"), ("3", "two"),
     ]  # fmt: skip
+
+
+def test_what_is_folded_up_already_is_not_folded_twice() -> None:
+    folded = "<details><summary>All</summary><table></table></details>"
+    cell = new_code_cell(
+        "tell",
+        outputs=[_figure("one"), _output("text/html", folded)],
+        metadata={"tags": ["finding"]},
+        id="f",
+    )
+    chapter = new_notebook(cells=[new_markdown_cell("# T\n\nOpening.", id="a"), cell])
+    text = question_page("lens", [(_pair("one", "lens"), chapter)])
+    assert folded in text
+    assert "{dropdown}" not in text
+
+
+def test_a_page_is_headed_as_in_the_contents(tmp_path: Path) -> None:
+    executed, book = tmp_path / "executed", tmp_path / "book"
+    pair = _pair("one", "lens")
+    (executed / "one").mkdir(parents=True)
+    nbformat.write(_chapter("one"), executed / "one" / "lens.ipynb")
+    write_questions(executed, [pair], book)
+    page = book / FOLDER / "lens.md"
+    assert page.read_text(encoding="utf-8").startswith("# Lenses\n")
+    shutil.copy("_toc.yml", tmp_path)
+    write_questions(executed, [pair], book)
+    assert page.read_text(encoding="utf-8").startswith(f"# {titles()[f'book/{FOLDER}/lens']}\n")
+    # The contents title every comparative page.
+    assert {f"book/{FOLDER}/{name}" for name in ANALYSES} <= set(titles())
 
 
 def test_a_single_pair_is_named_too() -> None:

@@ -16,9 +16,9 @@ NONE = fmt.Finding(
 )
 CLASSES = (
     "Over the prompt, {mdm_right} of an MDM head's attention goes to the right, where an ARM can't "
-    "look (looking alike at all it may: {even_right}). Where answers are read, MASKs get "
-    "{mdm_mask}, and what decides the answer {mdm_decisive} in the MDM, {arm_decisive} in the ARM "
-    "and {continued_decisive} in the control (means over heads, tasks and {trainings}; n = {n} "
+    "look (alike at all that it may see, it would be {even_right}). Where answers are read, MASKs "
+    "get {mdm_mask}, and what decides the answer {mdm_decisive} in the MDM, {arm_decisive} in the "
+    "ARM and {continued_decisive} in the control (means over heads, tasks and {trainings}; n = {n} "
     "examples a task)."
 )
 GRID = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from mechshift_lib.analyses.words import formatting as fmt
+from mechshift_lib.plots.theme import label
 
 ACCURACY = fmt.span("accuracy", ".1f", 100)
 ABOVE = fmt.value("above", ".1f", 100)
@@ -13,7 +14,11 @@ ABLE = (
     "The ARM answers {arm} right and the MDM {mdm} (seed {seed}, {n} held-out examples a task, "
     "Wilson intervals)."
 )
-ORDERS = "By its own confidence ({order}), the MDM answers {own} right (seed {seed}, {n})."
+ORDERS = (
+    "By its own confidence ({order}), the MDM answers {own} right; of the other orders, the one "
+    "that changes most, {other} on {task}, changes that by {most} percentage points (seed {seed}, "
+    "{n})."
+)
 ONE_ORDER = fmt.Finding(
     "Every answer of this pair's tasks is one token, so there is one order only."
 )
@@ -47,7 +52,11 @@ def orders(table: pd.DataFrame, own: str) -> fmt.Finding:
     first = _first(table)
     named = first.assign(kind=first.order.map({own: "own"}))
     shown = fmt.grid(table, ["order", "seed"], "task", ACCURACY)
-    parts = {"seed": first.seed.iloc[0], "order": own}
+    wide = first.pivot(index="task", columns="order", values="accuracy")
+    changes = wide.drop(columns=own).sub(wide[own], axis=0).stack()
+    task, other = changes.abs().idxmax()
+    parts = {"seed": first.seed.iloc[0], "order": own, "other": label(other)}
+    parts |= {"task": label(task), "most": fmt.number(changes[task, other], "+.1f", 100)}
     return fmt.told(ORDERS, named, ["kind"], ACCURACY, shown, " %", **parts)
 
 

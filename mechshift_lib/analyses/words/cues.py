@@ -26,7 +26,7 @@ NOT_ASKED = {
 }
 NONE = fmt.Finding("No example of this pair gives a conflict at the last number.")
 SIGNALS = (
-    "A donor with another place switches {place} of the answer, one with another name {name} "
+    "Of the answer, a donor with another place switches {place}, one with another name {name} "
     "(means over layers and {trainings}, n = {n} prompts each)."
 )
 ROUTES = (

@@ -18,8 +18,8 @@ SAID = "{when}{cue}. {circuit} (means over {trainings}, 95 % over trainings in b
 #: How a sentence begins where the variants stopped on the way, and where all were trained whole.
 PART, WHOLE = "After {step} of {steps} steps", "At the end of the post-training ({steps} steps)"
 CUE = (
-    ", the probability of the number that is left, where the target asks for another, has changed "
-    "by {each} points"
+    ", the probability of the number that is left, where the target asks for another, has changed, "
+    "in percentage points, by {each}"
 )
 NO_CUE = ", no cue was asked"
 CIRCUIT = "Of {all} changes of the circuit's cosine with the ARM's, {n} {are} clear of 0{each}"

@@ -16,15 +16,18 @@ CHOSEN = (
     "(means over {trainings}, {n} examples each)."
 )
 AREAS = (
-    "The MDM's own circuit has a CPR of {mdm/mdm}, random edges one of {mdm/random} (means over "
+    "The area under the curve (CPR) is {mdm/mdm} for the MDM's own circuit and {mdm/random} for "
+    "random edges (means over "
     "{trainings}, {n} examples each)."
 )
 BEYOND = (
-    "Of CPR, the ARM's circuit loses {mdm/loss} inside the MDM, which is {mdm/beyond} more than "
-    "inside the control (means over {trainings}; from {matters} on a loss would matter)."
+    "Of the area under the faithfulness curve (CPR), the ARM's circuit loses {mdm/loss} inside the "
+    "MDM, which is {mdm/beyond} more than inside the control (means over {trainings}; from "
+    "{matters} on a loss would matter)."
 )
 ALONE = (
-    "Of CPR, the ARM's circuit loses {mdm/loss} inside the MDM (means over {trainings}; from "
+    "Of the area under the faithfulness curve (CPR), the ARM's circuit loses {mdm/loss} inside the "
+    "MDM (means over {trainings}; from "
     "{matters} on a loss would matter; the pair has no control)."
 )
 #: What a side of a margin is called; ``{margin}`` is the margin.

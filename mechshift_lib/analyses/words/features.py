@@ -19,19 +19,20 @@ NO_CONTROL = (
     "can't be said."
 )
 QUALITY = (
-    "Of the variance of the stream, {explained} is explained by the model's own dictionary with "
-    "{active} features at a token; run on its reconstruction, {recovered} of the loss between mean "
-    "ablation and the whole model is recovered (means over {trainings}, n = {n} predicted tokens)."
+    "A model's own dictionary explains {explained} of the variance of its stream, with {active} "
+    "features at a token; run on the reconstruction, {recovered} of the loss between mean ablation "
+    "and the whole model is recovered (means over {trainings}, n = {n} predicted tokens)."
 )
 WHOSE = (
-    "Of all live features, both models have {shared} alike; only the model that was trained on has "
-    "{each} (means over {trainings}; {n} live features each). With latent scaling as a second "
-    "test, the latter are {confirmed}."
+    "Of all live features, both models have {shared} alike. Of the MDM only, and by latent scaling "
+    "too, are {mdm} on whole texts and {used} with masks{control} (means over {trainings}; {n} "
+    "live features each)."
 )
+CONTROL_ONLY = "; of the continued ARM only, {}"
 AGAIN = (
-    "Trained from another random start, features have a mean cosine of {matching} with their "
-    "nearest (random ones: {chance}), and the relative norms of such pairs correlate by {relative} "
-    "(training {seed})."
+    "In a dictionary from another random start, features find their nearest at a mean cosine of "
+    "{matching} (random ones: {chance}), and the relative norms of such pairs correlate by "
+    "{relative} (training {seed})."
 )
 CARDS = "The {shown} features nearest to MDM only, of {n} live ones (training {seed}); all below."
 LOST = (
@@ -49,6 +50,8 @@ NAMES = {
     "arm-continued": "ARM and continued ARM",
     "arm-matched": "ARM and MDM as far as the control",
 }
+#: Crosscoders that the sentence tells; the table has all.
+TOLD = ("arm-mdm", USED, "arm-continued")
 READINGS = {"shared": "shared", "other": "of it only", "other_confirmed": "and by latent scaling"}
 
 
@@ -70,9 +73,9 @@ def quality(table: pd.DataFrame) -> fmt.Finding:
     of = [NAMES.get(name, f"{label(name)} alone") for name in means.name]
     shown.insert(0, "dictionary", of)
     said = QUALITY.format(
-        explained=_each(own, "explained", ".0f", 100, " %"),
+        explained=_range(own.explained, ".0f", 100, " %"),
         active=fmt.listed([f"{x:.0f}" for x in sorted(set(own.active.round()))]),
-        recovered=_each(own, "recovered", ".0f", 100, " %"),
+        recovered=_range(own.recovered, ".0f", 100, " %"),
         trainings=_trainings(table),
         n=count_text(table.n[table.name == table.model]),
     )
@@ -83,15 +86,21 @@ def whose(table: pd.DataFrame, over: pd.DataFrame) -> fmt.Finding:
     """How many features are of one model only; differences over trainings below."""
     first = table[table.start == 0]
     means = first.groupby("name", sort=False, as_index=False).mean(numeric_only=True)
-    alike = [f"{fmt.number(r.shared, '.0f', 100)} % ({NAMES[r.name]})" for r in _rows(means)]
-    told, sure = (
-        fmt.listed([f"{fmt.number(x, '.1f', 100)} %" for x in means[column]])
-        for column in ("other", "other_confirmed")
-    )
+    means = means.set_index("name")
+    alike = [
+        (f"{fmt.number(means.shared[name], '.0f', 100)} %", NAMES[name])
+        for name in TOLD
+        if name in means.index
+    ]
+    only = {
+        name: f"{fmt.number(value, '.1f', 100)} %" for name, value in means.other_confirmed.items()
+    }
+    control = only.get("arm-continued")
     said = WHOSE.format(
-        shared=fmt.listed(alike),
-        each=told,
-        confirmed=sure,
+        shared=fmt.by_model(alike),
+        mdm=only.get("arm-mdm", fmt.MISSING),
+        used=only.get(USED, fmt.MISSING),
+        control=CONTROL_ONLY.format(control) if control else "",
         trainings=_trainings(first),
         n=count_text(first.live),
     )
@@ -114,9 +123,7 @@ def again(table: pd.DataFrame, counted: pd.DataFrame) -> fmt.Finding | None:
         return None
     both = counted[counted.name.isin(table.name) & (counted.seed == table.seed.iloc[0])]
     said = AGAIN.format(
-        matching=_by_name(table, "matching"),
-        chance=_by_name(table, "chance"),
-        relative=_by_name(table, "relative"),
+        **{x: _range(table[x]) for x in ("matching", "chance", "relative")},
         seed=int(table.seed.iloc[0]),
     )
     columns = {"random start": fmt.value("start", "d"), "live features": fmt.value("live", "d")}
@@ -148,7 +155,7 @@ def lost(table: pd.DataFrame, alone: pd.DataFrame, tasks: list[str]) -> fmt.Find
     """What the answer loses without the features of the MDM only, and without others."""
     means = table.groupby(["task", "what"], sort=False, as_index=False).lost.mean()
     by = {
-        what: fmt.listed([f"{fmt.number(r.lost)} on {label(r.task)}" for r in _rows(part)])
+        what: fmt.between([(fmt.number(r.lost), label(r.task)) for r in _rows(part)])
         for what, part in means.groupby("what", sort=False)
     }
     others = next(text for what, text in by.items() if what != TOGETHER)
@@ -168,22 +175,10 @@ def _rows(table: pd.DataFrame) -> list[pd.Series]:
     return list(table.itertuples())  # type: ignore[arg-type]
 
 
-def _each(table: pd.DataFrame, column: str, form: str, scale: float, unit: str) -> str:
-    return fmt.by_model(
-        [
-            (f"{fmt.number(value, form, scale)}{unit}", label(str(model)))
-            for model, value in zip(table.model, table[column], strict=True)
-        ]
-    )
-
-
-def _by_name(table: pd.DataFrame, column: str) -> str:
-    return fmt.by_model(
-        [
-            (fmt.number(value), NAMES[str(name)])
-            for name, value in zip(table.name, table[column], strict=True)
-        ]
-    )
+def _range(values: pd.Series, form: str = ".2f", scale: float = 1, unit: str = "") -> str:
+    """``0.52 to 0.85``, of all models or dictionaries; one number where they are written alike."""
+    ends = dict.fromkeys(fmt.number(x, form, scale) for x in (values.min(), values.max()))
+    return f"{' to '.join(ends)}{unit}"
 
 
 def _trainings(table: pd.DataFrame) -> str:

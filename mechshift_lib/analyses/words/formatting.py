@@ -16,6 +16,8 @@ from mechshift_lib.plots.theme import count_text, label
 LISTED = 2
 #: What stands where there is no number.
 MISSING = "–"
+#: What stands in the place of the ends of an interval that has no width.
+SAME = "no spread"
 #: Columns -> what heads them.
 HEADS = {"role": "model", "subject": "model", "regime": "kind of task"}
 
@@ -34,6 +36,14 @@ def trainings(n: int) -> str:
     """``5 trainings``; of one that it decides nothing, of two that there is no interval."""
     lacks = {1: ", which decides nothing", 2: ", too few for an interval"}
     return f"{n} training{'s' if n != 1 else ''}{lacks.get(n, '')}"
+
+
+def means(counts: Sequence[int] | pd.Series) -> str:
+    """``means over 5 trainings``; of a single one that it decides nothing."""
+    least, most = min(counts), max(counts)
+    if most == 1:
+        return trainings(1)
+    return f"means over {trainings(least) if least == most else f'{least}–{most} trainings'}"
 
 
 class _Parts(dict[str, str]):
@@ -55,22 +65,27 @@ def value(name: str, form: str = ".2f", scale: float = 1) -> Text:
 
 
 def span(name: str, form: str = ".2f", scale: float = 1, prefix: str = "") -> Text:
-    """A function of a row that writes ``0.62 [0.55, 0.70]``, or no brackets where they are NaN."""
+    """A function of a row that writes ``0.62 [0.55, 0.70]``; no brackets where they are NaN, and
+    ``0.62 [no spread]`` where no digit differs.
+    """
 
     def text(row: pd.Series) -> str:
         columns = (name, prefix + "low", prefix + "high")
         shown, *ends = (number(row[column], form, scale) for column in columns)
-        return shown if MISSING in (shown, *ends) else f"{shown} [{ends[0]}, {ends[1]}]"
+        if MISSING in (shown, *ends):
+            return shown
+        return f"{shown} [{SAME if ends == [shown, shown] else ', '.join(ends)}]"
 
     return text
 
 
-def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
+def between(values: Sequence[tuple[str, str]], unit: str = "", every: str = "on each") -> str:
     """``0.62 on IOI and 0.40 on Countdown``; of more than :data:`LISTED` the least and the most.
 
     Args:
         values: each as it is written, such as ``0.62 [0.55, 0.70]``, and what it is of.
         unit: what stands after a value, before its interval.
+        every: what stands after the value where all are the same.
     """
 
     def said(value: str, of: str) -> str:
@@ -86,18 +101,18 @@ def between(values: Sequence[tuple[str, str]], unit: str = "") -> str:
         return listed([said(*one) for one in values])
     least, most = (values[sizes.index(pick(sizes))] for pick in (min, max))
     if min(sizes) == max(sizes):
-        return f"{least[0].partition(' [')[0]}{unit} on each"
+        return f"{least[0].partition(' [')[0]}{unit} {every}"
     return f"{said(*least)} to {said(*most)}"
 
 
 def by_model(values: Sequence[tuple[str, str]]) -> str:
-    """``15 % (ARM) and 24 % (MDM)``; ``0 % (each)`` where all are written alike.
+    """``15 % (ARM) and 24 % (MDM)``; ``0 % in each`` where all are written alike.
 
     Args:
         values: each as it is written, and what it is of.
     """
     if values[1:] and len({text for text, _ in values}) == 1:
-        return f"{values[0][0]} (each)"
+        return f"{values[0][0]} in each"
     return listed([f"{text} ({of})" for text, of in values])
 
 
@@ -127,7 +142,7 @@ def told(
     found = _Parts({"n": f"n = {count_text(rows.n)}" if len(rows) else MISSING})
     for names, part in rows.groupby(list(by), sort=False):
         each = [(text(row), label(row.task)) for _, row in part.iterrows()]
-        found["/".join(map(str, names))] = between(each, unit)
+        found["/".join(map(str, names))] = between(each, unit, "on every task")
     found |= {name: str(part) for name, part in parts.items()}
     return Finding(template.format_map(found), table)
 

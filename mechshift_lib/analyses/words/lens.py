@@ -32,8 +32,8 @@ STEPS = (
 #: numbers are written.
 HALFWAY = {
     "rank": (
-        "Halfway, on the task where they are most, as many wrong tokens are ahead of the answer: "
-        "{each} (means over {trainings}, n = {n} each).",
+        "Halfway through the layers, on each model's worst task, the wrong tokens ahead of the "
+        "answer number {each} (means over {trainings}, n = {n} each).",
         "max",
         ",.0f",
     ),
@@ -49,8 +49,8 @@ TOP = (
     "each)."
 )
 DIFFERENCES = (
-    "The depth of half the final probability differs by {each} of all layers (means over tasks and "
-    "{n})."
+    "The depth at which half of the final probability is there differs, as a share of all layers, "
+    "by {each} (means over tasks and {n})."
 )
 DIFFERENCE = fmt.span("difference", "+.2f")
 

@@ -24,8 +24,8 @@ SCORED = (
     "{rules} rules)."
 )
 NAMED = (
-    "The residual coordinate that weighs most for the answers is explained by “{arm}” in the ARM "
-    "and by “{mdm}” in the MDM (training {seed})."
+    "The residual coordinate that weighs most for the answers is explained by *{arm}* in the ARM "
+    "and by *{mdm}* in the MDM (training {seed})."
 )
 COUNTED = (
     "Of residual coordinates, {explained} reach a score of {least}. Their different explanations "
@@ -33,7 +33,7 @@ COUNTED = (
     "layer's mean, is {relative} (means over {trainings})."
 )
 COMMON = (
-    "The most common explanation of all is “{said}”: {shares} of the explained residual "
+    "The most common explanation of all is *{said}*: {shares} of the explained residual "
     "coordinates have it (means over {trainings})."
 )
 LOCAL = (

@@ -25,9 +25,8 @@ OVERLAPS = (
 )
 NO_CONTROL = " This pair has no continued-training control."
 BIAS = (
-    "Bootstrap draws repeat examples, so their circuits are noisier than the estimate's: their "
-    "overlaps lie {mean} from it on average. Intervals have the draws' spread, are centred on the "
-    "estimate, and correct nothing."
+    "Intervals have the spread of bootstrap draws and are centred on the estimate: draws repeat "
+    "examples, so their circuits are noisier, and their overlaps lie {mean} from it on average."
 )
 COMPONENTS = "ARM and MDM have {arm-mdm} of their top {k} components in common ({n} examples)."
 SEEDS = "The same comparison, ARM ↔ MDM, in each training: {arm-mdm} ({n})."
@@ -43,8 +42,8 @@ HELD = {
     "mdm-matched": "MDM − MDM as far as the control",
 }
 EARLIER = (
-    "The MDM's sources lie earlier than the ARM's by, in hundredths of the model's depth "
-    "(negative: later), {global}; for comparison on local tasks by {local} (means, {n} trainings)."
+    "The MDM's sources lie earlier than the ARM's by, in % of the model's depth (negative: "
+    "later), {global}; for comparison on local tasks by {local} (means, {n} trainings)."
 )
 DIFFERENCES = (
     "On IOI the cosine is {mdm} higher than on Countdown in the MDM{beyond} ({n} trainings)."
@@ -61,8 +60,8 @@ SURE = (
 )
 HEADS = "Heads of the circuits, by which model uses them and in which half of the layers."
 PUBLISHED = (
-    "The sources of the 30 published edges of Countdown lie {sizes} apart, MDM minus ARM. That "
-    "mean weighs every edge the same, so the two sizes can't be compared."
+    "Of the 30 published edges of Countdown, the MDM's sources lie earlier by {sizes} of the "
+    "depth. That mean weighs every edge the same, so its size can't be compared with these."
 )
 
 
@@ -141,11 +140,11 @@ def likeness(table: pd.DataFrame) -> fmt.Finding:
     return fmt.told(LIKENESS, told, ["circuit"], fmt.value("cosine"), shown, lacks=lacks)
 
 
-def contrasts(table: pd.DataFrame, form: str = "+.2f") -> pd.DataFrame:
+def contrasts(table: pd.DataFrame, form: str = "+.2f", scale: float = 1) -> pd.DataFrame:
     """Contrasts over trainings: one row each, with interval and the sign-flip test's p."""
     rows = table.assign(contrast=table.contrast.map(HELD))
     columns = {
-        "mean over trainings": fmt.span("value", form),
+        "mean over trainings": fmt.span("value", form, scale),
         "p (signs)": fmt.value("flips", ".3f"),
         "trainings": fmt.value("n", ".0f"),
     }
@@ -181,7 +180,7 @@ def earlier(depths: pd.DataFrame, table: pd.DataFrame, regimes: Mapping[str, str
     rows = by.agg(earlier=("earlier", "mean"), n=("seed", "nunique"))
     rows = rows.assign(regime=rows.task.map(regimes))
     text = fmt.value("earlier", "+.1f", 100)
-    return fmt.told(EARLIER, rows, ["regime"], text, contrasts(table, "+.3f"))
+    return fmt.told(EARLIER, rows, ["regime"], text, contrasts(table, "+.1f", 100))
 
 
 def sureness(table: pd.DataFrame) -> fmt.Finding:
@@ -205,7 +204,9 @@ def published_shifts() -> str:
     rows = table[table.task == "countdown"].pivot(
         index="series", columns="role", values="source_depth"
     )
-    sizes = [f"{fmt.number(x, '+.2f')} ({name})" for name, x in (rows.mdm - rows.arm).items()]
+    sizes = [
+        f"{fmt.number(x, '+.0f', 100)} % ({name})" for name, x in (rows.arm - rows.mdm).items()
+    ]
     return PUBLISHED.format(sizes=fmt.listed(sizes))
 
 

@@ -16,8 +16,8 @@ DEPTH, SHIFT, CORRELATION = (
     fmt.span("correlation"),
 )
 ARRIVAL = (
-    "MDM minus ARM, the answer arrives at a depth (0: embedding, 1: final norm) of {mdm/arm}; "
-    "control minus ARM, of {continued/arm} ({n} examples a task)."
+    "In the MDM the answer arrives later than in the ARM by {mdm/arm} of the depth, in the control "
+    "by {continued/arm} (negative: earlier; {n} examples a task)."
 )
 AGREEMENT = (
     "The effects of all heads correlate by {arm-mdm} between ARM and MDM, by {arm-continued} "

@@ -20,8 +20,8 @@ PEAKS = (
 )
 CUT = (
     "In percentage points of answers that are right, cutting attention to the masks that wait "
-    "costs the MDM {mdm/waiting} more than cutting it to as many tokens of the prompt (negative: "
-    "less; means over {trainings}; {n} examples each)."
+    "costs the MDM {mdm/waiting} beyond what cutting it to as many tokens of the prompt costs "
+    "(negative: less than that; means over {trainings}; {n} examples each)."
 )
 AGREE = (
     "Over layers, steps and tokens, how well a later token can be read at its place and how much "

@@ -17,9 +17,9 @@ LAYERS = (
     "The input alone gives {input} of the next tokens, the MDM's stream {mdm} ({n}, one split)."
 )
 PLAN = (
-    "The input alone gives {input} of the later tokens; where the next one is read, the ARM's "
-    "stream gives {arm/now} and the MDM's {mdm/now} (means over {trainings} and {splits} splits "
-    "each)."
+    "The input alone gives {input} of the later tokens; at the MASKs that they will replace, the "
+    "MDM's stream gives {mdm/own}; where the next token is read, the MDM's gives {mdm/now} and the "
+    "ARM's {arm/now} (means over {trainings} and {splits} splits each)."
 )
 STEPS = (
     "With shuffled labels a probe reads the number of MASKs in {shuffled/number of MASKs} of "

@@ -28,20 +28,20 @@ NOT_LEARNT = "No accuracy changes on the way, so nothing can be before or after 
 NO_CONTROL_END = "not known, as there is no control"
 DISTANCE = (
     "As far from the ARM as its control ends, the MDM's circuit has a cosine with the ARM's of "
-    "{mdm}; the control's has {continued} (means over trainings, n = {n})."
+    "{mdm}; the control's has {continued} ({trainings})."
 )
 NO_DISTANCE = fmt.Finding("No MDM here gets as far as its control ends, so there is no such point.")
 CUE = (
     "The number that is left has a probability of {start} in the ARM asked as an MDM, {lowest} at "
-    "its lowest and {end} at the end of the MDM's training{control} (means over {trainings})."
+    "its lowest and {end} at the end of the MDM's training{control} ({trainings})."
 )
 DEPTHS = (
-    "The mean depth of the circuit's sources changes by {mdm} in the MDM{control} (means over "
-    "{trainings}); where it begins and ends is in the table."
+    "The mean depth of the circuit's sources changes by {mdm} in the MDM{control} "
+    "({trainings}); where it begins and ends is in the table."
 )
 HALF = (
     "When the MDM's accuracy on {task} has gone half of its way, the weights have gone {weights} "
-    "of theirs{rest} (means over {trainings}; how far apart these are is in the table)."
+    "of theirs{rest} ({trainings}; how far apart these are is in the table)."
 )
 #: Layers that a table has columns for, the first and the last among them.
 COLUMNS = 9
@@ -123,7 +123,7 @@ def similarity(table: pd.DataFrame) -> fmt.Finding:
         "trainings": lambda row: str(row.n),
     }
     shown = fmt.lines(known.assign(read=known["read"].map(read_label)), ["read"], texts)
-    return fmt.Finding(DISTANCE.format(n=count_text(known.n), **each), shown)
+    return fmt.Finding(DISTANCE.format(trainings=fmt.means(known.n), **each), shown)
 
 
 def signals(table: pd.DataFrame) -> fmt.Finding:
@@ -134,7 +134,7 @@ def signals(table: pd.DataFrame) -> fmt.Finding:
     """
     said, rows = [], []
     moved: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    number = fmt.trainings(table.seed.nunique())
+    number = fmt.means([table.seed.nunique()])
     means = table.groupby(["what", "model", "step"], sort=False).value.mean()
     for what in dict.fromkeys(table.what):
         mdm = means[what]["mdm"]
@@ -205,8 +205,8 @@ def shares(table: pd.DataFrame, task: str) -> fmt.Finding:
             if len(known) and part == first:
                 gone[curve].append((_percent(known.mean()), read_label(name) if name else ""))
         rows.append(row | {"trainings": str(int(curves.step[curves.part == first].count()))})
-    number = fmt.trainings(
-        int(table.step[table.part == first].notna().groupby(table.seed).any().sum())
+    number = fmt.means(
+        [int(table.step[table.part == first].notna().groupby(table.seed).any().sum())]
     )
     weights = f"{gone['displacement'][0][0]} %" if "displacement" in gone else fmt.MISSING
     rest = [f", {NAMES['listed']} {gone['listed'][0][0]} %"] if "listed" in gone else []

@@ -9,14 +9,16 @@ from mechshift_lib.analyses.words import formatting as fmt
 from mechshift_lib.plots.theme import count_text, label
 
 AGREEMENT = (
-    "Of the MDM's truly strongest 5 % of edges {used} finds {mdm/eap-ig-5}, and exact patching of "
-    "{half} examples finds {mdm/exact-halves} of those of {half} others ({n} examples a task{few})."
+    "Of the MDM's truly strongest 5 % of edges {used} finds a share of {mdm/eap-ig-5}, and exact "
+    "patching of {half} examples finds {mdm/exact-halves} of those of {half} others ({n} examples "
+    "a task{few})."
 )
 CONSEQUENCES = (
     "By {used} the overlap of ARM and MDM is off by {eap-ig-5} (above 0: overstated), where exact "
-    "patching gives {exact} ({n} examples a task{few})."
+    "patching gives {exact}; the shift of the sources' depth is off by up to {depth} % of the "
+    "depth, on {where} ({n} examples a task{few})."
 )
-INTERVALS = "; 95 % intervals from resampling them"
+INTERVALS = "; intervals are of 95 %, from resampling them"
 FEW = ", too few for intervals"
 
 
@@ -58,5 +60,9 @@ def consequences(table: pd.DataFrame) -> fmt.Finding:
     def text(row: pd.Series) -> str:
         return texts["Jaccard, ARM ↔ MDM" if row.estimate == EXACT else "minus exact"](row)
 
-    few = _few(rows)
-    return fmt.told(CONSEQUENCES, rows, ["estimate"], text, shown, used=label(USED), few=few)
+    shifts = rows.pivot(index="task", columns="estimate", values="shift")
+    off = shifts[USED] - shifts[EXACT]
+    where = off.abs().idxmax()
+    parts = {"used": label(USED), "few": _few(rows), "where": label(where)}
+    parts["depth"] = fmt.number(off[where], "+.0f", 100)
+    return fmt.told(CONSEQUENCES, rows, ["estimate"], text, shown, **parts)

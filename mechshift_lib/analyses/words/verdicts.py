@@ -31,8 +31,8 @@ class _Written:
 _UNITS: dict[Unit, _Written] = {
     "cosine": _Written("in cosine", "in cosine", 1, "+z.2f"),
     "depth": _Written("% of the model's depth", "% of depth"),
-    "accuracy": _Written("percentage points of accuracy", "% points"),
-    "components": _Written("percentage points", "% points"),
+    "accuracy": _Written("percentage points of accuracy", "points"),
+    "components": _Written("percentage points", "points"),
     "logarithm": _Written("in natural logarithm", "in ln", 1, "+z.2f"),
 }
 #: What a sentence says after the outcome, with and without an effect.
@@ -44,7 +44,7 @@ _ANSWERS: dict[str, tuple[Outcome, ...]] = {
     "Not reproduced, or the other way round:": ("not reproduced", "reversed"),
     "Undecided:": ("undecided",),
 }
-_OVER = "Each is over {units}, against the yardstick that favours it least."
+_OVER = "They rest on {units}, each held against the yardstick that favours it least."
 #: Units of one pair, and of several that have the same number.
 _OF, _EACH_OF = "{units} of {title}", "{units} each of {title}"
 _NOTHING = "None of the paper's claims."
