@@ -29,10 +29,14 @@ def test_every_model_of_a_pair_has_a_line_with_the_numbers_of_its_logs() -> None
     lines = trainings_table([pair]).splitlines()[2:]
     assert len(lines) == len(pair.roles)
     for role, line in zip(pair.roles, lines, strict=True):
-        log = log_of(pair, role, pair.seed, ROOT)
-        assert log is not None
-        last = json.loads(log.read_text("utf-8").splitlines()[-1])
-        assert f"| {last['step'] + 1:,} | {last['tokens']:,} |" in line
+        last = []
+        for seed in pair.seeds:
+            log = log_of(pair, role, seed, ROOT)
+            assert log is not None
+            last.append(json.loads(log.read_text("utf-8").splitlines()[-1]))
+        tokens = [one["tokens"] for one in last]
+        assert {one["step"] + 1 for one in last} == {last[0]["step"] + 1}
+        assert f"| {last[0]['step'] + 1:,} | {min(tokens):,}–{max(tokens):,} |" in line
 
 
 def test_a_model_without_a_log_has_no_numbers(tmp_path: Path) -> None:
