@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mechshift_lib.config import ROOT
+from mechshift_lib.config import ROOT, load_pair
 from mechshift_lib.errors import ResultError
+from mechshift_lib.plots.theme import label
 
 #: Aims for EAP-IG against the floor, set before anything was measured: time, and memory above the
 #: loaded model; and the time at 7B shapes.
 TIME_AIM, MEMORY_AIM, LARGE_TIME_AIM = 1.3, 1.5, 1.5
+#: Aim for a step of a model in the page, in milliseconds.
+STEP_AIM = 100
 
 MIB = 2**20
 #: Columns of the benchmark of patching -> what heads them.
@@ -151,6 +154,21 @@ def growth(benchmark: Benchmark) -> str:
         "fixed costs and small matrix products are still felt at these sizes. More heads here "
         f"widen the model, too. {where(benchmark)}"
     )
+
+
+def play(benchmark: Benchmark) -> str:
+    """Whether a step of the models in the page is as short as it is to be."""
+    lines = [
+        f"Filling canvases of {label(benchmark.settings['task'])} in a headless browser; the bare "
+        "model in torch on the same canvases, one thread. The aim is at most "
+        f"{STEP_AIM} ms.\n"
+    ]
+    for row in benchmark.rows.itertuples():
+        lines.append(
+            f"- **{load_pair(row.pair).title}**, {row.what} over {row.tokens} tokens: "
+            f"{row.ms:.0f} ms ({_aim(row.ms, STEP_AIM)}), {row.ratio:.1f} × torch's forward pass."
+        )
+    return "\n".join([*lines, "", where(benchmark)])
 
 
 def large(benchmark: Benchmark | None) -> str:

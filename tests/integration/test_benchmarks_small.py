@@ -15,6 +15,7 @@ SAID = {
     "patching": speed.patching,
     "growth": speed.growth,
     "seven_billion": speed.large,
+    "play": speed.play,
 }
 
 
