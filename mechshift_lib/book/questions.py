@@ -43,7 +43,7 @@ class Shown:
 
     Attributes:
         said: its sentences.
-        more: tables and lists, as MyST.
+        more: tables and lists, as MyST; not those that its chapter has folded up.
         figures: HTML of each, without what is said in its caption.
     """
 
@@ -179,7 +179,7 @@ def _shown(cell: nbformat.NotebookNode) -> Shown:
         html = "".join(data.get("text/html", "")).strip()
         if html.startswith("<figure"):
             found.figures.append(_raw(_FOUND.sub("", html)))
-        elif html:
+        elif html and not html.startswith("<details"):  # all rows: a pair's own chapter has them
             found.more.append(_raw(html))
         if "text/markdown" in data:
             text = _SIBLING.sub(r"](\1.md\2)", "".join(data["text/markdown"]).strip())
@@ -226,7 +226,5 @@ def _side_by_side(shown: Sequence[tuple[Pair, Shown]]) -> Iterator[str]:
 
 
 def _folded(table: str) -> str:
-    """A table behind a figure, folded up unless it is so already."""
-    if "<details" in table:
-        return table
+    """A table behind a figure, folded up."""
     return f":::{{dropdown}} {IN_NUMBERS}\n{table}\n:::"

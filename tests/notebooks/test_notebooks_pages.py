@@ -13,7 +13,8 @@ from PIL import Image as Picture
 
 from mechshift_lib.analyses import page
 from mechshift_lib.analyses.words.formatting import Finding
-from mechshift_lib.config import ANALYSES, ROOT
+from mechshift_lib.book.questions import question_page
+from mechshift_lib.config import ANALYSES, ROOT, load_pair
 from mechshift_lib.markup.figures import DPI, Drawn
 from mechshift_lib.plots.theme import WIDTH
 from mechshift_lib.workflow import book_pages
@@ -75,6 +76,25 @@ def test_prose_has_no_results_typed_by_hand(name):
             assert not decimals, cell.source
 
 
+def tables_missed(text):
+    """Sections of a comparative page that speak of a table or of maps and have none."""
+    missed = []
+    for section in re.split(r"^(?=## )", text, flags=re.M):
+        prose = re.sub(r"^```\{raw\} html\n.*?^```$", "", section, flags=re.M | re.S)
+        prose = re.sub(r"^\*Every figure and table.*$", "", prose, flags=re.M)  # links elsewhere
+        has = {r"\btables?\b": "<table" in section or "\n|---" in section}
+        has[r"\bmaps\b"] = "<figure" in section
+        missed += [prose for word, there in has.items() if re.search(word, prose) and not there]
+    return missed
+
+
+def test_a_table_that_is_spoken_of_and_not_shown_is_found():
+    shown = "## A\n\nIn the table.\n\n```{raw} html\n<table></table>\n```\n"
+    assert tables_missed(f"{shown}\n## B\n\nNothing.") == []
+    lost = "## B\n\nThe maps say so, the table more."
+    assert tables_missed(f"{shown}\n{lost}") == [lost, lost]
+
+
 def pictures(outputs):
     return [Picture.open(io.BytesIO(o.png)) for o in outputs if isinstance(o, Drawn)]
 
@@ -104,7 +124,8 @@ def pictures(outputs):
     ],
 )
 def test_every_cell_runs_and_says_and_shows_something(name, figures, whole, shown, monkeypatch):
-    run(name, monkeypatch, whole)
+    notebook = run(name, monkeypatch, whole, outputs=shown)
+    assert tables_missed(question_page(name, [(load_pair("toy", whole), notebook)])) == []
     text = said(shown)
     assert "**Toy.**" in text
     assert "nan" not in text.lower().split()

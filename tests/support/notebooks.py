@@ -15,6 +15,7 @@ from nbformat import NotebookNode
 
 from mechshift_lib.analyses import Study
 from mechshift_lib.config import ROOT
+from mechshift_lib.markup.figures import Drawn
 
 
 def read(name: str) -> NotebookNode:
@@ -51,7 +52,7 @@ def run(
         outputs: list that what is shown is appended to meanwhile, for the notebook given back.
 
     Returns:
-        The notebook with the Markdown that its cells said as outputs.
+        The notebook with what its cells showed as outputs.
     """
     notebook = read(name)
     opened = functools.partial(Study.open, root=root)
@@ -70,12 +71,18 @@ def run(
         exec(compile(cell.source, f"{name}.ipynb", "exec"), space)
         if cell is parameters(notebook):
             space |= {key: value for key, value in values.items() if key in space}
-        said_here = [o.data for o in outputs[begun:] if isinstance(o, ipython_display.Markdown)]
-        cell.outputs = [
-            nbformat.v4.new_output("display_data", {"text/markdown": text}) for text in said_here
-        ]
+        kept = [data for output in outputs[begun:] if (data := _data(output))]
+        cell.outputs = [nbformat.v4.new_output("display_data", data) for data in kept]
     assert "google.colab" not in set(sys.modules) - modules
     return notebook
+
+
+def _data(output: Any) -> dict[str, str]:
+    """What an executed notebook keeps of what is shown: Markdown; tables and figures as HTML."""
+    if isinstance(output, Drawn):
+        return output._repr_mimebundle_()[0]
+    kinds = {ipython_display.Markdown: "text/markdown", ipython_display.HTML: "text/html"}
+    return {kind: output.data for made, kind in kinds.items() if isinstance(output, made)}
 
 
 def said(outputs: Sequence[Any]) -> str:

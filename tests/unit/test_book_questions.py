@@ -123,7 +123,7 @@ def test_figures_count_anew_alike_for_all_pairs() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_folded_up_already_is_not_folded_twice() -> None:
+def test_what_a_chapter_has_folded_up_stays_there() -> None:
     folded = "<details><summary>All</summary><table></table></details>"
     cell = new_code_cell(
         "tell",
@@ -133,7 +133,7 @@ def test_what_is_folded_up_already_is_not_folded_twice() -> None:
     )
     chapter = new_notebook(cells=[new_markdown_cell("# T\n\nOpening.", id="a"), cell])
     text = question_page("lens", [(_pair("one", "lens"), chapter)])
-    assert folded in text
+    assert "All" not in text
     assert "{dropdown}" not in text
 
 

@@ -33,7 +33,7 @@ SEEDS = "The same comparison, ARM ↔ MDM, in each training: {arm-mdm} ({n})."
 ONE_SEED = fmt.Finding("This pair has one training seed, so nothing can be said about others.")
 LIKENESS = (
     "With noise taken off, the cosine with the ARM's circuit is in the MDM {mdm}; in the continued "
-    "ARM {continued} (means, {n} trainings; table: least and most).{lacks}"
+    "ARM {continued} (means, {n} trainings).{lacks}"
 )
 HELD = {
     "mdm": "MDM",
