@@ -152,7 +152,7 @@ def held(*whats: str) -> pd.DataFrame:
 def test_likeness_is_the_mean_with_its_range_over_trainings() -> None:
     found = overlap.likeness(trained(mdm=0.4, continued=0.7))
     assert "in the MDM 0.50 on IOI and 0.50 on Countdown; in the continued ARM 0.80" in found.said
-    assert "n = 3 trainings; table" in found.said
+    assert "n = 3 trainings)" in found.said
     table = table_of(found)
     assert table.MDM.tolist() == ["0.50 [0.40, 0.60]"] * 2
     assert table.task.tolist() == ["IOI", "COUNTDOWN"]

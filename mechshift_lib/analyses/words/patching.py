@@ -16,8 +16,8 @@ DEPTH, SHIFT, CORRELATION = (
     fmt.span("correlation"),
 )
 ARRIVAL = (
-    "As a share of the depth, the answer arrives later than in the ARM by {mdm/arm} in the MDM, and "
-    "by {continued/arm} in the control (negative: earlier; {n} examples a task)."
+    "As a share of the depth, the answer arrives later than in the ARM by {mdm/arm} in the MDM, "
+    "and by {continued/arm} in the control (negative: earlier; {n} examples a task)."
 )
 AGREEMENT = (
     "The effects of all heads correlate by {arm-mdm} between ARM and MDM, by {arm-continued} "
