@@ -75,10 +75,16 @@ def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
         found = main_finding(notebook)
         chapters += [f"**{link}.** {found}" if found else f"**{link}**", ""]
     if claims:
-        lines += [f"## {CLAIMS}", "", *claims, ""]
+        lines += [f"## {CLAIMS}", "", *sorted(claims, key=_claim), ""]
     if chapters:
         lines += [f"## {CHAPTERS}", "", *chapters]
     return "\n".join(lines)
+
+
+def _claim(line: str) -> str:
+    """The claim that a sentence is about, such as ``C1``."""
+    named = re.search(r"\bC\d+", line)
+    return named[0] if named else ""
 
 
 def main_finding(notebook: nbformat.NotebookNode) -> str:

@@ -224,7 +224,7 @@ def test_published_numbers_are_told_without_a_claim() -> None:
     assert "C1" not in text
     assert "0.81 → 0.47" in paper.depth(published.top_edge_depth(top))
     shifts = overlap.published_shifts()
-    assert "+20 % (LLaMA series) and +34 % (Qwen series)" in shifts
+    assert "+20 (LLaMA series) and +34 (Qwen series)" in shifts
     assert "weighs every edge the same" in shifts
 
 

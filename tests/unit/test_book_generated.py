@@ -37,7 +37,7 @@ def executed(tmp_path):
     pair = load_pair("tiny-qwen")
     (tmp_path / pair.name).mkdir()
     cells = [
-        said("✓ **C1 is reproduced**.\n\n✗ **C2 is not**.", "finding", "verdict"),
+        said("✗ **C2 is not**.\n\n✓ **C1 is reproduced**.", "finding", "verdict"),
         said("First found.", "finding"),
         said("**Tagged.** n = 3\n\nAnd more.", "finding", "main"),
         said("not tagged"),

@@ -25,8 +25,8 @@ OVERLAPS = (
 )
 NO_CONTROL = " This pair has no continued-training control."
 BIAS = (
-    "Intervals have the spread of bootstrap draws and are centred on the estimate: draws repeat "
-    "examples, so their circuits are noisier, and their overlaps lie {mean} from it on average."
+    "Intervals have the spread of bootstrap draws and are centred on the estimate. As draws repeat "
+    "examples, their overlaps lie {mean} from it on average."
 )
 COMPONENTS = "ARM and MDM have {arm-mdm} of their top {k} components in common ({n} examples)."
 SEEDS = "The same comparison, ARM ↔ MDM, in each training: {arm-mdm} ({n})."
@@ -60,8 +60,8 @@ SURE = (
 )
 HEADS = "Heads of the circuits, by which model uses them and in which half of the layers."
 PUBLISHED = (
-    "Of the 30 published edges of Countdown, the MDM's sources lie earlier by {sizes} of the "
-    "depth. That mean weighs every edge the same, so its size can't be compared with these."
+    "Of the 30 published edges of Countdown, the MDM's sources lie earlier by {sizes}, in "
+    "the same unit. That mean weighs every edge the same, so its size can't be compared with these."
 )
 
 
@@ -204,9 +204,7 @@ def published_shifts() -> str:
     rows = table[table.task == "countdown"].pivot(
         index="series", columns="role", values="source_depth"
     )
-    sizes = [
-        f"{fmt.number(x, '+.0f', 100)} % ({name})" for name, x in (rows.arm - rows.mdm).items()
-    ]
+    sizes = [f"{fmt.number(x, '+.0f', 100)} ({name})" for name, x in (rows.arm - rows.mdm).items()]
     return PUBLISHED.format(sizes=fmt.listed(sizes))
 
 
