@@ -71,11 +71,11 @@ def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
         notebook = nbformat.read(path, as_version=4)
         link = f"[{chapter_title(notebook, pair)}](../executed/{pair.name}/{analysis}.ipynb)"
         verdicts = "\n".join(tagged(notebook, VERDICT)).splitlines()
-        claims += [f"- {line}" for line in verdicts if line]
+        claims += [line for text in tagged(notebook, VERDICT) for line in text.splitlines() if line]
         found = main_finding(notebook)
         chapters += [f"**{link}.** {found}" if found else f"**{link}**", ""]
     if claims:
-        lines += [f"## {CLAIMS}", "", *sorted(claims, key=_claim), ""]
+        lines += [f"## {CLAIMS}", "", *(f"{line}\n" for line in sorted(claims, key=_claim))]
     if chapters:
         lines += [f"## {CHAPTERS}", "", *chapters]
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def test_an_overview_says_what_executed_chapters_found_and_links_to_them(execute
     page = overview_page(executed, load_pair("tiny-qwen"))
     assert page.startswith("# Tiny Qwen2\n")
     claims, _, chapters = page.partition(f"## {CHAPTERS}\n")
-    assert f"## {CLAIMS}\n\n- ✓ **C1 is reproduced**.\n- ✗ **C2 is not**.\n" in claims
+    assert f"## {CLAIMS}\n\n✓ **C1 is reproduced**.\n\n✗ **C2 is not**.\n" in claims
     link = "[Overlap and depth](../executed/tiny-qwen/overlap.ipynb)"
     assert chapters.strip() == f"**{link}.** **Tagged.** n = 3"  # the others are not executed
     assert "| 6 × 4 (2) | 128 | 1,280,128 (F16) |" in page
@@ -82,7 +82,7 @@ def test_without_a_main_finding_the_first_stands_for_a_chapter_and_without_any_i
         found = chapter(f"# {name.capitalize()}", *cells)
         nbformat.write(found, executed / pair.name / f"{name}.ipynb")
     page = overview_page(executed, pair)
-    assert "- ? **C5 is undecided**." in page
+    assert "\n? **C5 is undecided**.\n" in page
     assert "\n**[Circuits](../executed/tiny-qwen/circuits.ipynb)**\n" in page
     assert "\n**[Patching](../executed/tiny-qwen/patching.ipynb).** One.\n" in page
 
