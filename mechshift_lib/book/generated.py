@@ -70,7 +70,6 @@ def overview_page(executed: Path, pair: Pair, root: Path = ROOT) -> str:
             continue
         notebook = nbformat.read(path, as_version=4)
         link = f"[{chapter_title(notebook, pair)}](../executed/{pair.name}/{analysis}.ipynb)"
-        verdicts = "\n".join(tagged(notebook, VERDICT)).splitlines()
         claims += [line for text in tagged(notebook, VERDICT) for line in text.splitlines() if line]
         found = main_finding(notebook)
         chapters += [f"**{link}.** {found}" if found else f"**{link}**", ""]
