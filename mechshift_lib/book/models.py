@@ -29,7 +29,7 @@ def shape(pair: Pair, root: Path = ROOT) -> dict[str, Any]:
         from mechshift_lib.models.shape import shape_of
 
         folder = root / source.path
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         found = shape_of(config, anatomy_of(config))
         return {
             "architecture": config.architectures[0],

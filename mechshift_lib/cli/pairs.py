@@ -8,11 +8,16 @@ import typer
 
 from mechshift_lib.choices import Dtype
 from mechshift_lib.cli.hub import bring
-from mechshift_lib.errors import ConfigError, ModelError
+from mechshift_lib.errors import ConfigError, ModelError, shown
 
 if TYPE_CHECKING:
-    from mechshift_lib.config import Pair
-    from mechshift_lib.doctor.diagnosis import Diagnosis
+    from mechshift_lib.config import FolderSource, HubSource, Pair
+    from mechshift_lib.doctor.diagnosis import Check, Diagnosis
+
+#: Models of a pair that are examined.
+COMPARED = ("arm", "mdm", "continued")
+#: Letters that the longest name of a check has.
+_WIDTH = 22
 
 Arm = Annotated[
     str | None,
@@ -54,14 +59,13 @@ def doctor(
     as measured; the mask token; whether a masked token is read in place or one position before, by
     which loses less; that node outputs add up to the residual stream; which tasks fit the
     tokenizer and are solved; the memory that attribution takes. Without PAIR it proposes the file.
-    Models of the hub are fetched first, unless they fit neither disk nor memory.
+    Models of the hub are fetched first, if they fit disk and memory.
 
     The exit code is 2 if the pair can't be run.
 
     Example: mechshift doctor --arm ./my-arm --mdm ./my-mdm
     """
     found = _diagnose(pair, arm, mdm, mask_token, remote_code, dtype)
-    _report(found)
     if pair is None and found.healthy:
         from mechshift_lib.doctor.proposal import as_yaml, propose
 
@@ -110,19 +114,15 @@ def fork(
     check_name(name)  # before the models are examined, which takes long
     check_free(name)
     from mechshift_lib.doctor.given import folder_or_hub
-    from mechshift_lib.doctor.proposal import propose
+    from mechshift_lib.doctor.proposal import check_chapters, propose
 
     source = None if continued is None else folder_or_hub(continued, remote_code=remote_code)
 
     model = load_pair(like) if like is not None else None
-    found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model)
-    _report(found)
+    check_chapters(chapter or ())
+    found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model, source)
     _conclude(found)
-    control = None
-    if source is not None:
-        assert found.arm is not None
-        control = found.arm.model_copy(update={"source": source})
-    made = propose(name, found, title=title, continued=control, like=model, analyses=chapter or [])
+    made = propose(name, found, title=title, like=model, analyses=chapter or [])
     for path in add_pair(made):
         typer.echo(f"Wrote {path}")
     typer.echo(f"Now: mechshift run {name} && mechshift book")
@@ -149,8 +149,14 @@ def _diagnose(
     remote_code: bool,
     dtype: Dtype | None,
     like: Pair | None = None,
+    control: FolderSource | HubSource | None = None,
 ) -> Diagnosis:
-    if (pair is None) == (arm is None or mdm is None):
+    if pair is not None and (arm, mdm, mask_token) != (None, None, None):
+        raise ConfigError(
+            f"The models of {shown(pair)} stand in its file: leave out --arm, --mdm and "
+            "--mask-token, or the pair's name."
+        )
+    if pair is None and (arm is None or mdm is None):
         raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
     from mechshift_lib.config import FolderSource, load_pair
     from mechshift_lib.doctor.given import folder_or_hub, spec_of
@@ -164,28 +170,40 @@ def _diagnose(
     device = default_device()
     known = load_pair(pair) if pair is not None else like
     if pair is not None and known is not None:
+        if "arm" not in known.roles:
+            raise ConfigError(
+                f"{shown(pair)} is an MDM without an ARM that it was made from, so there is no "
+                f"pair to examine: `mechshift run {pair} --dry-run` says which chapters it has."
+            )
         _check_pinned(known)
-        bring([known.arm, known.mdm])
+        bring([known.declared(x) for x in known.roles if x in COMPARED])
     tasks = {task: known.task_options.get(task, {}) for task in known.tasks} if known else None
     if pair is not None and known is not None:
         chosen = {} if dtype is None else {"dtype": dtype}
-        own, other = (known.model(x).model_copy(update=chosen) for x in ("arm", "mdm"))
-        return examine(own, other, tasks=tasks, device=device)
+        own, other, *rest = (
+            known.model(x).model_copy(update=chosen) for x in known.roles if x in COMPARED
+        )
+        return examine(own, other, *rest, tasks=tasks, device=device, tell=_tell)
     first, second = (
         opened(source) if isinstance(source, FolderSource) else source for source in sources
     )
+    third = opened(control) if isinstance(control, FolderSource) else control
     precision = dtype or "float32"
     given = [
         spec_of(first, readout="next-token", dtype=precision),
         spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),
     ]
+    if third is not None:
+        given.append(spec_of(third, readout="next-token", dtype=precision))
     bring(given)
-    own, other = local(given)
-    found = examine(own, other, tasks=tasks, declared=False, device=device)
+    own, other, *rest = local(given)
+    found = examine(own, other, *rest, tasks=tasks, declared=False, device=device, tell=_tell)
     # The pair's file names the hub's repositories, not where this machine keeps them.
     if found.arm is not None and found.mdm is not None:
         found.arm = found.arm.model_copy(update={"source": first})
         found.mdm = found.mdm.model_copy(update={"source": second})
+        if third is not None:
+            found.continued = found.arm.model_copy(update={"source": third})
     return found
 
 
@@ -199,13 +217,12 @@ def _check_pinned(pair: Pair) -> None:
             raise ConfigError(pair.unpinned(role, source))
 
 
-def _report(found: Diagnosis) -> None:
-    width = max(len(check.name) for check in found.checks)
-    for check in found.checks:
-        mark = "✓" if check.passed else "✗"
-        colour = typer.colors.GREEN if check.passed else typer.colors.RED
-        typer.secho(f"{mark} ", fg=colour, nl=False)
-        typer.echo(f"{check.name:<{width}}  {check.sentence}")
+def _tell(check: Check) -> None:
+    """Say what one check found; large models take a while for each."""
+    mark = "✓" if check.passed else "✗"
+    colour = typer.colors.GREEN if check.passed else typer.colors.RED
+    typer.secho(f"{mark} ", fg=colour, nl=False)
+    typer.echo(f"{check.name:<{_WIDTH}}  {check.sentence}")
 
 
 def _conclude(found: Diagnosis) -> None:
@@ -246,7 +263,7 @@ def ship(
     from mechshift_lib.analyses.shipped import ship as keep
     from mechshift_lib.analyses.shipped import ship_tables, shipped
     from mechshift_lib.analyses.study import Study
-    from mechshift_lib.errors import listed, shown
+    from mechshift_lib.errors import listed
 
     study = Study.open(pair)
     for number in seed or ():

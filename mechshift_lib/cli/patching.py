@@ -82,7 +82,7 @@ def patch(
         str | None,
         typer.Option(
             metavar="LIST",
-            help="With --senders: who reads, such as a5.h0<q>,m4 (at once) or logits.",
+            help="With --senders: who reads, such as `a5.h0<q>,m4` (at once) or logits.",
         ),
     ] = None,
     through: Annotated[

@@ -148,4 +148,4 @@ def in_words(found: Span) -> str:
 
 def _rounded(number: float) -> str:
     """Two figures are more than is known."""
-    return f"{number:.0f}" if number >= 10 else f"{number:.1g}"
+    return f"{number:.0f}" if number >= 9.5 else f"{number:.1g}"

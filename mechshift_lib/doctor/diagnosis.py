@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from mechshift_lib.models.shape import Shape, shape_of
 from mechshift_lib.models.weights import numbers_of, places_of
 from mechshift_lib.tasks import TASKS, Example, get_task
 
-#: Examples of each task that the models are asked, and their seed.
-EXAMPLES, SEED = 16, 1
+#: Examples of each task that the models are asked, and their seed; few, where models have more
+#: than so many parameters and run on a processor, so that the examination takes about a minute.
+EXAMPLES, FEW, LARGE, SEED = 16, 4, 5e7, 1
 #: Options that are tried where a task's own don't fit a tokenizer or a model.
 ALTERNATIVES: dict[str, list[dict[str, Any]]] = {"infilling": [{"words": 1}]}
 #: Batch that memory is estimated for.
@@ -65,13 +66,17 @@ class Diagnosis:
         checks: in the order in which they were made.
         arm: the ARM as it should be declared, where it loads.
         mdm: the MDM as it should be declared, where it loads.
+        continued: the control as it should be declared, where one is given.
         tasks: tasks that both models can be asked, with their options.
+        tell: what is done with every check as it is made.
     """
 
     checks: list[Check] = field(default_factory=list)
     arm: ModelSpec | None = None
     mdm: ModelSpec | None = None
+    continued: ModelSpec | None = None
     tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tell: Callable[[Check], None] = lambda _: None
 
     @property
     def healthy(self) -> bool:
@@ -80,7 +85,9 @@ class Diagnosis:
 
     def add(self, name: str, passed: bool, sentence: str, *, needed: bool = True) -> bool:
         """Note a check and return whether it passed."""
-        self.checks.append(Check(name, passed, sentence, needed))
+        check = Check(name, passed, sentence, needed)
+        self.checks.append(check)
+        self.tell(check)
         return passed
 
 
@@ -97,23 +104,27 @@ class _Opened:
 def examine(
     arm: ModelSpec,
     mdm: ModelSpec,
+    control: ModelSpec | None = None,
     *,
     tasks: Mapping[str, Mapping[str, Any]] | None = None,
     declared: bool = True,
     device: str = "cpu",
     root: Path = ROOT,
+    tell: Callable[[Check], None] = lambda _: None,
 ) -> Diagnosis:
     """Examine a pair.
 
     Args:
         arm: the ARM.
         mdm: the MDM; without ``declared``, attention, readout and mask token are found out.
+        control: the ARM trained on, where there is one.
         tasks: tasks with their options; all tasks by default.
         declared: whether ``arm`` and ``mdm`` come from a pair's file and must be right.
         device: where models run.
         root: folders are relative to it.
+        tell: what is done with every check as it is made.
     """
-    found = Diagnosis()
+    found = Diagnosis(tell=tell)
     first = _open(found, "ARM", arm, root)
     second = _open(found, "MDM", mdm, root)
     if first is None or second is None or not _same(found, first, second):
@@ -124,7 +135,10 @@ def examine(
         if token is None:
             return found
         mdm = mdm.model_copy(update={"mask_token": token})
-    del first, second  # two models in memory are enough
+    del second  # two models in memory are enough
+    if control is not None and not _control(found, first, control, root):
+        return found
+    del first
     loaded = {
         role: _load(found, role, spec, device, root) for role, spec in (("ARM", arm), ("MDM", mdm))
     }
@@ -170,24 +184,50 @@ def _same(found: Diagnosis, arm: _Opened, mdm: _Opened) -> bool:
         if fault
         else f"All {len(arm.tokenizer.get_vocab())} tokens of the ARM have the same id in the MDM.",
     )
-    numbers = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head")
-    other = [
-        f"{name} {getattr(arm.shape, name)} and {getattr(mdm.shape, name)}"
-        for name in numbers
-        if getattr(arm.shape, name) != getattr(mdm.shape, name)
-    ]
-    edges = arm.anatomy.parallel == mdm.anatomy.parallel
-    if not edges:
-        other.append("attention and MLP in parallel in one of them")
+    other = _differing(arm, mdm)
     found.add(
         "same anatomy",
         not other,
-        f"The two differ ({'; '.join(other)}): their circuits have no edges in common."
+        f"The two differ ({'; '.join(other)}), so their circuits have no edges in common: give the "
+        "MDM that was made from this ARM."
         if other
         else f"Both have the same layers and heads ({arm.anatomy.model_type}, "
         f"{mdm.anatomy.model_type}).",
     )
     return not fault and not other
+
+
+def _differing(one: _Opened, other: _Opened) -> list[str]:
+    """In what the layers and heads of two models differ."""
+    numbers = ("n_layers", "n_heads", "n_kv_heads", "d_model", "d_head")
+    found = [
+        f"{name} {getattr(one.shape, name)} and {getattr(other.shape, name)}"
+        for name in numbers
+        if getattr(one.shape, name) != getattr(other.shape, name)
+    ]
+    if one.anatomy.parallel != other.anatomy.parallel:
+        found.append("attention and MLP in parallel in one of them")
+    return found
+
+
+def _control(found: Diagnosis, arm: _Opened, spec: ModelSpec, root: Path) -> bool:
+    """The control is an ARM with the ARM's vocabulary, layers and heads."""
+    own = _open(found, "control", spec, root)
+    if own is None:
+        return False
+    faults = [
+        vocabulary_fault(arm.tokenizer, own.tokenizer),
+        "; ".join(_differing(arm, own)),
+        "its first token sees the last" if sees_back(own.model) else "",
+    ]
+    fault = "; ".join(filter(None, faults))
+    return found.add(
+        "control",
+        not fault,
+        f"It isn't the ARM trained on ({fault}): give one that is, or none."
+        if fault
+        else "It has the ARM's vocabulary, layers and heads, and causal attention.",
+    )
 
 
 def _attention(
@@ -264,11 +304,13 @@ def _tasks(
 ) -> None:
     wanted = {name: dict(asked[name]) for name in asked} if asked else {name: {} for name in TASKS}
     drawn: dict[str, list[Example]] = {}
+    slow = arm.device.type == "cpu" and numbers_of(arm.hf) > LARGE
+    n_examples = FEW if slow else EXAMPLES
     for name, options in wanted.items():
         tried = [options, *([] if declared else ALTERNATIVES.get(name, []))]
         for number, chosen in enumerate(tried):
             try:
-                drawn[name] = get_task(name, **chosen).examples(arm.tokenizer, EXAMPLES, SEED)
+                drawn[name] = get_task(name, **chosen).examples(arm.tokenizer, n_examples, SEED)
             except TaskError as error:
                 if number == len(tried) - 1:
                     found.add(f"{name} tokenises", False, str(error), needed=declared)

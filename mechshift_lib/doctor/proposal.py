@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mechshift_lib.config import ANALYSES, ROOT, FolderSource, ModelSpec, Pair, first_fault
 from mechshift_lib.documents.plain_yaml import dump
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.errors import ConfigError, listed, shown
 
 if TYPE_CHECKING:
     from mechshift_lib.doctor.diagnosis import Diagnosis  # which loads torch
@@ -24,7 +24,6 @@ def propose(
     diagnosis: Diagnosis,
     *,
     title: str | None = None,
-    continued: ModelSpec | None = None,
     like: Pair | None = None,
     analyses: Sequence[str] = (),
     root: Path = ROOT,
@@ -35,7 +34,6 @@ def propose(
         name: name of the pair.
         diagnosis: of a healthy pair.
         title: heading in the book, by default the name.
-        continued: the control that was trained on with the ARM's loss, where there is one.
         like: a pair whose tasks' options, budgets and chapters are taken over.
         analyses: chapters, by default those of ``like``, or all.
         root: folders inside of it are written relative to it.
@@ -56,8 +54,8 @@ def propose(
     }
     if options := {task: chosen for task, chosen in diagnosis.tasks.items() if chosen}:
         data["task_options"] = options
-    if continued is not None:
-        data["continued"] = _described(continued, root)
+    if diagnosis.continued is not None:
+        data["continued"] = _described(diagnosis.continued, root)
     chapters = list(analyses) or (list(like.analyses) if like else list(ANALYSES))
     if chapters != list(ANALYSES):
         data["analyses"] = chapters
@@ -68,6 +66,17 @@ def propose(
         return Pair.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"The pair can't be named or made so: {first_fault(error)}") from error
+
+
+def check_chapters(chapters: Sequence[str]) -> None:
+    """Refuse chapters that there aren't, before models are examined.
+
+    Raises:
+        ConfigError: one has another name.
+    """
+    for name in chapters:
+        if name not in ANALYSES:
+            raise ConfigError(f"Unknown chapter {shown(name)}: choose from {listed(ANALYSES)}.")
 
 
 def as_yaml(pair: Pair) -> str:

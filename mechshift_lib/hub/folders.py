@@ -138,7 +138,9 @@ def _mask(folder: Path, spec: ModelSpec, rows: int) -> str | None:
         raise ModelError(
             f"Mask id {wanted} lies beyond the {rows} rows of the embedding: correct mask_id."
         )
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=False
+    )
     token = tokenizer.convert_ids_to_tokens(wanted) if wanted < len(tokenizer) else None
     if token is None:
         token = spec.mask_token or ADDED_MASK

@@ -73,6 +73,12 @@ def open_model(
     except Exception as error:
         if said := out_of_memory(error):
             raise ModelError(said) from error
+        if unknown(error):
+            raise ModelError(
+                f"The model at {named(located.name)} has an architecture that transformers doesn't "
+                "have, and code of a folder isn't run: give a model of one that it has, or name "
+                "the hub's repository in a pair's file, with remote_code."
+            ) from error
         raise ModelError(
             f"The model at {named(located.name)} can't be read, so fetch or train it again "
             f"({shortened(error)})."
@@ -86,6 +92,11 @@ def open_model(
     if quantization is not None:
         keep_activations(model, dtype)
     return model
+
+
+def unknown(error: Exception) -> bool:
+    """Whether transformers says that only code of the model's own could read it."""
+    return any(said in str(error) for said in ("custom code", "does not recognize this arch"))
 
 
 def _auto_class(config: Any) -> Any:

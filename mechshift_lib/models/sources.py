@@ -74,7 +74,9 @@ def _folder(path: Path) -> Located:
             f"Model folder {named(path)} lacks {len(lacking)} of the files that its index names, "
             f"such as {lacking[0][:80]}: fetch or copy them again."
         )
-    return Located(str(path), {"local_files_only": True}, _has_tokenizer(path))
+    # Said in so many words, as transformers asks on the terminal otherwise whether to run its code.
+    options = {"local_files_only": True, "trust_remote_code": False}
+    return Located(str(path), options, _has_tokenizer(path))
 
 
 def check_is_no_hub_name(path: Path | str) -> None:

@@ -21,6 +21,8 @@ from mechshift_lib.errors import ModelError
 from mechshift_lib.semantics.explaining import Array, Explanation, Floats
 from mechshift_lib.semantics.rules import Text
 
+#: How its files are opened: nothing is downloaded, and no code of theirs is run.
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
 #: Texts that it is shown, with the neuron's largest activations first.
 SHOWN = 4
 #: Tokens that an explanation may have.
@@ -52,8 +54,8 @@ class LocalExplainer:
         if not folder.is_dir():
             raise ModelError(f"There is no folder {folder}: give one with a language model.")
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            self._model: Any = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **_LOCAL)
+            self._model: Any = AutoModelForCausalLM.from_pretrained(folder, **_LOCAL)
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(
                 f"{folder} holds no causal language model with a tokenizer: give a folder that "

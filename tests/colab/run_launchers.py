@@ -4,7 +4,7 @@ Called with the Python of Colab's image, or of an environment that holds Colab's
 test-colab``); needs nothing of the project there. Where there is no real ``google.colab``, a
 stand-in whose Drive is a folder takes its place.
 
-    python run_launchers.py FOLDER_OF_LAUNCHERS [--only tiny-llama/behaviour ...] [--drive]
+    python run_launchers.py FOLDER_OF_LAUNCHERS [--only tiny-llama/behaviour ...]
 """
 
 from __future__ import annotations

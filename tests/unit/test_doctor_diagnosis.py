@@ -199,3 +199,37 @@ def test_what_is_neither_a_folder_nor_a_pinned_repository_is_refused():
     for text in ("owner/name", f"name@{revision}", "owner/name@main", "/nowhere/at/all"):
         with pytest.raises(ModelError, match="neither a folder nor owner/name@revision"):
             folder_or_hub(text)
+
+
+def test_a_control_that_is_not_the_arm_trained_on_is_refused(models, tmp_path):
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=1, vocab_size=600, n_positions=64)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "smaller")
+    build_word_tokenizer().save_pretrained(tmp_path / "smaller")
+    mdm = spec_of(folder_or_hub(str(models / "mdm")), readout="shifted-mask")
+    arm, smaller = (
+        spec_of(folder_or_hub(str(path)), readout="next-token")
+        for path in (models / "arm", tmp_path / "smaller")
+    )
+    found = examine(arm, mdm, smaller, declared=False, root=models)
+    assert not found.healthy
+    assert "It isn't the ARM trained on (n_layers 2 and 1;" in failed(found)["control"]
+    found = examine(arm, mdm, arm, declared=False, root=models)
+    assert "control" in {check.name for check in found.checks if check.passed}
+
+
+def test_every_check_is_told_as_it_is_made(models):
+    told = []
+    found = examine(
+        spec_of(folder_or_hub(str(models / "arm")), readout="next-token"),
+        spec_of(folder_or_hub(str(models / "mdm")), readout="shifted-mask"),
+        declared=False,
+        root=models,
+        tell=told.append,
+    )
+    assert told == found.checks
+
+
+def test_a_pair_s_own_models_are_examined_and_no_others():
+    code, _, error = call("doctor", "tiny-qwen", "--arm", "./other")
+    assert code == 2
+    assert "leave out --arm, --mdm and --mask-token, or the pair's name" in error

@@ -107,6 +107,26 @@ def test_there_and_back(form: Any, graph: Graph) -> None:
     assert set(content["nodes"]) == set(whole.nodes)
 
 
+def test_all_edges_of_the_grouped_graph_are_no_part_of_the_ungrouped_one() -> None:
+    grouped, whole = Graph(2, 4, 2, "grouped"), Graph(2, 4, 2)
+    scores = dict.fromkeys(grouped.names, 1.0)
+    with pytest.raises(CircuitError, match="say --kv grouped"):
+        Circuit.from_scores(scores, whole)
+    assert Circuit.from_scores(scores, grouped).scores.sum() == grouped.n_edges
+    scores.popitem()  # some edges are a circuit that either graph may have
+    assert Circuit.from_scores(scores, whole).scores.sum() == grouped.n_edges - 1
+
+
+def test_scores_by_position_are_added_up() -> None:
+    graph = Graph(1, 2, 2)
+    name = graph.names[0]
+    circuit = Circuit.from_scores({name: [0.25, -1.0, 2]}, graph)
+    assert circuit.scores[graph.index(name)] == 1.25
+    for wrong in ([], [True], ["1"], [float("nan")]):
+        with pytest.raises(CircuitError, match="give a"):
+            Circuit.from_scores({name: wrong}, graph)
+
+
 def test_grouped_heads_share_the_score_of_their_edge() -> None:
     graph = Graph(1, 4, 2, "grouped")
     circuit = Circuit.from_scores({"input->a0.h1<k>": 1.0, "input->a0.h2<q>": 3.0}, graph)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,13 +132,19 @@ class Circuit:
     def from_scores(cls, named: Mapping[str, float], graph: Graph) -> Circuit:
         """A circuit from scores by edge name; edges that aren't named score 0.
 
+        A list of scores, one a position, is added up.
+
         Raises:
-            CircuitError: an edge is unknown or a score isn't a finite number.
+            CircuitError: an edge is unknown, a score isn't a finite number, or these are the edges
+                of the same graph with grouped keys and values.
         """
         scores = np.zeros(graph.n_edges, dtype=np.float32)
         if not isinstance(named, Mapping):
             raise CircuitError("A circuit is an object of edge names and scores.")
+        _check_ungrouped(named, graph)
         for name, score in named.items():
+            if isinstance(score, list) and score and all(map(_is_number, score)):
+                score = math.fsum(score)
             if isinstance(score, bool) or not isinstance(score, int | float):
                 raise CircuitError(
                     f"Edge {shown(name)} has the score {shown(score)}: give a number."
@@ -197,6 +204,23 @@ class Circuit:
         if not np.isfinite(scores).all():
             raise CircuitError(f"{path} has scores that aren't finite: export it again.")
         return cls(graph, scores)
+
+
+def _is_number(score: object) -> bool:
+    return isinstance(score, int | float) and not isinstance(score, bool)
+
+
+def _check_ungrouped(named: Mapping[str, Any], graph: Graph) -> None:
+    """Refuse all edges of the grouped graph where the ungrouped one is asked for: as the names of
+    the first heads are in both, they would be taken for a part of it.
+    """
+    if graph.kv == "grouped" or graph.n_kv_heads == graph.n_heads:
+        return
+    grouped = replace(graph, kv="grouped")
+    if len(named) == grouped.n_edges and set(named) == set(grouped.names):
+        raise CircuitError(
+            "These are the edges of the graph with grouped keys and values: say --kv grouped."
+        )
 
 
 def _check_same(graph: Graph, expected: Graph) -> None:

@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from mechshift_lib.choices import KV, Ranking
 from mechshift_lib.circuits.graph.circuit import Circuit, check_out, write_file
 from mechshift_lib.circuits.graph.graph import Graph
-from mechshift_lib.cli.files.hub import model_folder
+from mechshift_lib.cli.files.hub import model_folder, readable
 from mechshift_lib.documents.files import check_place
 from mechshift_lib.errors import CircuitError, ModelError
 from mechshift_lib.exchange.forms import SHARES, Form
@@ -58,7 +58,7 @@ def convert_file(
         _check_folder(Path(out))
     else:
         check_out(out, (".json", ".parquet") if form == "mechshift" else (".json",))
-    graph, d_model = graph_of_folder(model_folder(model_dir, revision, weights=False), kv)
+    graph, d_model = graph_of_folder(readable(model_folder(model_dir, revision, weights=False)), kv)
     found = read_circuit(source, graph)
     if circuits:
         for share in SHARES:
@@ -95,7 +95,9 @@ def graph_of_folder(folder: Path, kv: KV = "ungrouped") -> tuple[Graph, int]:
         raise ModelError(f"{named(folder)} has no config.json: give a Hugging Face folder.")
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(str(folder.absolute()), local_files_only=True)
+            config = AutoConfig.from_pretrained(
+                str(folder.absolute()), local_files_only=True, trust_remote_code=False
+            )
     except Exception as error:  # transformers raises whatever a damaged file makes it stumble over
         raise ModelError(
             f"The config.json of {named(folder)} can't be read: {shortened(error)}."

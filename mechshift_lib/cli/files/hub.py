@@ -45,12 +45,27 @@ def model_folder(model: str | Path, revision: str | None = None, *, weights: boo
                 f"--revision is for a model of the hub, owner/name, and {shown(str(model))} is a "
                 "folder: leave it out."
             )
-        return Path(model)
+        return readable(Path(model)) if weights else Path(model)
     if revision is not None and found["revision"] is not None:
         raise ConfigError(
             f"{shown(str(model))} names a revision and so does --revision: give one of them."
         )
-    return _fetched(found["repo"], revision or found["revision"], weights)
+    folder = _fetched(found["repo"], revision or found["revision"], weights)
+    return readable(folder) if weights else folder
+
+
+def readable(folder: Path) -> Path:
+    """The folder itself, or what is made of one that holds a form that only its own code reads.
+
+    So the published forms of MDMs (Dream, LLaDA, Tiny-A2D, DiffuGPT) are opened without their code.
+
+    Raises:
+        ModelError: the files are damaged.
+    """
+    from mechshift_lib.config import FolderSource
+    from mechshift_lib.hub.folders import opened  # brings torch, which takes seconds
+
+    return Path(opened(FolderSource(kind="folder", path=str(folder))).path)
 
 
 def hub_name(model: str | Path, revision: str | None = None) -> tuple[str, str | None] | None:

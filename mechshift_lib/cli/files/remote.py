@@ -78,7 +78,7 @@ def _check_configuration(folder: Path, kv: KV) -> None:
 
     if "quantization_config" in json.loads((folder / "config.json").read_text(encoding="utf-8")):
         raise refused("quantization")
-    config = AutoConfig.from_pretrained(folder)
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     shape = shape_of(config, anatomy_of(config))
     if kv == "ungrouped" and shape.n_kv_heads < shape.n_heads:
         raise refused("kv")
