@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mechshift_lib.hub.planning import Plan
 
 GIB = 2**30
+#: Neurons of an MLP for each of the width, where only its model says more.
+HIDDEN = 4
 
 
 def fetch(
@@ -118,7 +120,7 @@ def foresee(pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName) -
     Nothing is loaded, fetched or executed.
     """
     from mechshift_lib.config import load_pair
-    from mechshift_lib.costs.time import Span, in_words, read_costs, span
+    from mechshift_lib.costs.time import PAGE, Span, in_words, read_costs, span
     from mechshift_lib.workflow import check_chapters, default_pairs
 
     costs = read_costs()
@@ -138,6 +140,7 @@ def foresee(pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName) -
             if found is None:
                 unknown.append(chapter)
             else:
+                found += PAGE
                 total += found
             typer.echo(
                 f"  notebooks/{chapter}.ipynb -> book/executed/{name}/{chapter}.ipynb  "
@@ -147,7 +150,8 @@ def foresee(pairs: Sequence[str], analyses: Sequence[str], budget: BudgetName) -
             typer.echo(
                 f"  in all {in_words(total)} on one core"
                 f"{', without ' + ', '.join(unknown) if unknown else ''}: carried from the sizes "
-                "that were measured; another processor, or a GPU, changes it."
+                "that were measured; another processor, or a GPU, changes it, and what is up to "
+                "date isn't executed again."
             )
 
 
@@ -162,6 +166,8 @@ def _foresee_models(pair: Pair, budget: BudgetName) -> None:
         spec = pair.declared(role)
         source = spec.source
         if not isinstance(source, HubSource):
+            if (here := _size_here(pair)) is not None:
+                models.append(Held(here, spec.dtype, spec.quantization))
             continue
         state = "fetched" if source.pinned and spec.fetched() else "not fetched"
         if not source.pinned:
@@ -177,6 +183,19 @@ def _foresee_models(pair: Pair, budget: BudgetName) -> None:
     if models:
         needed = chapter_bytes(models, pair.budget(budget).batch_size)
         typer.echo(f"  memory: about {needed / GIB:.1f} GiB, two models at a time")
+
+
+def _size_here(pair: Pair) -> ModelSize | None:
+    """How large the models in a pair's folders, or in its wheel, are; None where nobody says."""
+    from mechshift_lib.book.models import shape
+    from mechshift_lib.config import ModelSize
+
+    found = shape(pair)
+    if "layers" not in found or "parameters" not in found:
+        return None
+    names = ("layers", "heads", "kv_heads", "width", "parameters")
+    own = {name: found[name] for name in names}
+    return ModelSize(**own, head_width=own["width"] // own["heads"], hidden=HIDDEN * own["width"])
 
 
 def _parameters(pair: Pair) -> int | None:

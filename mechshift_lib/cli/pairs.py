@@ -173,7 +173,8 @@ def _diagnose(
         if "arm" not in known.roles:
             raise ConfigError(
                 f"{shown(pair)} is an MDM without an ARM that it was made from, so there is no "
-                f"pair to examine: `mechshift run {pair} --dry-run` says which chapters it has."
+                "pair to examine: fetch it and use mechshift attribute, evaluate or patch on its "
+                "folder."
             )
         _check_pinned(known)
         bring([known.declared(x) for x in known.roles if x in COMPARED])

@@ -46,7 +46,8 @@ def load_pair(name: str, root: Path = ROOT) -> Pair:
     known = pair_names(root)
     if name not in known:
         raise ConfigError(
-            f"Unknown pair {shown(name)}: choose one of {listed(known)}, or add data/pairs/."
+            f"Unknown pair {shown(name)}: choose one of {listed(known)}, or add "
+            "data/pairs/NAME.yaml."
         )
     text = read_text(path, "Pair file", ConfigError, LARGEST_PAIR)
     try:

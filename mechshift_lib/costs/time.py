@@ -72,6 +72,10 @@ class Span:
         return Span(self.least + other.least, self.most + other.most)
 
 
+#: What a page takes beside what it computes: its kernel starts, results are read, figures drawn.
+PAGE = Span(10, 40)
+
+
 def read_costs(root: Path = ROOT) -> list[Cost]:
     """The chapters that were measured.
 

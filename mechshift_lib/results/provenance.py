@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mechshift_lib.config import ROOT, FolderSource, ModelSpec, WheelSource
+from mechshift_lib.documents.cache import cache_root
 from mechshift_lib.documents.packed import unpacked
 from mechshift_lib.errors import ConfigError, ModelError, ResultError
 
@@ -126,6 +127,11 @@ def _folder_hash(folder: Path) -> str:
             named = [(f.name, f.stat()) for f in files if Path(f.name).suffix in wanted]
         found = sorted((name, stat.st_mtime_ns, stat.st_size) for name, stat in named)
     if not any(name.endswith(".safetensors") for name, *_ in found):
+        if folder.is_relative_to(cache_root()):
+            raise ModelError(
+                f"{folder}, which was made from a published folder, is gone from the cache: say "
+                "`mechshift unfork` and `mechshift fork` again, with that folder."
+            )
         raise ModelError(
             f"{folder} has no .safetensors checkpoint: restore it from git, or make it with "
             "`mechshift train PAIR --seed S`."

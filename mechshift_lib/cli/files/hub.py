@@ -23,8 +23,8 @@ _WEIGHTS = ("*.safetensors",)
 def model_folder(model: str | Path, revision: str | None = None, *, weights: bool = True) -> Path:
     """The folder of a model: the one that is named, or the one that the hub's model is fetched to.
 
-    A hub's model is kept in the Hugging Face cache, so that it is fetched once; a download that
-    was broken off goes on where it was. Without a network, what the cache holds is taken. Only
+    A hub's model is kept in the Hugging Face cache, so that it is fetched once; of a download that
+    was broken off, whole files are kept. Without a network, what the cache holds is taken. Only
     safetensors, configuration and tokenizer are fetched, and no code of the repository is run.
 
     Args:

@@ -173,15 +173,25 @@ def read_rows(path: str | Path) -> Rows:
     return Rows(path, tuple(entries), tuple(places))
 
 
+#: Kinds of faults that pydantic names without a way out -> what is said of them.
+WAYS_OUT = {
+    "extra_forbidden": "there is no such field: take it out, or correct its name",
+    "missing": "it isn't given: add it",
+    "string_too_short": "it is empty: write the text",
+    "too_short": "it is empty: give at least one",
+}
+
+
 def _first(error: ValidationError, places: Sequence[str]) -> str:
     """Where the first thing is wrong, and what."""
     first = error.errors(include_url=False, include_input=False)[0]
     index, *inner = first["loc"] or ("",)
     if not isinstance(index, int):
-        return f"list: {first['msg']}"
+        return "give a list of entries, [{…}, …], or call a file of one entry a line .jsonl"
     tags = ("ids", "text")  # the forms of a prompt, which no file names
     where = "".join(f"[{x}]" if isinstance(x, int) else f".{x}" for x in inner if x not in tags)
-    return f"{places[index]}{where}: {first['msg'].removeprefix('Value error, ')}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{places[index]}{where}: {WAYS_OUT.get(first['type'], said)}"
 
 
 def _json_list(text: str, path: str | Path) -> tuple[Any, list[str]]:
