@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from mechshift_lib.config import ROOT, Budget, FolderSource, ModelSpec, Pair, load_pair
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.errors import ConfigError, ModelError, listed
 from mechshift_lib.models.loading import LoadedModel, load_model
 from mechshift_lib.models.sources import tokenizer_of
 from mechshift_lib.results import Store, code_hash, kept, model_hash
@@ -47,6 +47,15 @@ _LOADED: OrderedDict[tuple[str, str, Path], LoadedModel] = OrderedDict()
 #: Tasks whose examples are kept in memory.
 DRAWN = 32
 _DRAWN: OrderedDict[tuple[str, str, str, int], tuple[Example, ...]] = OrderedDict()
+#: Root and name of a pair -> its model that was opened first, and that one's shape.
+_SHAPES: dict[tuple[Path, str], tuple[str, dict[str, int]]] = {}
+#: What the models of a pair have alike, as people read it.
+_ALIKE = {
+    "n_layers": "layers",
+    "n_heads": "heads",
+    "n_kv_heads": "key/value heads",
+    "d_model": "coordinates of the stream",
+}
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,9 @@ class Study:
             spec = ModelSpec.model_validate_json(asked[0])
             while len(_LOADED) > 1 and sum(map(_weights, _LOADED.values())) > IN_MEMORY:
                 _LOADED.popitem(last=False)
-            _LOADED[asked] = load_model(spec, device=self.device, root=self.root)
+            loaded = load_model(spec, device=self.device, root=self.root)
+            _check_alike(self, role, loaded)
+            _LOADED[asked] = loaded
         _LOADED.move_to_end(asked)
         return _LOADED[asked]
 
@@ -208,6 +219,32 @@ class Study:
 def _code(*rooms: str) -> str:
     """Hash of rooms of the library, taken once a process."""
     return code_hash(*rooms)
+
+
+def _check_alike(study: Study, role: str, model: LoadedModel) -> None:
+    """Refuse a model with other layers or heads than the pair's others: no edge is in both.
+
+    Raises:
+        ModelError: it has.
+    """
+    own = {name: int(getattr(model, name)) for name in _ALIKE}
+    about = (study.root, study.pair.name)
+    first, shape = _SHAPES.setdefault(about, (role, own))
+    if first == role:  # made anew, perhaps
+        _SHAPES[about] = (role, own)
+        return
+    from mechshift_lib.plots.theme import label  # brings matplotlib
+
+    differing = [
+        f"{own[name]} {said} and the {label(first)} {shape[name]}"
+        for name, said in _ALIKE.items()
+        if own[name] != shape[name]
+    ]
+    if differing:
+        raise ModelError(
+            f"The {label(role)} of {study.pair.name} has {listed(differing)}: their circuits have "
+            "no edges in common, so give models of which one was made from the other."
+        )
 
 
 def _weights(model: LoadedModel) -> int:

@@ -1,8 +1,10 @@
 """Analyses of a pair of random models: tidy tables, the same examples, nothing computed twice."""
 
 import json
+import shutil
 from collections import OrderedDict
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ import pytest
 from mechshift_lib.analyses import Study, behaviour, circuits, overlap, scores, seeds
 from mechshift_lib.analyses.study import EXAMPLES_SEED
 from mechshift_lib.circuits.attribution.edges import attribute
-from mechshift_lib.errors import ConfigError
+from mechshift_lib.errors import ConfigError, ModelError
 from mechshift_lib.models.sources import tokenizer_of
 from tests.support.study import TASKS, make_pair
 
@@ -219,3 +221,16 @@ def test_small_models_stay_in_memory_and_of_large_ones_two(tmp_path, monkeypatch
         assert len(loaded) == kept
         assert study.model(*asked[-1]) is models[-1]
         assert (study.model(*asked[0]) is models[0]) == (kept == len(asked))
+
+
+def test_models_of_other_layers_or_heads_are_refused(tmp_path):
+    make_pair(tmp_path / "one")
+    make_pair(tmp_path / "two", layers=3)
+    models = Path("data/models/toy/seed0")
+    shutil.rmtree(tmp_path / "one" / models / "mdm")
+    shutil.copytree(tmp_path / "two" / models / "mdm", tmp_path / "one" / models / "mdm")
+    mixed = Study.open("toy", "book", tmp_path / "results", root=tmp_path / "one")
+    mixed.model("arm", 0)
+    with pytest.raises(ModelError, match="The MDM of toy has 3 layers and the ARM 2: their"):
+        mixed.model("mdm", 0)
+    assert mixed.model("continued", 0).n_layers == 2
