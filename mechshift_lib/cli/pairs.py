@@ -27,6 +27,14 @@ Mdm = Annotated[str | None, typer.Option(help="The MDM post-trained from it, in 
 MaskToken = Annotated[
     str | None, typer.Option(help="The MDM's mask token; by default it is looked for.")
 ]
+MaskId = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="The id of the MDM's mask; where its tokenizer has no token for it, it gets the one "
+        "of --mask-token, or [MASK].",
+    ),
+]
 RemoteCode = Annotated[
     bool,
     typer.Option(
@@ -50,6 +58,7 @@ def doctor(
     arm: Arm = None,
     mdm: Mdm = None,
     mask_token: MaskToken = None,
+    mask_id: MaskId = None,
     remote_code: RemoteCode = False,
     dtype: Precision = None,
 ) -> None:
@@ -65,7 +74,7 @@ def doctor(
 
     Example: mechshift doctor --arm ./my-arm --mdm ./my-mdm
     """
-    found = _diagnose(pair, arm, mdm, mask_token, remote_code, dtype)
+    found = _diagnose(pair, arm, mdm, (mask_token, mask_id), remote_code, dtype)
     if pair is None and found.healthy:
         from mechshift_lib.doctor.proposal import as_yaml, propose
 
@@ -93,6 +102,7 @@ def fork(
         typer.Option(help="Only this chapter; give it again for more; none: all."),
     ] = None,
     mask_token: MaskToken = None,
+    mask_id: MaskId = None,
     remote_code: RemoteCode = False,
     dtype: Precision = None,
 ) -> None:
@@ -120,7 +130,7 @@ def fork(
 
     model = load_pair(like) if like is not None else None
     check_chapters(chapter or ())
-    found = _diagnose(None, arm, mdm, mask_token, remote_code, dtype, model, source)
+    found = _diagnose(None, arm, mdm, (mask_token, mask_id), remote_code, dtype, model, source)
     _conclude(found)
     made = propose(name, found, title=title, like=model, analyses=chapter or [])
     for path in add_pair(made):
@@ -145,16 +155,17 @@ def _diagnose(
     pair: str | None,
     arm: str | None,
     mdm: str | None,
-    mask_token: str | None,
+    mask: tuple[str | None, int | None],
     remote_code: bool,
     dtype: Dtype | None,
     like: Pair | None = None,
     control: FolderSource | HubSource | None = None,
 ) -> Diagnosis:
-    if pair is not None and (arm, mdm, mask_token) != (None, None, None):
+    mask_token, mask_id = mask
+    if pair is not None and (arm, mdm, *mask) != (None,) * 4:
         raise ConfigError(
-            f"The models of {shown(pair)} stand in its file: leave out --arm, --mdm and "
-            "--mask-token, or the pair's name."
+            f"The models of {shown(pair)} stand in its file: leave out --arm, --mdm, --mask-token "
+            "and --mask-id, or the pair's name."
         )
     if pair is None and (arm is None or mdm is None):
         raise ConfigError("Name a pair of data/pairs, or give both --arm and --mdm.")
@@ -165,7 +176,7 @@ def _diagnose(
     sources = [folder_or_hub(x, remote_code=remote_code) for x in (arm, mdm) if x is not None]
     from mechshift_lib.doctor.diagnosis import default_device, examine
     from mechshift_lib.hub.fetching import local
-    from mechshift_lib.hub.folders import opened
+    from mechshift_lib.hub.folders import mask_of, opened
 
     device = default_device()
     known = load_pair(pair) if pair is not None else like
@@ -185,14 +196,20 @@ def _diagnose(
             known.model(x).model_copy(update=chosen) for x in known.roles if x in COMPARED
         )
         return examine(own, other, *rest, tasks=tasks, device=device, tell=_tell)
-    first, second = (
-        opened(source) if isinstance(source, FolderSource) else source for source in sources
-    )
+    first, second = sources
+    if isinstance(first, FolderSource):
+        first = opened(first)
+    if isinstance(second, FolderSource):
+        second = opened(second, mask_id, mask_token)
+    if mask_id is not None and isinstance(second, FolderSource):
+        mask_token, mask_id = mask_of(second), None
     third = opened(control) if isinstance(control, FolderSource) else control
     precision = dtype or "float32"
     given = [
         spec_of(first, readout="next-token", dtype=precision),
-        spec_of(second, readout="shifted-mask", mask_token=mask_token, dtype=precision),
+        spec_of(
+            second, readout="shifted-mask", mask_token=mask_token, mask_id=mask_id, dtype=precision
+        ),
     ]
     if third is not None:
         given.append(spec_of(third, readout="next-token", dtype=precision))
@@ -202,7 +219,8 @@ def _diagnose(
     # The pair's file names the hub's repositories, not where this machine keeps them.
     if found.arm is not None and found.mdm is not None:
         found.arm = found.arm.model_copy(update={"source": first})
-        found.mdm = found.mdm.model_copy(update={"source": second})
+        by_id = {} if mask_id is None else {"mask_id": mask_id, "mask_token": mask_token}
+        found.mdm = found.mdm.model_copy(update={"source": second} | by_id)
         if third is not None:
             found.continued = found.arm.model_copy(update={"source": third})
     return found

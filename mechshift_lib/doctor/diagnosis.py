@@ -264,7 +264,8 @@ def _mask(found: Diagnosis, tokenizer: Any, named: str | None) -> str | None:
     token = named or guess_mask(tokenizer)
     if token is None or token not in tokenizer.get_vocab():
         what = f"The tokenizer has no token {token!r}" if token else "No mask token was found"
-        found.add("mask token", False, f"{what}: name one with --mask-token.")
+        way = "name one with --mask-token, or its id with --mask-id"
+        found.add("mask token", False, f"{what}: {way}.")
         return None
     found.add("mask token", True, f"{token}, id {tokenizer.get_vocab()[token]}.")
     return token

@@ -33,7 +33,12 @@ def folder_or_hub(text: str, *, remote_code: bool = False) -> FolderSource | Hub
 
 
 def spec_of(
-    source: Any, *, readout: str, mask_token: str | None = None, dtype: str = "float32"
+    source: Any,
+    *,
+    readout: str,
+    mask_token: str | None = None,
+    mask_id: int | None = None,
+    dtype: str = "float32",
 ) -> ModelSpec:
     """A model's declaration before it is examined."""
     return ModelSpec.model_construct(
@@ -42,5 +47,6 @@ def spec_of(
         attention="causal" if readout == "next-token" else "full",
         readout=readout,  # type: ignore[arg-type]
         mask_token=mask_token,
+        mask_id=mask_id,
         dtype=dtype,  # type: ignore[arg-type]
     )

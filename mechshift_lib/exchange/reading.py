@@ -81,7 +81,10 @@ def read_circuit(path: str | Path, graph: Graph) -> Foreign:
         return Foreign(Circuit.from_parquet(path, graph), None, scored=True)
     content = read_json(path, "Circuit", CircuitError)
     if not (isinstance(content, Mapping) and "edges" in content):
-        return Foreign(Circuit.from_scores(content, graph), None, scored=True)
+        try:
+            return Foreign(Circuit.from_scores(content, graph), None, scored=True)
+        except CircuitError as error:
+            raise CircuitError(f"{path}: {error}") from error
     return foreign_circuit(content, graph, str(path))
 
 

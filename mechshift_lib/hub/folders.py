@@ -159,14 +159,22 @@ def _mask(folder: Path, spec: ModelSpec, rows: int) -> str | None:
     return str(token)
 
 
-def opened(source: FolderSource) -> FolderSource:
+def opened(
+    source: FolderSource, mask_id: int | None = None, mask_token: str | None = None
+) -> FolderSource:
     """A folder of this machine as loading reads it: itself, or made anew from a published form.
 
     Somebody may have downloaded a Tiny-A2D or a DiffuGPT by other means. What is made of it lies in
     the library's cache under the hash of its weights.
 
+    Args:
+        source: the folder.
+        mask_id: id of the mask, where the tokenizer may have no token for it: it gets one then.
+        mask_token: which; by default :data:`ADDED_MASK`.
+
     Raises:
-        ModelError: the files are damaged, or can't be read as an architecture of transformers.
+        ModelError: the files are damaged, or can't be read as an architecture of transformers; the
+            mask's id is none of its embedding's, or doesn't follow the tokenizer's.
     """
     raw = Path(source.path)
     weights = sorted(raw.glob("*.safetensors"))
@@ -176,20 +184,29 @@ def opened(source: FolderSource) -> FolderSource:
     form = form_of(config) if isinstance(config, dict) else FORMS["as it is"]
     try:
         plain = form.config(config).get("model_type") == config.get("model_type")
-        if plain and not any(form.renamed(name) != name for name in _names(weights)):
+        renamed = any(form.renamed(name) != name for name in _names(weights))
+        if plain and not renamed and mask_id is None:
             return source
     except SafetensorError:
         return source  # loading says that they are damaged
     hashes = {path.name: sha256(path) for path in weights}
-    revision = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()[:40]
+    mask = {} if mask_id is None else {"mask": f"{mask_id} {mask_token}"}
+    content = hashes | mask
+    revision = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:40]
     sizes = {name: (raw / name).stat().st_size for name in BESIDE if (raw / name).is_file()}
     sizes |= {path.name: path.stat().st_size for path in weights}
     name = re.sub(r"[^\w.-]", "-", raw.name)
     of = HubSource(kind="hub", repo=f"local/{name}", revision=revision)
     size = size_of(of, form.config(config), sum(path.stat().st_size for path in weights))
-    spec = ModelSpec.model_construct(source=of, mask_id=None, mask_token=None)
+    spec = ModelSpec.model_construct(source=of, mask_id=mask_id, mask_token=mask_token)
     made = as_folder(raw, Plan(of, sizes, hashes, form, size), spec)
     return FolderSource(kind="folder", path=str(made))
+
+
+def mask_of(folder: FolderSource) -> str | None:
+    """The mask token of what :func:`opened` made with a mask's id."""
+    told = read_json(Path(folder.path) / NOTE, "The note of the folder", ModelError)
+    return Snapshot(**told).mask_token
 
 
 def _names(weights: Iterable[Path]) -> Iterator[str]:

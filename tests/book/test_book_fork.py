@@ -139,7 +139,7 @@ def test_an_interrupted_fork_is_finished_by_the_next(project: Path, monkeypatch)
             ["fork", "mine", "--arm", "a", "--mdm", "b", "--continued", "/none"],
             "'/none' is neither",
         ),
-        (["doctor", "tiny-qwen", "--arm", "a", "--mdm", "b"], "or give both"),
+        (["doctor", "tiny-qwen", "--arm", "a", "--mdm", "b"], "leave out --arm, --mdm"),
         (["doctor", "--arm", "a"], "or give both"),
     ],
 )

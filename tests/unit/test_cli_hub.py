@@ -123,3 +123,12 @@ def test_one_of_the_papers_pairs_is_held_against_itself() -> None:
     assert [x.series for x in series_of("qwen2.5-7b-dream")] == ["Qwen series"]
     assert [x.series for x in series_of("llama2-7b-diffullama")] == ["LLaMA series"]
     assert len(series_of("qwen2.5-coder-0.5b-mdlm")) == 2
+
+
+@pytest.mark.parametrize("pair", ["tiny-llama", "smollm2-135m"])
+def test_memory_is_foreseen_of_models_in_folders_and_wheels_too(pair: str) -> None:
+    code, out, _ = call("run", pair, "--dry-run", "--analysis", "lens")
+    assert code == 0
+    (memory,) = [line for line in out.splitlines() if "memory: about" in line]
+    assert float(memory.split()[2]) > 0.1
+    assert "what is up to date isn't executed again" in out

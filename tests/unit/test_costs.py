@@ -58,6 +58,7 @@ def test_circuits_take_every_gradient_step_and_read() -> None:
     [
         (Span(1, 1.5), "1 to 2 seconds"),
         (Span(65, 200), "1 to 3 minutes"),
+        (Span(9.6 * 60, 18 * 60), "10 to 18 minutes"),
         (Span(0, 7200 * 10), "0 to 20 hours"),
     ],
 )

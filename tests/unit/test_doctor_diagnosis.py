@@ -19,6 +19,7 @@ from mechshift_lib.errors import ConfigError, ModelError
 from mechshift_lib.models.loading import load_folder
 from mechshift_lib.tasks import get_task
 from mechshift_lib.tasks.tokenizer import build_word_tokenizer
+from tests.support import published
 from tests.support.command import call
 from tests.support.study import make_pair
 
@@ -232,4 +233,25 @@ def test_every_check_is_told_as_it_is_made(models):
 def test_a_pair_s_own_models_are_examined_and_no_others():
     code, _, error = call("doctor", "tiny-qwen", "--arm", "./other")
     assert code == 2
-    assert "leave out --arm, --mdm and --mask-token, or the pair's name" in error
+    assert "leave out --arm, --mdm, --mask-token and --mask-id, or the pair's name" in error
+
+
+def test_a_mask_beyond_the_tokenizer_is_given_by_its_id(tmp_path, monkeypatch):
+    """As DiffuGPT's: a row of the embedding that no token leads to."""
+    monkeypatch.setenv("MECHSHIFT_CACHE", str(tmp_path / "cache"))
+    n = len(build_word_tokenizer())
+    published.save_arm(tmp_path / "arm", "gpt2")
+    published.save_diffugpt(tmp_path / "mdm", extra=2)
+    options = ("--arm", tmp_path / "arm", "--mdm", tmp_path / "mdm", "--mask-token", "[M]")
+    code, said, error = call("doctor", *options)
+    assert code == 2
+    assert "or its id with --mask-id" in said
+    code, said, error = call("doctor", *options, "--mask-id", n)
+    assert code == 0, (said, error)
+    assert f"[M], id {n}." in said
+    pair = yaml.safe_load(said[said.index("name: ") :])
+    assert pair["mdm"]["mask_token"] == "[M]"
+    for wrong, sentence in ((n + 2, "lies beyond the"), (n + 1, "none with mask id")):
+        code, _, error = call("doctor", *options, "--mask-id", wrong)
+        assert code == 2
+        assert sentence in error
