@@ -21,7 +21,8 @@ REFUSED = {
 
 @contextmanager
 def small_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve ``folder`` as the model ``someone/tiny``, and as ``someone/pickled`` its configuration.
+    """Serve ``folder`` as the model ``someone/tiny``, and as ``someone/pickled`` its configuration;
+    the weights of ``someone/spoiled`` aren't those whose hash it names.
 
     Yields:
         The address, and the paths that were asked for, a list that grows.
@@ -48,7 +49,7 @@ def small_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
             elif path.startswith("/api/models/"):
                 self.about(repo, tree="tree" in parts)
             else:
-                self.file(parts[-1])
+                self.file(parts[-1], repo)
 
         def about(self, repo: str, *, tree: bool) -> None:
             names = sorted(x.name for x in folder.iterdir())
@@ -65,12 +66,14 @@ def small_hub(folder: Path) -> Iterator[tuple[str, list[str]]]:
                 found = {"id": repo, "sha": COMMIT, "siblings": siblings}
             self.answer(200, json.dumps(found).encode(), {"Content-Type": "application/json"})
 
-        def file(self, name: str) -> None:
+        def file(self, name: str, repo: str) -> None:
             if not (folder / name).is_file():
                 self.answer(404, b"{}", {"X-Error-Code": "EntryNotFound"})
                 return
             content = (folder / name).read_bytes()
             tag = hashlib.sha256(content).hexdigest()
+            if repo == "someone/spoiled" and name.endswith(".safetensors"):
+                tag = hashlib.sha256(b"what it was meant to be").hexdigest()
             self.answer(200, content, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
 
         def answer(self, status: int, content: bytes, headers: dict[str, str]) -> None:

@@ -115,6 +115,16 @@ def test_a_model_that_does_not_fit_is_refused_before_it_is_fetched(
     assert not [path for path in hub[1] if path.endswith(".safetensors")]
 
 
+def test_weights_with_another_hash_than_the_hub_names_are_deleted(
+    hub: tuple[str, list[str]], tmp_path: Path
+) -> None:
+    for _ in range(2):  # nothing is left of it that would be taken the next time
+        with pytest.raises(ModelError, match=r"instead of .* so it was deleted: say the command"):
+            model_folder("someone/spoiled")
+        assert not list((tmp_path / "cache").rglob("*.safetensors"))
+    assert model_folder("someone/tiny").is_dir()
+
+
 def test_folders_stay_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     inside = Path(root.name) / "model"  # has the form of a hub's name

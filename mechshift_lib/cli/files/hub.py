@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import sys
@@ -15,6 +16,8 @@ from mechshift_lib.models.sources import named
 
 #: ``owner/name``, with or without ``@revision``.
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@\s]+))?")
+#: How the cache names what the hub gives the hash of.
+_SHA256 = re.compile("[0-9a-f]{64}")
 #: What is fetched of a repository: no pickle, and no code.
 _WORDS = ("*.json", "*.txt", "*.model", "*.jinja")
 _WEIGHTS = ("*.safetensors",)
@@ -90,14 +93,46 @@ def _fetched(repo: str, revision: str | None, weights: bool) -> Path:
             _check_files(repo, about.siblings or [])
         if revision != about.sha:
             print(f"mechshift: {repo} is taken at commit {about.sha}.", file=sys.stderr)
+        before = _blobs(repo)
         # by its revision, so that the cache knows it by that, too, when there is no network
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise ModelError(f"{shown(repo)} is no name of the hub: {shortened(error)}.") from error
     except (OSError, HTTPError) as error:
         if not _answered(error) and (kept := _kept(repo, revision, patterns)) is not None:
             return kept
         raise ModelError(_why_not(repo, revision, error)) from error
+    _check_hashes(repo, folder, before)
+    return folder
+
+
+def _blobs(repo: str) -> set[str]:
+    """Names of the contents that the cache has of a model."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    folder = Path(HF_HUB_CACHE) / f"models--{repo.replace('/', '--')}" / "blobs"
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+def _check_hashes(repo: str, folder: Path, before: set[str]) -> None:
+    """Hold weights that have just come against the hub's sha256, by which the cache names them.
+
+    Raises:
+        ModelError: one has another content; it is deleted.
+    """
+    for path in sorted(folder.glob(_WEIGHTS[0])):
+        content = path.resolve()
+        if content.name in before or _SHA256.fullmatch(content.name) is None:
+            continue
+        with content.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != content.name:
+            path.unlink()
+            content.unlink(missing_ok=True)
+            raise ModelError(
+                f"{path.name} of {repo} has sha256 {found[:12]}… instead of {content.name[:12]}…, "
+                "so it was deleted: say the command again."
+            )
 
 
 def _kept(repo: str, revision: str | None, patterns: list[str]) -> Path | None:
