@@ -162,11 +162,13 @@ def _foresee_models(pair: Pair, budget: BudgetName) -> None:
 
     typer.echo(f"{pair.name}: {pair.title}")
     models = []
-    for role in pair.roles:
-        spec = pair.declared(role)
+    declared = [pair.declared(role) for role in pair.roles]
+    of_hub = all(isinstance(spec.source, HubSource) for spec in declared)
+    here = None if of_hub else _size_here(pair)  # reads the file of a wheel, so once
+    for role, spec in zip(pair.roles, declared, strict=True):
         source = spec.source
         if not isinstance(source, HubSource):
-            if (here := _size_here(pair)) is not None:
+            if here is not None:
                 models.append(Held(here, spec.dtype, spec.quantization))
             continue
         state = "fetched" if source.pinned and spec.fetched() else "not fetched"
